@@ -1,0 +1,162 @@
+package testenv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+// System call numbers from 424 on are the same on all architectures Go has (include/uapi/asm-generic/unistd.h). This
+// package asks the kernel itself, so that a fault in internal/sys cannot make its own tests skip.
+const (
+	sysFsopen    = 430
+	sysFsconfig  = 431
+	sysPidfdOpen = 434
+	sysOpenat2   = 437
+
+	fsconfigSetString = 1
+	resolveInRoot     = 0x10
+)
+
+func probe(f Feature) error {
+	p, ok := map[Feature]func() error{
+		MountAPI:        func() error { return probeFS("tmpfs", "size", "4k") },
+		Overlay:         func() error { return probeFS("overlay", "lowerdir+", "/") },
+		EROFS:           func() error { return probeFS("erofs", "source", "none") },
+		Openat2:         probeOpenat2,
+		PidFD:           probePidFD,
+		MountNamespaces: func() error { return probeUnshare(syscall.CLONE_NEWNS) },
+		NetNamespaces:   func() error { return probeUnshare(syscall.CLONE_NEWNET) },
+		UserNamespaces:  probeUserNamespace,
+		Seccomp:         probeSeccomp,
+		Cgroups:         probeCgroups,
+		LoopDevices:     probeLoop,
+	}[f]
+	if !ok {
+		return errors.New("no probe for this feature")
+	}
+	return p()
+}
+
+// probeFS opens a file system context and sets one option, and mounts nothing.
+func probeFS(fstype, key, value string) error {
+	name, err := syscall.BytePtrFromString(fstype)
+	if err != nil {
+		return err
+	}
+	const cloexec = 1
+	fd, _, errno := syscall.Syscall(sysFsopen, uintptr(unsafe.Pointer(name)), cloexec, 0)
+	if errno != 0 {
+		return os.NewSyscallError("fsopen "+fstype, errno)
+	}
+	defer syscall.Close(int(fd))
+	k, err := syscall.BytePtrFromString(key)
+	if err != nil {
+		return err
+	}
+	v, err := syscall.BytePtrFromString(value)
+	if err != nil {
+		return err
+	}
+	_, _, errno = syscall.Syscall6(sysFsconfig, fd, fsconfigSetString,
+		uintptr(unsafe.Pointer(k)), uintptr(unsafe.Pointer(v)), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("fsconfig "+fstype+" "+key, errno)
+	}
+	return nil
+}
+
+func probeOpenat2() error {
+	root := []byte{'/', 0}
+	how := struct{ flags, mode, resolve uint64 }{syscall.O_DIRECTORY | syscall.O_CLOEXEC, 0, resolveInRoot}
+	cwd := -100 // AT_FDCWD
+	fd, _, errno := syscall.Syscall6(sysOpenat2, uintptr(cwd), uintptr(unsafe.Pointer(&root[0])),
+		uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("openat2", errno)
+	}
+	return syscall.Close(int(fd))
+}
+
+func probePidFD() error {
+	fd, _, errno := syscall.Syscall(sysPidfdOpen, uintptr(os.Getpid()), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("pidfd_open", errno)
+	}
+	return syscall.Close(int(fd))
+}
+
+// probeUnshare makes the namespace in a thread which then ends, as its goroutine does so without unlocking it.
+func probeUnshare(flag int) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- os.NewSyscallError("unshare", syscall.Unshare(flag))
+	}()
+	return <-result
+}
+
+// probeUserNamespace needs a child, for a process with several threads cannot enter a user namespace.
+func probeUserNamespace() error {
+	child, err := lookPath("true")
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(child)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
+	return cmd.Run()
+}
+
+func probeSeccomp() error {
+	actions, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_avail")
+	if err != nil {
+		return err
+	}
+	if !bytes.Contains(actions, []byte("errno")) {
+		return fmt.Errorf("no errno among the actions %q", actions)
+	}
+	return nil
+}
+
+func probeCgroups() error {
+	mounts, err := readMounts()
+	if err != nil {
+		return err
+	}
+	err = errors.New("no hierarchy has a memory controller")
+	for _, m := range mounts {
+		if !m.hasController("memory") {
+			continue
+		}
+		const writable = 2 // W_OK
+		if err = syscall.Access(m.point, writable); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (m mount) hasController(name string) bool {
+	switch m.fstype {
+	case "cgroup":
+		return strings.Contains(","+m.super+",", ","+name+",")
+	case "cgroup2":
+		controllers, err := os.ReadFile(m.point + "/cgroup.controllers")
+		return err == nil && bytes.Contains(controllers, []byte(name))
+	}
+	return false
+}
+
+func probeLoop() error {
+	f, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
