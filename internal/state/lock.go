@@ -1,0 +1,140 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+)
+
+// A blocked flock(2) cannot be cancelled, and a goroutine left in it keeps a thread until somebody else lets go. So a
+// waiter asks again, soon at first, and never less often than lockPollMax.
+const (
+	lockPollMin = 200 * time.Microsecond
+	lockPollMax = 10 * time.Millisecond
+)
+
+type lockMode int
+
+const (
+	exclusive lockMode = iota
+	shared
+)
+
+// Lock is an object's lock, held. It belongs to its holder and not to a goroutine or thread, and is let go by the
+// kernel when the process ends.
+type Lock struct {
+	file   *os.File
+	record string
+}
+
+// Lock waits until nobody else, here or in another process, holds the lock of id, and takes it. The object need not
+// exist: a creator takes the lock first. When ctx is done first, the error wraps context.Cause(ctx).
+func (s *Store[T]) Lock(ctx context.Context, id string) (*Lock, error) {
+	return s.lock(ctx, id, exclusive)
+}
+
+// LockShared is like Lock but lets others hold the lock shared as well.
+func (s *Store[T]) LockShared(ctx context.Context, id string) (*Lock, error) {
+	return s.lock(ctx, id, shared)
+}
+
+// TryLock is like Lock but does not wait: the error is of class errdefs.ErrUnavailable if somebody holds the lock.
+func (s *Store[T]) TryLock(id string) (*Lock, error) {
+	return s.tryLock(id, exclusive)
+}
+
+// TryLockShared is like LockShared but does not wait, as TryLock.
+func (s *Store[T]) TryLockShared(id string) (*Lock, error) {
+	return s.tryLock(id, shared)
+}
+
+// Unlock lets the lock go. If the object does not exist, the lock's file goes too.
+func (l *Lock) Unlock() error {
+	err := l.sweep()
+	// Closing is not enough to unlock at once: a child between fork and exec has the same open file.
+	err = errors.Join(err, flockRelease(l.file), l.file.Close())
+	if err != nil {
+		return fmt.Errorf("unlock %s: %w", l.file.Name(), err)
+	}
+	return nil
+}
+
+func (s *Store[T]) lock(ctx context.Context, id string, mode lockMode) (*Lock, error) {
+	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
+		lock, err := s.tryLock(id, mode)
+		if !errors.Is(err, errdefs.ErrUnavailable) {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock %s %s: %w", s.kind, id, context.Cause(ctx))
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (s *Store[T]) tryLock(id string, mode lockMode) (*Lock, error) {
+	if err := CheckID(s.kind, id); err != nil {
+		return nil, err
+	}
+	for {
+		file, err := lockFile(filepath.Join(s.dir, lockDir, id), mode)
+		if errors.Is(err, errUnlinked) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock %s %s: %w", s.kind, id, err)
+		}
+		return &Lock{file: file, record: s.record(id)}, nil
+	}
+}
+
+var errUnlinked = errors.New("lock file was removed by its last holder")
+
+// lockFile locks the file called name, which it makes if need be, or returns errUnlinked when between open and lock
+// another holder removed it: then the lock protects nothing, as the next one locks a new file of that name.
+func lockFile(name string, mode lockMode) (*os.File, error) {
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = flockTry(file, mode)
+	if err == nil && !isAt(file, name) {
+		err = errUnlinked
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// sweep removes the lock's file if the object has no record. Only the exclusive holder of the file which has the name
+// may do that. A shared lock becomes exclusive in two steps, between which another may have done it, so isAt looks again.
+func (l *Lock) sweep() error {
+	if _, err := os.Lstat(l.record); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := flockTry(l.file, exclusive); err != nil {
+		return nil // shared with others: the last one sweeps
+	}
+	if !isAt(l.file, l.file.Name()) {
+		return nil
+	}
+	return os.Remove(l.file.Name())
+}
+
+// isAt reports whether name leads to the open file.
+func isAt(file *os.File, name string) bool {
+	open, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(name)
+	return err == nil && os.SameFile(open, named)
+}
