@@ -1,0 +1,11 @@
+// Command hcs-agent is the first process of a container; internal/agent says
+// what it does. It is started by a shim and not by hand.
+package main
+
+import (
+	"os"
+
+	"github.com/hostcompute/hcs/internal/agent"
+)
+
+func main() { os.Exit(agent.Main()) }

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"github.com/hostcompute/hcs/internal/reap"
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// socket is the descriptor that the agent inherits.
+const socket = 3
+
+// Main runs the agent and returns its exit status.
+func Main() int {
+	if err := protect(); err != nil {
+		println("hcs-agent: protect the first process:", err.Error())
+		return 1
+	}
+	a := agent{conn: wire.NewBlockingConn(socket), pids: make(map[uint32]int)}
+	go a.reaper.Run()
+	if err := a.conn.Send(wire.Message{Type: wire.Ready}); err != nil {
+		println("hcs-agent: report to the shim:", err.Error())
+		return 1
+	}
+	return a.serve()
+}
+
+type agent struct {
+	conn   *wire.Conn
+	reaper reap.Reaper
+
+	mu   sync.Mutex
+	pids map[uint32]int // by the shim's number
+}
+
+// serve answers messages until the shim is gone.
+func (a *agent) serve() int {
+	for {
+		m, err := a.conn.Receive()
+		if err != nil {
+			return 0
+		}
+		switch m.Type {
+		case wire.Spawn:
+			if f := a.spawn(m); f != nil {
+				a.tell(wire.Message{Type: wire.Error, Seq: m.Seq, Body: f.Encode()})
+			}
+		case wire.Signal:
+			a.signal(m)
+		}
+		wire.CloseFiles(m.Files)
+	}
+}
+
+// tell sends a message. Should the shim be gone, serve notices and ends all.
+func (a *agent) tell(m wire.Message) { _ = a.conn.Send(m) }
+
+// signal delivers a signal to a process. One that has ended meanwhile needs
+// none, and its end has been told.
+func (a *agent) signal(m wire.Message) {
+	var r wire.SignalRequest
+	if r.Decode(m.Body) != nil {
+		return
+	}
+	a.mu.Lock()
+	pid, ok := a.pids[m.Seq]
+	a.mu.Unlock()
+	if ok {
+		_ = a.reaper.Signal(pid, syscall.Signal(r.Signal))
+	}
+}
+
+// protect takes the first process out of reach of what it will start: no
+// descriptor is inherited, /proc/1 shows nothing to those without
+// CAP_SYS_PTRACE, and signals have their default disposition, which for a
+// first process means that the kernel drops those from inside
+// (pid_namespaces(7)). The Go runtime's own handlers would make SIGTERM end
+// it. SIGURG stays the runtime's, which preempts with it, and so does SIGCHLD.
+func protect() error {
+	// Little garbage, rarely: a collection shortly after the start would only
+	// delay the first process.
+	debug.SetGCPercent(400)
+	syscall.CloseOnExec(socket)
+	const prSetDumpable = 4
+	if _, _, e := syscall.Syscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); e != 0 {
+		return e
+	}
+	const lastSignal = 64
+	for sig := syscall.Signal(1); sig <= lastSignal; sig++ {
+		switch sig {
+		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGURG, syscall.SIGCHLD:
+			continue
+		}
+		if err := defaultAction(sig); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func defaultAction(sig syscall.Signal) error {
+	var action struct { // struct sigaction of the kernel; all zero is SIG_DFL
+		handler, flags, restorer uintptr
+		mask                     uint64
+	}
+	_, _, e := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&action)), 0,
+		unsafe.Sizeof(action.mask), 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package wire
+
+// SpawnFlags modify a SpawnRequest.
+type SpawnFlags uint32
+
+const (
+	// Terminal asks for a pseudo terminal as the process's stdio; its master
+	// comes back with Began.
+	Terminal SpawnFlags = 1 << iota
+	// Logged has the shim hold the process's stdio: output goes to the
+	// system's log and, as long as they take it, to the descriptors that came
+	// with the request.
+	Logged
+	// Main makes the end of the process the end of the system.
+	Main
+	// MakeDir has a missing working directory created.
+	MakeDir
+	// Stdin, Stdout and Stderr say which descriptors come with the request, in
+	// this order. A stream without one is /dev/null.
+	Stdin
+	Stdout
+	Stderr
+)
+
+// SpawnRequest asks for a process.
+type SpawnRequest struct {
+	Flags      SpawnFlags
+	Args       []string // Args[0] is looked up in Env's PATH if it has no slash
+	Env        []string
+	Dir        string // working directory; empty is /
+	User       string // "user", "uid", "user:group", …; names are the container's own; empty is root
+	Rows, Cols uint16 // first size of the terminal; 0 leaves it unset
+}
+
+// Encode returns the body.
+func (r *SpawnRequest) Encode() []byte {
+	var e encoder
+	e.uint(uint64(r.Flags))
+	e.strings(r.Args)
+	e.strings(r.Env)
+	e.string(r.Dir)
+	e.string(r.User)
+	e.uint(uint64(r.Rows))
+	e.uint(uint64(r.Cols))
+	return e.b
+}
+
+// Decode reads the body.
+func (r *SpawnRequest) Decode(b []byte) error {
+	d := decoder{b: b}
+	*r = SpawnRequest{
+		Flags: SpawnFlags(d.uint()), Args: d.strings(), Env: d.strings(), Dir: d.string(), User: d.string(),
+		Rows: uint16(d.uint()), Cols: uint16(d.uint()),
+	}
+	return d.end()
+}
+
+// Spawned says that a process runs.
+type Spawned struct {
+	Pid uint32 // in the container's pid namespace
+}
+
+// Encode returns the body.
+func (s Spawned) Encode() []byte {
+	var e encoder
+	e.uint(uint64(s.Pid))
+	return e.b
+}
+
+// Decode reads the body.
+func (s *Spawned) Decode(b []byte) error {
+	d := decoder{b: b}
+	s.Pid = uint32(d.uint())
+	return d.end()
+}
+
+// Exit says how a process ended.
+type Exit struct {
+	Status uint32 // as wait(2) has it
+	UserUS uint64 // CPU time in user mode, in microseconds
+	SysUS  uint64 // CPU time in the kernel, in microseconds
+}
+
+// Encode returns the body.
+func (x Exit) Encode() []byte {
+	var e encoder
+	e.uint(uint64(x.Status))
+	e.uint(x.UserUS)
+	e.uint(x.SysUS)
+	return e.b
+}
+
+// Decode reads the body.
+func (x *Exit) Decode(b []byte) error {
+	d := decoder{b: b}
+	*x = Exit{Status: uint32(d.uint()), UserUS: d.uint(), SysUS: d.uint()}
+	return d.end()
+}
+
+// Code returns the exit status as a shell gives it: the process's own, or 128
+// plus the signal that killed it.
+func (x Exit) Code() int {
+	if s := x.Signal(); s != 0 {
+		return 128 + s
+	}
+	return int(x.Status >> 8 & 0xff)
+}
+
+// Signal returns the signal that killed the process, or 0.
+func (x Exit) Signal() int { return int(x.Status & 0x7f) }
+
+// ByKill is the Exit of a process that a SIGKILL ended.
+func ByKill() Exit { return Exit{Status: 9} }
+
+// SignalRequest asks for a signal to the process that Message.Seq names.
+type SignalRequest struct {
+	Signal uint32
+}
+
+// Encode returns the body.
+func (s SignalRequest) Encode() []byte {
+	var e encoder
+	e.uint(uint64(s.Signal))
+	return e.b
+}
+
+// Decode reads the body.
+func (s *SignalRequest) Decode(b []byte) error {
+	d := decoder{b: b}
+	s.Signal = uint32(d.uint())
+	return d.end()
+}
+
+// ResizeRequest sets the size of the terminal of the process that Message.Seq
+// names.
+type ResizeRequest struct {
+	Rows, Cols uint16
+}
+
+// Encode returns the body.
+func (r ResizeRequest) Encode() []byte {
+	var e encoder
+	e.uint(uint64(r.Rows))
+	e.uint(uint64(r.Cols))
+	return e.b
+}
+
+// Decode reads the body.
+func (r *ResizeRequest) Decode(b []byte) error {
+	d := decoder{b: b}
+	*r = ResizeRequest{Rows: uint16(d.uint()), Cols: uint16(d.uint())}
+	return d.end()
+}
+
+// Class sorts failures, so that the library can give each its error class and
+// the command line its exit status.
+type Class uint32
+
+// The classes.
+const (
+	Internal    Class = iota // ours, or the kernel's
+	NotFound                 // no such process, program, user, directory
+	Invalid                  // the request makes no sense
+	Wrong                    // not in this state
+	NotRunnable              // the program is there and cannot be run
+)
+
+// Failure is the body of Error: what went wrong, as a clause for the receiver
+// to put its own verb and object before.
+type Failure struct {
+	Class Class
+	Text  string
+}
+
+// Encode returns the body.
+func (f Failure) Encode() []byte {
+	var e encoder
+	e.uint(uint64(f.Class))
+	e.string(f.Text)
+	return e.b
+}
+
+// Decode reads the body.
+func (f *Failure) Decode(b []byte) error {
+	d := decoder{b: b}
+	*f = Failure{Class: Class(d.uint()), Text: d.string()}
+	return d.end()
+}
+
+// Error returns the text.
+func (f *Failure) Error() string { return f.Text }

@@ -1,0 +1,104 @@
+// Package wire is the language that the library, the shim and the agent speak:
+// versioned messages, one to a packet, with descriptors beside them.
+//
+// The agent is the first process of every container and links this package,
+// so it stands on the standard library alone and avoids its heavy parts: the
+// messages on the way of a process spawn have a small binary form. What the
+// shim alone reads (Spec, Status) is JSON.
+//
+// wire knows how messages look and travel. What they cause is the business of
+// internal/shim and internal/agent.
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"strconv"
+)
+
+// Version is the first byte of every message. A peer that speaks another
+// version is refused with an error that names both.
+const Version = 1
+
+// Type says what a message is; it decides the form of the body.
+type Type uint8
+
+// The messages. "→" gives the direction; a client's request is answered on
+// its own connection by exactly one reply, or by Error, unless said otherwise.
+const (
+	_ Type = iota
+
+	Ready  // agent → shim: the agent serves; no body
+	Spawn  // client → shim → agent: SpawnRequest, with the stdio descriptors
+	Began  // agent → shim → client: Spawned; a pty's master comes as descriptor
+	Ended  // agent → shim → client: Exit; follows Began on the connection that spawned
+	Signal // client → shim → agent: SignalRequest; the agent does not answer
+
+	Start     // client → shim: Spec as JSON; OK when the agent serves
+	Resize    // client → shim: ResizeRequest, for a terminal that the shim holds
+	CloseIn   // client → shim: ProcessRef; closes a standard input that the shim holds
+	WaitOne   // client → shim: ProcessRef; answered by Ended when the process has ended
+	WaitAll   // client → shim: no body; answered by StatusReply when the system has stopped
+	Query     // client → shim: no body; answered by StatusReply at once
+	Pause     // client → shim: no body
+	Resume    // client → shim: no body
+	Terminate // client → shim: no body; OK when nothing of the system runs any more
+
+	OK          // shim → client: done; no body
+	StatusReply // shim → client: Status as JSON
+	Error       // shim → client, agent → shim: Failure
+)
+
+var typeNames = [...]string{
+	"nothing", "Ready", "Spawn", "Began", "Ended", "Signal", "Start", "Resize", "CloseIn", "WaitOne", "WaitAll",
+	"Query", "Pause", "Resume", "Terminate", "OK", "StatusReply", "Error",
+}
+
+// String returns the type's name.
+func (t Type) String() string {
+	if int(t) < len(typeNames) {
+		return typeNames[t]
+	}
+	return "message type " + strconv.Itoa(int(t))
+}
+
+// Message is one packet. Seq names the process that it is about, as numbered
+// by the shim; 0 where it is about none.
+type Message struct {
+	Type  Type
+	Seq   uint32
+	Body  []byte
+	Files []int // descriptors; whoever receives a message owns them
+	From  int   // the sender's process id, where the receiver asked for it
+}
+
+// headerSize is version, type, two reserved bytes and Seq.
+const headerSize = 8
+
+// MaxBody bounds a message's body, so that a lying peer costs bounded memory.
+// It exceeds the kernel's limit on arguments and environment of one process.
+const MaxBody = 4 << 20
+
+// MaxFiles bounds the descriptors of one message.
+const MaxFiles = 4
+
+// Errors of the encoding.
+var (
+	ErrVersion   = errors.New("message of another protocol version")
+	ErrMalformed = errors.New("malformed message")
+)
+
+func appendHeader(b []byte, m Message) []byte {
+	b = append(b, Version, byte(m.Type), 0, 0)
+	return binary.LittleEndian.AppendUint32(b, m.Seq)
+}
+
+func parseHeader(b []byte) (Message, error) {
+	if len(b) < headerSize {
+		return Message{}, ErrMalformed
+	}
+	if b[0] != Version {
+		return Message{}, ErrVersion
+	}
+	return Message{Type: Type(b[1]), Seq: binary.LittleEndian.Uint32(b[4:])}, nil
+}
