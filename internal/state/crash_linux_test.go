@@ -190,6 +190,8 @@ func TestPutWithoutLockSurvivesPrune(t *testing.T) {
 			}
 		}
 	})
+	defer wg.Wait()
+	defer close(done)
 	for i := range 500 {
 		must(t, s.Put("a", whole(i)))
 		if got, err := s.Get("a"); err != nil || got != whole(i) {
@@ -197,8 +199,6 @@ func TestPutWithoutLockSurvivesPrune(t *testing.T) {
 		}
 		must(t, s.Delete("a"))
 	}
-	close(done)
-	wg.Wait()
 }
 
 func cut(names []string, name string) []string {

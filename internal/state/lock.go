@@ -97,25 +97,31 @@ func (s *Store[T]) tryLock(id string, mode lockMode) (*Lock, error) {
 
 var errUnlinked = errors.New("lock file was removed by its last holder")
 
-// lockFile locks the file called name, which it makes if need be, or returns errUnlinked when between open and lock
-// another holder removed it: then the lock protects nothing, as the next one locks a new file of that name.
 func lockFile(name string, mode lockMode) (*os.File, error) {
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	err = flockTry(file, mode)
-	if err == nil && !isAt(file, name) {
-		err = errUnlinked
-	}
-	if err != nil {
+	if err := claim(file, mode); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }
 
+// claim locks the open file, or returns errUnlinked when since it was opened another holder removed it: then the lock
+// protects nothing, as the next one locks a new file of that name.
+func claim(file *os.File, mode lockMode) error {
+	if err := flockTry(file, mode); err != nil {
+		return err
+	}
+	if !isNamed(file) {
+		return errUnlinked
+	}
+	return nil
+}
+
 // sweep removes the lock's file if the object has no record. Only the exclusive holder of the file which has the name
-// may do that. A shared lock becomes exclusive in two steps, between which another may have done it, so isAt looks again.
+// may do that. A shared lock becomes exclusive in two steps, between which another may have done it, so isNamed looks again.
 func (l *Lock) sweep() error {
 	if _, err := os.Lstat(l.record); !errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -123,18 +129,18 @@ func (l *Lock) sweep() error {
 	if err := flockTry(l.file, exclusive); err != nil {
 		return nil // shared with others: the last one sweeps
 	}
-	if !isAt(l.file, l.file.Name()) {
+	if !isNamed(l.file) {
 		return nil
 	}
 	return os.Remove(l.file.Name())
 }
 
-// isAt reports whether name leads to the open file.
-func isAt(file *os.File, name string) bool {
+// isNamed reports whether the open file is still the one that its name leads to.
+func isNamed(file *os.File) bool {
 	open, err := file.Stat()
 	if err != nil {
 		return false
 	}
-	named, err := os.Lstat(name)
+	named, err := os.Lstat(file.Name())
 	return err == nil && os.SameFile(open, named)
 }

@@ -177,6 +177,7 @@ func TestListWhileObjectsComeAndGo(t *testing.T) {
 			}
 		})
 	}
+	defer wg.Wait()
 	for range 300 {
 		list, err := s.List()
 		if err != nil {
@@ -190,7 +191,6 @@ func TestListWhileObjectsComeAndGo(t *testing.T) {
 			t.Fatalf("List: got %v, which lacks the object that was always there", list)
 		}
 	}
-	wg.Wait()
 }
 
 func TestWritersAtOnceLeaveOneWholeRecord(t *testing.T) {
