@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -31,9 +30,9 @@ func probe(f Feature) error {
 		EROFS:           func() error { return probeFS("erofs", "source", "none") },
 		Openat2:         probeOpenat2,
 		PidFD:           probePidFD,
-		MountNamespaces: func() error { return probeUnshare(syscall.CLONE_NEWNS) },
-		NetNamespaces:   func() error { return probeUnshare(syscall.CLONE_NEWNET) },
-		UserNamespaces:  probeUserNamespace,
+		MountNamespaces: func() error { return probeClone(syscall.CLONE_NEWNS) },
+		NetNamespaces:   func() error { return probeClone(syscall.CLONE_NEWNET) },
+		UserNamespaces:  func() error { return probeClone(syscall.CLONE_NEWUSER) },
 		Seccomp:         probeSeccomp,
 		Cgroups:         probeCgroups,
 		LoopDevices:     probeLoop,
@@ -92,24 +91,15 @@ func probePidFD() error {
 	return syscall.Close(int(fd))
 }
 
-// probeUnshare makes the namespace in a thread which then ends, as its goroutine does so without unlocking it.
-func probeUnshare(flag int) error {
-	result := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		result <- os.NewSyscallError("unshare", syscall.Unshare(flag))
-	}()
-	return <-result
-}
-
-// probeUserNamespace needs a child, for a process with several threads cannot enter a user namespace.
-func probeUserNamespace() error {
+// probeClone makes the namespace for a child. A thread of this process that made one could be the main thread, which
+// /proc/self stands for and which Go never ends.
+func probeClone(flag uintptr) error {
 	child, err := lookPath("true")
 	if err != nil {
 		return err
 	}
 	cmd := exec.Command(child)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flag}
 	return cmd.Run()
 }
 

@@ -41,7 +41,7 @@ type mount struct {
 }
 
 func readMounts() ([]mount, error) {
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	data, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, err
 	}

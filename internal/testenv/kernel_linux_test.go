@@ -1,0 +1,17 @@
+package testenv_test
+
+import (
+	"testing"
+
+	"github.com/hostcompute/hcs/internal/testenv"
+)
+
+// TestPromisedMachine proves the promise that HCS_TEST_PRIVILEGED=1 makes: every feature there is.
+func TestPromisedMachine(t *testing.T) {
+	for _, f := range []testenv.Feature{
+		testenv.MountAPI, testenv.Overlay, testenv.Openat2, testenv.PidFD, testenv.MountNamespaces,
+		testenv.NetNamespaces, testenv.Seccomp, testenv.Cgroups, testenv.LoopDevices, testenv.EROFS, testenv.UserNamespaces,
+	} {
+		t.Run(string(f), func(t *testing.T) { testenv.NeedKernel(t, f) })
+	}
+}
