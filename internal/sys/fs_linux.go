@@ -28,8 +28,12 @@ const (
 
 // How the functions below open things. O_CLOEXEC is always added.
 const (
+	// NoFollow makes opening fail where the last component is a symbolic link.
+	NoFollow = unix.O_NOFOLLOW
+	// OpenPathFollow opens any object without touching it.
+	OpenPathFollow = unix.O_PATH
 	// OpenPath opens any object without touching it, a symbolic link itself too.
-	OpenPath = unix.O_PATH | unix.O_NOFOLLOW
+	OpenPath = OpenPathFollow | NoFollow
 	// OpenDirectory opens a directory for reading, never through a symbolic link.
 	OpenDirectory = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW
 	// OpenDirectoryFollow opens a directory for reading; a symbolic link is resolved.

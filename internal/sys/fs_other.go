@@ -28,7 +28,9 @@ var (
 
 // How the functions below would open things.
 const (
-	OpenPath = iota
+	NoFollow = 1 << iota
+	OpenPathFollow
+	OpenPath
 	OpenDirectory
 	OpenDirectoryFollow
 	OpenRead

@@ -1,0 +1,53 @@
+package sys
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// BecomeSubreaper hands the orphans among this process's descendants to it.
+func BecomeSubreaper() error {
+	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+}
+
+// DetachMounts takes this process's mount namespace, which must be its own,
+// out of the way of others: what is mounted here stays here, while what its
+// parent unmounts goes here too.
+func DetachMounts() error {
+	return os.NewSyscallError("mount", unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""))
+}
+
+// Pidfd is a process, not just its number.
+type Pidfd struct{ fd int }
+
+// OpenPidfd opens the process that has the number now.
+func OpenPidfd(pid int) (Pidfd, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	return Pidfd{fd}, os.NewSyscallError("pidfd_open", err)
+}
+
+// Signal sends a signal; a process that has ended needs none.
+func (p Pidfd) Signal(sig syscall.Signal) error {
+	err := unix.PidfdSendSignal(p.fd, sig, nil, 0)
+	if err == unix.ESRCH {
+		return nil
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
+}
+
+// Close forgets the process.
+func (p Pidfd) Close() error { return unix.Close(p.fd) }
+
+// SetWindowSize sets the size of the terminal whose master or slave fd is.
+func SetWindowSize(fd uintptr, rows, cols uint16) error {
+	return os.NewSyscallError("ioctl", unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols}))
+}
+
+// IsTerminalMaster reports whether fd is the master of a pseudo terminal, by
+// its device number.
+func IsTerminalMaster(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(5, 2)
+}
