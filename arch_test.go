@@ -109,13 +109,7 @@ func TestArchitecture(t *testing.T) {
 // TestArchitectureFindsFaults proves that the test above can fail: each source has the one fault that is wanted.
 func TestArchitectureFindsFaults(t *testing.T) {
 	t.Parallel()
-	importing := func(paths ...string) string {
-		src := "package p\n"
-		for _, p := range paths {
-			src += fmt.Sprintf("import _ %q\n", p)
-		}
-		return src
-	}
+	importing := func(path string) string { return fmt.Sprintf("package p\nimport _ %q\n", path) }
 	lines := func(n int) string { return strings.Repeat("\t_ = 0\n", n) }
 	for _, c := range []struct {
 		name, file, src, want string

@@ -13,10 +13,10 @@ import (
 )
 
 // A blocked flock(2) cannot be cancelled, and a goroutine left in it keeps a thread until somebody else lets go. So a
-// waiter asks again, soon at first, and never less often than lockPollMax.
+// waiter asks again, soon at first, and never less often than lockPollLast.
 const (
-	lockPollMin = 200 * time.Microsecond
-	lockPollMax = 10 * time.Millisecond
+	lockPollFirst = 200 * time.Microsecond
+	lockPollLast  = 10 * time.Millisecond
 )
 
 type lockMode int
@@ -66,7 +66,7 @@ func (l *Lock) Unlock() error {
 }
 
 func (s *Store[T]) lock(ctx context.Context, id string, mode lockMode) (*Lock, error) {
-	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
+	for wait := lockPollFirst; ; wait = min(2*wait, lockPollLast) {
 		lock, err := s.tryLock(id, mode)
 		if !errors.Is(err, errdefs.ErrUnavailable) {
 			return lock, err

@@ -73,7 +73,7 @@ func (s *Store[T]) watch(ctx context.Context) iter.Seq2[[]Change, error] {
 			yield(nil, err)
 			return
 		}
-		defer n.Close()
+		defer func() { _ = n.Close() }() // only reads
 		known := map[string]bool{}
 		next := dirty{all: true}
 		for err == nil {

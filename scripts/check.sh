@@ -1,0 +1,78 @@
+#!/bin/bash
+# Everything that is judged without running a container. Every step runs, and the failed ones are named at the end.
+#
+#   scripts/check.sh [STEP...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools=.cache/tools
+mkdir -p "$tools"
+
+# tool NAME PACKAGE: built once for each pinned version. `go tool` would link these large programs again too often.
+tool() {
+	local stamp
+	stamp=$tools/$1-$(cat tools/go.mod <(go version) | sha256sum | cut -c1-16)
+	[ -x "$stamp" ] || CGO_ENABLED=0 go -C tools build -o "$PWD/$stamp" "$2" || return
+	"$stamp" "${@:3}"
+}
+
+# empty COMMAND...: fails when the command fails or prints anything.
+empty() {
+	local out status=0
+	out=$("$@" 2>&1) || status=$?
+	[ -z "$out" ] || printf '%s\n' "$out"
+	[ -z "$out" ] && [ $status = 0 ]
+}
+
+format() {
+	# What is not committed yet counts too, what is ignored does not.
+	git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 ls -d 2>/dev/null |
+		xargs bash -c 'tool gofumpt mvdan.cc/gofumpt -l "$@"' _
+}
+
+check_format() { empty format; }
+check_vet() {
+	local system
+	for system in linux windows darwin; do
+		GOOS=$system go vet ./... || return
+	done
+}
+check_lint() { tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint run ./...; }
+check_fix() { empty go fix -diff ./...; }
+check_modules() { empty go mod tidy -diff; }
+check_race() { CGO_ENABLED=1 go test -race -timeout 10m "${pure[@]}"; }
+check_cross() {
+	local system
+	for system in windows darwin; do
+		GOOS=$system go build ./... && GOOS=$system go test -c -o /dev/null ./... || return
+	done
+}
+check_fuzz() {
+	local package target
+	for package in $(go list ./...); do
+		for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+			go test -run '^$' -fuzz "^$target\$" -fuzztime 5s -fuzzminimizetime 10x "$package" || return
+		done
+	done
+}
+
+# The packages that keep to bytes and files, and what all the others share.
+mapfile -t pure < <(go list ./... | grep -E '/(layer|ntfs|regf|disk|image|internal/(wire|state|testenv))(/|$)')
+
+export tools
+export -f tool
+
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(format vet lint fix modules race cross fuzz)
+failed=()
+for step in "${steps[@]}"; do
+	echo "== $step"
+	start=$SECONDS
+	"check_$step" || failed+=("$step")
+	echo "   $((SECONDS - start)) s"
+done
+if [ ${#failed[@]} -gt 0 ]; then
+	echo "check: failed: ${failed[*]}" >&2
+	exit 1
+fi
+echo "check: all good: ${steps[*]}"

@@ -1,0 +1,38 @@
+#!/bin/bash
+# Runs all tests. As root it first runs them as the user nobody, which proves that they do without root, and then as root
+# with the promise that nothing they need is missing (see internal/testenv). The last line is the summary of the last run.
+#
+#   scripts/test.sh [GO-TEST-FLAGS]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# gotestsum ends with one line that counts what ran, failed and was skipped.
+run() {
+	echo "== tests $1"
+	go tool -modfile=tools/go.mod gotestsum --format pkgname --format-hide-empty-pkg -- -count=1 -timeout 10m "${@:2}" ./...
+}
+
+if [ "$(id -u)" != 0 ]; then
+	run "as user $(id -un); those that need root are skipped" "$@"
+	exit
+fi
+
+# nobody can read neither every clone nor Go's build directories, so the tests run in a copy.
+copy=$(mktemp -d "${TMPDIR:-/tmp}/hcs-unprivileged.XXXXXX")
+trap 'rm -rf --one-file-system "$copy"' EXIT
+chmod 755 "$copy"
+mkdir "$copy/src" "$copy/run" "$copy/home"
+tar --create --exclude=./.git --exclude=./.cache . | tar --extract --directory "$copy/src" --no-same-owner
+chown -R nobody "$copy/src" "$copy/run" "$copy/home"
+(
+	unset "${!HCS_TEST_@}"
+	here=$PWD
+	cd "$copy/src"
+	export HCS_UNPRIVILEGED=$copy
+	run "as nobody" -exec "$here/scripts/as-nobody.sh" "$@"
+)
+
+export HCS_TEST_PRIVILEGED=1
+export HCS_TEST_DEBIAN_TAR=$PWD/.cache/debian/layer.tar
+export HCS_TEST_BUSYBOX_TAR=$PWD/.cache/busybox/layer.tar
+run "as root" "$@"
