@@ -1,0 +1,291 @@
+package rootfs
+
+import (
+	"container/list"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/layer"
+)
+
+// objectID tells the objects of a tree apart.
+type objectID struct{ dev, ino uint64 }
+
+func idOf(st *sys.Stat) objectID { return objectID{st.Dev, st.Ino} }
+
+// dirHandle is an open directory, and the name it was found by.
+type dirHandle struct {
+	*inroot.Dir
+	id   objectID
+	name string
+}
+
+func newDirHandle(d *inroot.Dir, name string) *dirHandle {
+	return &dirHandle{Dir: d, id: idOf(d.Stat()), name: name}
+}
+
+// maxDirs is how many directories stay open. The names of a layer mostly come in the order of a walk, so that the
+// ancestors of the current one are all that counts.
+const maxDirs = 128
+
+// dirCache remembers which directory a name leads to. What it forgets is closed with the next entry only, because the
+// current one may be using it.
+type dirCache struct {
+	root    *dirHandle
+	byName  map[string]*list.Element
+	recent  *list.List // of *dirHandle, most recently used first
+	leaving []*dirHandle
+}
+
+func newDirCache(root *inroot.Dir) *dirCache {
+	return &dirCache{
+		root:   newDirHandle(root, "."),
+		byName: make(map[string]*list.Element),
+		recent: list.New(),
+	}
+}
+
+func (c *dirCache) get(name string) *dirHandle {
+	if name == "." {
+		return c.root
+	}
+	element := c.byName[name]
+	if element == nil {
+		return nil
+	}
+	c.recent.MoveToFront(element)
+	return element.Value.(*dirHandle)
+}
+
+func (c *dirCache) put(h *dirHandle) {
+	if old := c.byName[h.name]; old != nil {
+		c.forget(old)
+	}
+	c.byName[h.name] = c.recent.PushFront(h)
+	if c.recent.Len() > maxDirs {
+		c.forget(c.recent.Back())
+	}
+}
+
+func (c *dirCache) forget(element *list.Element) {
+	h := c.recent.Remove(element).(*dirHandle)
+	delete(c.byName, h.name)
+	c.leaving = append(c.leaving, h)
+}
+
+func (c *dirCache) forgetAll() {
+	for c.recent.Len() > 0 {
+		c.forget(c.recent.Back())
+	}
+}
+
+// sweep closes what was forgotten. No handle from before may be in use.
+func (c *dirCache) sweep() error {
+	var failed []error
+	for _, h := range c.leaving {
+		failed = append(failed, h.Close())
+	}
+	c.leaving = c.leaving[:0]
+	return errors.Join(failed...)
+}
+
+func (c *dirCache) close() error {
+	c.forgetAll()
+	return errors.Join(c.sweep(), c.root.Close())
+}
+
+// dirMeta is what a directory is to look like in the end. Until then those that the layer brings have mode 0700: a
+// directory's own mode may forbid filling it, its group or default ACL would be inherited, and filling it changes its times.
+type dirMeta struct {
+	name         string
+	entry        *layer.Entry // nil: only the times are set
+	merge        bool         // the directory was there before its entry, and has attributes of its own
+	atime, mtime time.Time
+}
+
+// impliedMode is the mode of directories that the layer needs but does not mention.
+const impliedMode = 0o755
+
+// parent opens the directory of an entry, making it if it is missing, and returns the entry's last component.
+func (a *applier) parent(name string) (*dirHandle, string, error) {
+	parent, last := split(name)
+	h, err := a.directory(parent)
+	return h, last, err
+}
+
+// directory opens a directory of the tree by its clean name, through symbolic links, and makes it if it is missing.
+func (a *applier) directory(name string) (*dirHandle, error) {
+	h, err := a.lookup(name)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, sys.ErrNotDir) {
+		return h, err
+	}
+	parent, last := split(name)
+	above, err := a.directory(parent)
+	if err != nil {
+		return nil, err
+	}
+	st, err := above.Lstat(last)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case st.IsSymlink():
+		return a.behindLink(name)
+	}
+	h, fresh, err := a.makeDir(above, last, name)
+	if err == nil && fresh {
+		a.meta[h.id] = &dirMeta{name: name, entry: implied(name)}
+		a.format.made(above, last)
+	}
+	return h, err
+}
+
+// behindLink makes the directory that a dangling symbolic link leads to.
+func (a *applier) behindLink(name string) (*dirHandle, error) {
+	d, err := a.root.MkdirAll(name, impliedMode)
+	if err != nil {
+		return nil, err
+	}
+	h := newDirHandle(d, name)
+	a.dirs.put(h)
+	a.meta[h.id] = &dirMeta{name: name, entry: implied(name)}
+	return h, nil
+}
+
+func implied(name string) *layer.Entry {
+	return &layer.Entry{Name: name, Kind: layer.Dir, Mode: impliedMode, ModTime: time.Unix(0, 0)}
+}
+
+// existing opens the directory that holds name, and returns name's last component.
+func (a *applier) existing(name string) (*dirHandle, string, error) {
+	if name == "." {
+		return nil, "", fmt.Errorf("it is the root: %w", errdefs.ErrInvalidArgument)
+	}
+	parent, last := split(name)
+	h, err := a.lookup(parent)
+	return h, last, err
+}
+
+// lookup opens a directory that is there, through symbolic links.
+func (a *applier) lookup(name string) (*dirHandle, error) {
+	if h := a.dirs.get(name); h != nil {
+		return h, nil
+	}
+	d, err := a.root.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	h := newDirHandle(d, name)
+	a.dirs.put(h)
+	a.noteExisting(h)
+	return h, nil
+}
+
+// noteExisting keeps the times of a directory that was there before the layer.
+func (a *applier) noteExisting(h *dirHandle) {
+	if _, known := a.meta[h.id]; !known {
+		st := h.Stat()
+		a.meta[h.id] = &dirMeta{name: h.name, atime: st.ATime, mtime: st.MTime}
+	}
+}
+
+// dir applies a directory's entry.
+func (a *applier) dir(e *layer.Entry) error {
+	if e.Name == "." {
+		a.stats.Root = true
+		a.meta[a.dirs.root.id] = &dirMeta{name: ".", entry: e, merge: true}
+		return nil
+	}
+	parent, last, err := a.parent(e.Name)
+	if err != nil {
+		return err
+	}
+	h, fresh, err := a.makeDir(parent, last, e.Name)
+	if err != nil {
+		return err
+	}
+	a.meta[h.id] = &dirMeta{name: e.Name, entry: e, merge: !fresh}
+	a.format.made(parent, last)
+	return nil
+}
+
+// makeDir makes last, also known as name, a directory: the one that is there, or a fresh one in the place of anything else.
+func (a *applier) makeDir(parent *dirHandle, last, name string) (h *dirHandle, fresh bool, err error) {
+	err = parent.Mkdir(last, 0o700)
+	fresh = err == nil
+	replaced := false
+	if errors.Is(err, fs.ErrExist) {
+		fresh, replaced, err = a.overlap(parent, last)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	d, err := parent.OpenDir(last)
+	if err != nil {
+		return nil, false, err
+	}
+	h = newDirHandle(d, name)
+	a.dirs.put(h)
+	if replaced {
+		err = a.format.replacedByDir(h)
+	}
+	return h, fresh, err
+}
+
+// overlap deals with what is in a directory's place.
+func (a *applier) overlap(parent *dirHandle, last string) (fresh, replaced bool, err error) {
+	st, err := parent.Lstat(last)
+	if err != nil || st.IsDir() {
+		return false, false, err
+	}
+	if err := a.remove(parent, last); err != nil {
+		return false, false, err
+	}
+	return true, true, parent.Mkdir(last, 0o700)
+}
+
+// finishDir gives a directory its metadata, if it is still the one that was meant.
+func (a *applier) finishDir(id objectID, m *dirMeta) error {
+	d, err := a.root.OpenDir(m.name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, sys.ErrNotDir) || errors.Is(err, sys.ErrTooManyLinks) {
+		return nil // replaced by a later entry
+	}
+	if err != nil {
+		return err
+	}
+	if idOf(d.Stat()) == id {
+		err = a.describeDir(d, m)
+	}
+	return errors.Join(err, d.Close())
+}
+
+// describeDir sets what differs, times last.
+func (a *applier) describeDir(d *inroot.Dir, m *dirMeta) error {
+	self, st, e := d.Self(), d.Stat(), m.entry
+	if e == nil {
+		return self.SetTimes(m.atime, m.mtime)
+	}
+	if e.UID != st.UID || e.GID != st.GID {
+		if err := a.owner.tolerate(self.Chown(e.UID, e.GID)); err != nil {
+			return err
+		}
+	}
+	if err := self.Chmod(e.Mode); err != nil {
+		return err
+	}
+	if m.merge {
+		if err := clearXattrs(self); err != nil {
+			return err
+		}
+	}
+	if err := a.setXattrs(e, self.SetXattr); err != nil {
+		return err
+	}
+	return self.SetTimes(times(e))
+}

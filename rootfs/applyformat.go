@@ -1,0 +1,228 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/layer"
+)
+
+// nameID is a name in a directory, whatever path led there.
+type nameID struct {
+	dir  objectID
+	name string
+}
+
+// plainTree removes what whiteouts hide, except what the layer itself brought.
+type plainTree struct {
+	*applier
+	brought map[nameID]struct{}
+}
+
+func (p *plainTree) made(dir *dirHandle, last string) {
+	p.brought[nameID{dir.id, last}] = struct{}{}
+}
+
+// whiteoutDevice leaves the device out: a plain tree may become a lower directory one day.
+func (p *plainTree) whiteoutDevice() error { return nil }
+
+func (p *plainTree) replacedByDir(*dirHandle) error { return nil }
+
+func (p *plainTree) finish() error { return nil }
+
+func (p *plainTree) whiteout(e *layer.Entry) error {
+	parent, last, err := p.existing(e.Name)
+	if err == nil {
+		_, err = p.prune(parent.Dir, last)
+	}
+	return nothingThere(err)
+}
+
+func (p *plainTree) opaque(e *layer.Entry) error {
+	h, err := p.lookup(e.Name)
+	if err == nil {
+		_, err = p.pruneBelow(h.Dir)
+	}
+	return nothingThere(err)
+}
+
+// prune removes last from dir, unless the layer brought it, or something below it. kept says that it is still there.
+func (p *plainTree) prune(dir *inroot.Dir, last string) (kept bool, err error) {
+	st, err := dir.Lstat(last)
+	if err != nil {
+		return false, err
+	}
+	_, kept = p.brought[nameID{idOf(dir.Stat()), last}]
+	if st.IsDir() {
+		sub, err := dir.OpenDir(last)
+		if err != nil {
+			return false, err
+		}
+		keptBelow, err := p.pruneBelow(sub)
+		if err := errors.Join(err, sub.Close()); err != nil {
+			return false, err
+		}
+		kept = kept || keptBelow
+	}
+	if kept {
+		return true, nil
+	}
+	if st.IsDir() || st.IsSymlink() {
+		p.dirs.forgetAll()
+	}
+	return false, dir.RemoveAll(last)
+}
+
+func (p *plainTree) pruneBelow(dir *inroot.Dir) (kept bool, err error) {
+	names, err := dir.Names()
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		k, err := p.prune(dir, name)
+		if err != nil {
+			return false, err
+		}
+		kept = kept || k
+	}
+	return kept, nil
+}
+
+// nothingThere drops the errors of a whiteout that has nothing to remove.
+func nothingThere(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, sys.ErrNotDir) || errors.Is(err, sys.ErrTooManyLinks) {
+		return nil
+	}
+	return err
+}
+
+// overlayTree holds one layer alone, so that all that is there and no whiteout is what the layer brought.
+type overlayTree struct {
+	*applier
+	mark      string // the attribute that makes a directory opaque
+	opaques   map[objectID]string
+	whiteouts bool
+}
+
+func newOverlayTree(a *applier) *overlayTree {
+	prefix := overlayTrusted
+	if a.opts.UserXattr {
+		prefix = overlayUser
+	}
+	return &overlayTree{applier: a, mark: prefix + "opaque", opaques: make(map[objectID]string)}
+}
+
+func (o *overlayTree) made(*dirHandle, string) {}
+
+func (o *overlayTree) whiteoutDevice() error {
+	return fmt.Errorf("a character device 0:0 would be a whiteout: %w", errdefs.ErrInvalidArgument)
+}
+
+// replacedByDir makes the directory opaque. A whiteout hid what lower layers have of that name, or something else that was
+// no directory would have: either way nothing of theirs is to show through now.
+func (o *overlayTree) replacedByDir(h *dirHandle) error { return o.hideLower(h.Dir, h.name) }
+
+func (o *overlayTree) hideLower(d *inroot.Dir, name string) error {
+	if err := d.Self().SetXattr(o.mark, "y"); err != nil {
+		return fmt.Errorf("mark directory as opaque: %w", err)
+	}
+	o.opaques[idOf(d.Stat())] = name
+	return nil
+}
+
+// whiteout makes a whiteout, unless the layer brought something of that name: that hides what lower layers have, but for
+// the content of a directory.
+func (o *overlayTree) whiteout(e *layer.Entry) error {
+	parent, last, err := o.parent(e.Name)
+	if err != nil {
+		return err
+	}
+	o.whiteouts = true
+	err = parent.Mknod(last, sys.ModeChar, 0, 0)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	st, err := parent.Lstat(last)
+	if err != nil || !st.IsDir() {
+		return err
+	}
+	d, err := parent.OpenDir(last)
+	if err != nil {
+		return err
+	}
+	return errors.Join(o.hideLower(d, e.Name), d.Close())
+}
+
+func (o *overlayTree) opaque(e *layer.Entry) error {
+	if e.Name == "." {
+		// overlayfs merges the roots of its layers whatever they are marked with.
+		o.stats.Opaque = true
+		o.opaques[o.dirs.root.id] = "."
+		return nil
+	}
+	h, err := o.directory(e.Name)
+	if err != nil {
+		return err
+	}
+	return o.hideLower(h.Dir, e.Name)
+}
+
+// finish removes whiteouts below opaque directories. They hide nothing there, and overlayfs, which does not expect them in
+// a directory that it need not merge, would list them.
+func (o *overlayTree) finish() error {
+	if !o.whiteouts {
+		return nil
+	}
+	for id, name := range o.opaques {
+		d, err := o.root.OpenDir(name)
+		if nothingThere(err) != nil {
+			return entryError(name, err)
+		}
+		if err != nil {
+			continue // replaced by a later entry
+		}
+		if idOf(d.Stat()) == id {
+			err = removeWhiteouts(d)
+		}
+		if err := errors.Join(err, d.Close()); err != nil {
+			return entryError(name, err)
+		}
+	}
+	return nil
+}
+
+func removeWhiteouts(dir *inroot.Dir) error {
+	names, err := dir.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		st, err := dir.Lstat(name)
+		switch {
+		case err != nil:
+			return err
+		case st.IsWhiteout():
+			err = dir.Remove(name)
+		case st.IsDir():
+			err = inDir(dir, name, removeWhiteouts)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inDir calls f with the directory name in dir.
+func inDir(dir *inroot.Dir, name string, f func(*inroot.Dir) error) error {
+	sub, err := dir.OpenDir(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(sub), sub.Close())
+}
