@@ -269,3 +269,9 @@ func (c *Cgroup) isFrozen() (bool, error) {
 	s := string(text)
 	return strings.HasPrefix(s, "FROZEN") || strings.Contains(s, "frozen 1"), nil
 }
+
+// HasV1Cgroups reports whether any v1 hierarchy is mounted.
+func HasV1Cgroups() bool {
+	h, err := mountedHierarchies()
+	return err == nil && len(h.v1) > 0
+}

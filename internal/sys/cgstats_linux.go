@@ -7,23 +7,6 @@ import (
 	"strings"
 )
 
-// CgroupStats is what the kernel counts of a control group. A number that the
-// kernel does not keep is 0.
-type CgroupStats struct {
-	MemoryUsage uint64 // bytes, page cache included
-	MemoryCache uint64 // bytes of MemoryUsage that can be dropped (inactive file pages)
-	MemoryPeak  uint64 // bytes
-	MemoryLimit uint64 // bytes; 0 is unlimited
-	OOMKills    uint64
-
-	CPUTotal, CPUUser, CPUSystem uint64 // nanoseconds
-
-	Pids, PidsLimit uint64 // PidsLimit 0 is unlimited
-
-	ReadBytes, WriteBytes uint64 // block devices
-	ReadOps, WriteOps     uint64
-}
-
 // Stats reads the group's counters.
 func (c *Cgroup) Stats() (CgroupStats, error) {
 	var s CgroupStats

@@ -51,3 +51,13 @@ func IsTerminalMaster(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(5, 2)
 }
+
+// MakePollable makes a pipe's end non-blocking, so that the runtime can wait
+// for it and give up. Other files are left as they are: whoever else has them
+// open would get the flag too.
+func MakePollable(fd int) {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		_ = unix.SetNonblock(fd, true)
+	}
+}

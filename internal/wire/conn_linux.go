@@ -107,8 +107,15 @@ func (c *Conn) Close() error {
 	return c.file.Close()
 }
 
-// Send sends the message. The descriptors stay the caller's.
-func (c *Conn) Send(m Message) error {
+// Send sends the message, waiting for room where the peer is slow. The
+// descriptors stay the caller's.
+func (c *Conn) Send(m Message) error { return c.send(m, c.sendPacket) }
+
+// SendNow sends the message if the peer has room for it; else it returns
+// EAGAIN, and the connection is of no more use.
+func (c *Conn) SendNow(m Message) error { return c.send(m, c.sendPacketNow) }
+
+func (c *Conn) send(m Message, packet func(p, control []byte) error) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	body, files := m.Body, m.Files
@@ -123,7 +130,7 @@ func (c *Conn) Send(m Message) error {
 		if len(files) > 0 {
 			control = syscall.UnixRights(files...)
 		}
-		if err := c.sendPacket(p, control); err != nil {
+		if err := packet(p, control); err != nil {
 			return err
 		}
 		if len(body) == 0 {
@@ -266,6 +273,12 @@ func (c *Conn) sendPacket(p, control []byte) (err error) {
 		return werr
 	}
 	return err
+}
+
+func (c *Conn) sendPacketNow(p, control []byte) (err error) {
+	const flags = syscall.MSG_NOSIGNAL | syscall.MSG_DONTWAIT
+	cerr := c.raw.Control(func(fd uintptr) { err = syscall.Sendmsg(int(fd), p, control, nil, flags) })
+	return errors.Join(cerr, err)
 }
 
 // Listener takes connections on a socket in the file system.

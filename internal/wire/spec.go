@@ -1,25 +1,32 @@
 package wire
 
 // Spec is what a shim needs to bring a compute system to life and to leave
-// nothing behind. The library writes it, as a pure plan; the shim executes it.
+// nothing behind. The library writes it, as a plan; the shim executes it.
 type Spec struct {
 	ID      string
-	Dir     string // the system's run directory: bundle, socket, runtime state; absolute
+	Dir     string // run directory of the system, absolute: config.json, socket, runtime state
 	Root    Root
 	Cgroup  string // path below each hierarchy, starting with a slash
 	Runtime Runtime
-	Log     string   // log of the processes with the Logged flag
+	Log     string   // file for the output of Logged processes
 	Status  string   // file that the shim keeps Status in
-	Remove  []string // what goes when the system has stopped; nil keeps it all
+	Remove  []string // what goes when the system has stopped
 }
 
-// Root says what the container's root directory is made of: an overlay that
-// is mounted at <Dir>/rootfs, in a mount namespace of the shim's own.
+// SocketName is the name of the shim's socket in Spec.Dir.
+const SocketName = "shim.sock"
+
+// RootName is the name of the container's root directory in Spec.Dir.
+const RootName = "rootfs"
+
+// Root says what the container's root directory is made of: an overlay,
+// mounted in a mount namespace of the shim's own, so that it cannot outlive
+// shim and container.
 type Root struct {
 	Lower    []string // topmost first
 	Upper    string
 	Work     string
-	Volatile bool // the upper directory does not survive the machine: no syncs
+	Volatile bool // Upper is lost with the machine: unmounting does not flush it
 }
 
 // Runtime is the starter of kind "OCI runtime".
@@ -28,10 +35,10 @@ type Runtime struct {
 	Kind string // "runc" or "crun"
 }
 
-// State is the state of a compute system.
+// State is the state of a compute system as its shim knows it.
 type State string
 
-// The states, as a shim knows them.
+// The states.
 const (
 	Starting State = "starting"
 	Running  State = "running"
@@ -40,26 +47,25 @@ const (
 )
 
 // Status is what a shim knows of its system; it is also what it leaves on
-// disk, so that it can be read after it.
+// disk, to be read after it. Times are Unix nanoseconds, 0 for not yet.
 type Status struct {
-	State     State
-	ShimPid   int             `json:",omitempty"`
-	Pid       int             `json:",omitempty"` // of the agent, on the host
-	Started   int64           `json:",omitempty"` // Unix nanoseconds
-	Ended     int64           `json:",omitempty"` // Unix nanoseconds
-	Reason    string          `json:",omitempty"` // why it stopped, where that was not asked for
-	ExitCode  int             // of the main process
-	Processes []ProcessStatus `json:",omitempty"`
+	State     State           `json:"state"`
+	ShimPid   int             `json:"shimPid,omitempty"`
+	Pid       int             `json:"pid,omitempty"` // of the first process, on the host
+	Started   int64           `json:"started,omitempty"`
+	Ended     int64           `json:"ended,omitempty"`
+	Reason    string          `json:"reason,omitempty"` // why it stopped, where nobody asked for that
+	ExitCode  int             `json:"exitCode"`         // of the main process
+	Processes []ProcessStatus `json:"processes,omitempty"`
 }
 
-// ProcessStatus is one process that was created in the system and that has
-// not been forgotten yet.
+// ProcessStatus is one process that was created in the system.
 type ProcessStatus struct {
-	Seq     uint32
-	Pid     uint32
-	Args    []string
-	Main    bool  `json:",omitempty"`
-	Started int64 // Unix nanoseconds
-	Ended   int64 `json:",omitempty"` // Unix nanoseconds; 0 while it runs
-	Status  uint32
+	Seq     uint32   `json:"seq"`
+	Pid     uint32   `json:"pid"` // in the container
+	Args    []string `json:"args"`
+	Main    bool     `json:"main,omitempty"`
+	Started int64    `json:"started"`
+	Ended   int64    `json:"ended,omitempty"`
+	Status  uint32   `json:"status"` // as wait(2) has it
 }

@@ -1,0 +1,174 @@
+package container
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// agentPath is where the system sees its agent: in /dev, which is the system's
+// own, so that nothing of it gets into the scratch layer.
+const agentPath = "/dev/.hcs-agent"
+
+// agentThreads is what the agent may add to the process count.
+const agentThreads = 16
+
+// cpuPeriod is the span, in microseconds, over which processor time is
+// shared out: the kernel's default.
+const cpuPeriod = 100_000
+
+// bundle is all that the OCI configuration of a system depends on.
+type bundle struct {
+	record  *Record
+	runDir  string // of the system
+	cgroup  string
+	agent   string // the agent's program on the host
+	seccomp *specs.LinuxSeccomp
+	hybrid  bool // the machine has v1 hierarchies: the system shares the host's cgroup namespace
+}
+
+// config returns the OCI configuration: the isolation that users of docker
+// expect, and the agent as process.
+func (b *bundle) config() *specs.Spec {
+	return &specs.Spec{
+		Version:  "1.0.2", // what Debian's crun still takes
+		Hostname: b.hostname(),
+		Root:     &specs.Root{Path: filepath.Join(b.runDir, wire.RootName), Readonly: b.record.Spec.ReadOnly},
+		Process: &specs.Process{
+			Args: []string{agentPath}, Cwd: "/", Env: []string{"PATH=/"},
+			Capabilities: &specs.LinuxCapabilities{
+				Bounding: defaultCapabilities, Effective: defaultCapabilities, Permitted: defaultCapabilities,
+			},
+		},
+		Mounts: b.mounts(),
+		Linux: &specs.Linux{
+			CgroupsPath:   b.cgroup,
+			Namespaces:    b.namespaces(),
+			Resources:     b.resources(),
+			Seccomp:       b.seccomp,
+			MaskedPaths:   maskedPaths,
+			ReadonlyPaths: readonlyPaths,
+		},
+	}
+}
+
+func (b *bundle) hostname() string {
+	if h := b.record.Spec.Hostname; h != "" {
+		return h
+	}
+	return ShortID(b.record.ID)
+}
+
+func (b *bundle) namespaces() []specs.LinuxNamespace {
+	list := []specs.LinuxNamespace{
+		{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
+	}
+	if b.record.Spec.Network != NetworkHost {
+		list = append(list, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	if !b.hybrid {
+		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	return list
+}
+
+func (b *bundle) mounts() []specs.Mount {
+	list := append([]specs.Mount(nil), standardMounts...)
+	list = append(list, specs.Mount{
+		Destination: agentPath, Type: "bind", Source: b.agent,
+		Options: []string{"bind", "ro", "nosuid", "nodev"},
+	})
+	if b.record.Spec.Network == NetworkHost && b.record.Spec.RootDir == "" {
+		for _, f := range []string{"/etc/resolv.conf", "/etc/hosts"} {
+			list = append(list, specs.Mount{Destination: f, Type: "bind", Source: f, Options: []string{"bind", "ro"}})
+		}
+	}
+	for _, m := range b.record.Spec.Mounts {
+		list = append(list, m.oci())
+	}
+	return list
+}
+
+func (m *Mount) oci() specs.Mount {
+	if m.Type == "tmpfs" {
+		o := specs.Mount{
+			Destination: m.Target, Type: "tmpfs", Source: "tmpfs",
+			Options: []string{"nosuid", "nodev", "mode=1777"},
+		}
+		if m.Size > 0 {
+			o.Options = append(o.Options, "size="+strconv.FormatInt(m.Size, 10))
+		}
+		return m.protect(o)
+	}
+	return m.protect(specs.Mount{
+		Destination: m.Target, Type: "bind", Source: m.Source, Options: []string{"rbind", "rprivate"},
+	})
+}
+
+func (m *Mount) protect(o specs.Mount) specs.Mount {
+	if m.ReadOnly {
+		o.Options = append(o.Options, "ro")
+	}
+	return o
+}
+
+func (b *bundle) resources() *specs.LinuxResources {
+	r := b.record.Spec.Resources
+	out := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
+	if r.Memory > 0 {
+		out.Memory = &specs.LinuxMemory{Limit: &r.Memory}
+	}
+	if r.CPUs > 0 {
+		period, quota := uint64(cpuPeriod), int64(r.CPUs*cpuPeriod)
+		out.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
+	}
+	if r.Pids > 0 {
+		limit := r.Pids + agentThreads
+		out.Pids = &specs.LinuxPids{Limit: &limit}
+	}
+	return out
+}
+
+// standardMounts are those that docker gives a container.
+var standardMounts = []specs.Mount{
+	{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+	{
+		Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
+		Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"},
+	},
+	{
+		Destination: "/dev/pts", Type: "devpts", Source: "devpts",
+		Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"},
+	},
+	{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+	{
+		Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",
+		Options: []string{"nosuid", "noexec", "nodev", "ro"},
+	},
+	{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+	{
+		Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + fmt.Sprint(64<<20)},
+	},
+}
+
+// defaultCapabilities are those that docker leaves a container's root
+// (https://docs.docker.com/engine/containers/run/#runtime-privilege-and-linux-capabilities).
+var defaultCapabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
+	"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+}
+
+// maskedPaths and readonlyPaths are docker's: files of /proc and /sys that
+// tell of, or reach into, the host.
+var maskedPaths = []string{
+	"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+	"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+	"/sys/devices/virtual/powercap", "/sys/firmware",
+}
+
+var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}

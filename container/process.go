@@ -1,0 +1,351 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// ProcessSpec says which process to create in a system.
+type ProcessSpec struct {
+	// Args is the program and its arguments. A program without a slash is looked
+	// up in the PATH of Env, in the system.
+	Args []string `json:"args"`
+	Env  []string `json:"env,omitempty"` // "KEY=value"; HOME is added if it is missing
+	Dir  string   `json:"dir,omitempty"` // working directory; empty is /
+	// User is "user", "uid", "user:group" or "uid:gid", by the system's own
+	// /etc/passwd and /etc/group. Empty is root.
+	User string `json:"user,omitempty"`
+	// Terminal gives the process a terminal of its own; Stdout then gets all its
+	// output, and Stderr is not used.
+	Terminal   bool   `json:"terminal,omitempty"`
+	Rows, Cols uint16 `json:"-"` // first size of the terminal
+
+	// Role says what the process is to the system.
+	Role Role `json:"-"`
+
+	// Stdin is copied to the process until its end; the process then reads end of
+	// file. Stdout and Stderr take its output, and may be the same. What is nil is
+	// /dev/null. The copying from Stdin may outlast the process by one Read.
+	Stdin  io.Reader `json:"-"`
+	Stdout io.Writer `json:"-"`
+	Stderr io.Writer `json:"-"`
+}
+
+// Role says what a process is to its system.
+type Role uint8
+
+const (
+	// Additional processes come and go. Their output is for their creator.
+	Additional Role = iota
+	// Main is the process whose end is the end of the system; there is at most
+	// one. Its output also goes to the system's log, whether its creator lives or
+	// not. Its working directory is made if it is missing.
+	Main
+)
+
+// ExitStatus says how a process ended.
+type ExitStatus struct {
+	Code   int            // its own, or 128 plus the signal's number
+	Signal syscall.Signal // that killed it, or 0
+	User   time.Duration  // CPU time it took
+	System time.Duration
+}
+
+// Process is a process that was created in a system.
+type Process struct {
+	system *System
+	conn   *wire.Conn
+	seq    uint32
+	pid    int
+	role   Role
+	master *os.File // the terminal, where the shim does not hold it
+
+	output sync.WaitGroup // copies that Wait waits for
+	stdin  *os.File       // our end
+	copied []error        // of output
+
+	done   chan struct{} // closed when status and err are set
+	status ExitStatus
+	err    error
+}
+
+// Pid returns the process's number in the system.
+func (p *Process) Pid() int { return p.pid }
+
+// CreateProcess starts a process in the running system.
+func (s *System) CreateProcess(ctx context.Context, spec *ProcessSpec) (*Process, error) {
+	p, err := s.createProcess(ctx, spec)
+	if err != nil {
+		return nil, s.wrap("create a process in", err)
+	}
+	return p, nil
+}
+
+func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process, error) {
+	if len(spec.Args) == 0 {
+		return nil, fmt.Errorf("no program given: %w", errdefs.ErrInvalidArgument)
+	}
+	pipes, err := openPipes(spec)
+	if err != nil {
+		return nil, err
+	}
+	m := wire.Message{Type: wire.Spawn, Body: spec.request(pipes).Encode(), Files: pipes.theirFDs()}
+	for {
+		c, err := s.conn()
+		if err != nil {
+			return nil, errors.Join(err, pipes.close())
+		}
+		reply, err := callOn(ctx, c, m)
+		switch {
+		case err == nil:
+			return s.began(c, reply, spec, pipes), nil
+		case asFailure(err):
+			s.release(c)
+			return nil, errors.Join(classify(err), pipes.close())
+		}
+		c.Close()
+		if !isClosed(err) || ctx.Err() != nil {
+			return nil, errors.Join(err, pipes.close())
+		}
+	}
+}
+
+func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {
+	r := &wire.SpawnRequest{
+		Args: p.Args, Env: p.Env, Dir: p.Dir, User: p.User, Rows: p.Rows, Cols: p.Cols, Flags: pipes.flags,
+	}
+	if p.Terminal {
+		r.Flags |= wire.Terminal
+	}
+	if p.Role == Main {
+		r.Flags |= wire.Main | wire.Logged | wire.MakeDir
+	}
+	return r
+}
+
+// began makes the Process of a reply and starts the copying.
+func (s *System) began(c *wire.Conn, m wire.Message, spec *ProcessSpec, pipes *pipes) *Process {
+	var b wire.Spawned
+	_ = b.Decode(m.Body) // checked by the shim
+	p := &Process{system: s, conn: c, seq: m.Seq, pid: int(b.Pid), role: spec.Role, done: make(chan struct{})}
+	pipes.closeTheirs()
+	if len(m.Files) == 1 {
+		p.master = newTerminal(m.Files[0])
+		pipes.useTerminal(p.master)
+	}
+	p.copyStreams(spec, pipes)
+	go p.await()
+	return p
+}
+
+// copyStreams starts what carries bytes between our ends of the pipes and the
+// caller's streams.
+func (p *Process) copyStreams(spec *ProcessSpec, pipes *pipes) {
+	if p.stdin = pipes.stdin; p.stdin != nil {
+		go func() {
+			_, _ = io.Copy(p.stdin, spec.Stdin)
+			if p.stdin != p.master {
+				p.stdin.Close()
+			}
+		}()
+	}
+	p.copied = make([]error, 2)
+	for i, c := range []struct {
+		from *os.File
+		to   io.Writer
+	}{{pipes.stdout, spec.Stdout}, {pipes.stderr, spec.Stderr}} {
+		if c.from != nil {
+			p.output.Go(func() { p.copied[i] = p.copyOutput(c.to, c.from) })
+		}
+	}
+}
+
+func (p *Process) copyOutput(to io.Writer, from *os.File) error {
+	_, err := io.Copy(to, from)
+	if errors.Is(err, syscall.EIO) && from == p.master { // how a terminal ends
+		err = nil
+	}
+	if err != nil { // the process must not block because we cannot write
+		_, _ = io.Copy(io.Discard, from)
+	}
+	return errors.Join(err, from.Close())
+}
+
+// await receives the process's end.
+func (p *Process) await() {
+	defer close(p.done)
+	m, err := p.conn.Reply()
+	var x wire.Exit
+	if err == nil {
+		wire.CloseFiles(m.Files)
+		if m.Type == wire.Ended {
+			err = x.Decode(m.Body)
+		} else {
+			err = wire.ErrMalformed
+		}
+	}
+	if err != nil {
+		p.conn.Close()
+		p.err = p.lost(err)
+		return
+	}
+	p.status = exitStatus(x)
+	if p.role == Main {
+		_, _ = p.conn.Receive() // the shim's end: all is taken down
+		p.conn.Close()
+		return
+	}
+	p.system.release(p.conn)
+}
+
+func exitStatus(x wire.Exit) ExitStatus {
+	return ExitStatus{
+		Code: x.Code(), Signal: syscall.Signal(x.Signal()),
+		User: time.Duration(x.UserUS) * time.Microsecond, System: time.Duration(x.SysUS) * time.Microsecond,
+	}
+}
+
+// lost says why nobody tells how the process ended.
+func (p *Process) lost(err error) error {
+	if st, serr := p.system.rest(); isClosed(err) && serr == nil && st.Reason != "" {
+		err = errors.New(st.Reason)
+	}
+	return p.system.wrap("wait for a process in", fmt.Errorf("how it ended is lost: %w: %w", err, errdefs.ErrUnavailable))
+}
+
+// Wait returns how the process ended, when it has and all its output is
+// copied. For a Main process it also waits until the system is taken down. It
+// may be called any number of times.
+func (p *Process) Wait(ctx context.Context) (ExitStatus, error) {
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return ExitStatus{}, context.Cause(ctx)
+	}
+	if p.err != nil {
+		return ExitStatus{}, p.err
+	}
+	p.output.Wait()
+	if err := errors.Join(p.copied...); err != nil {
+		return p.status, p.system.wrap("copy the output of a process in", err)
+	}
+	return p.status, nil
+}
+
+// Signal sends a signal to the process. One that has ended needs none.
+func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
+	body := wire.SignalRequest{Signal: uint32(sig)}.Encode()
+	_, err := p.system.call(ctx, wire.Message{Type: wire.Signal, Seq: p.seq, Body: body})
+	select {
+	case <-p.done:
+		return nil
+	default:
+	}
+	if errdefs.IsNotFound(err) {
+		return nil // ended and forgotten
+	}
+	return p.system.wrap("signal a process in", err)
+}
+
+// Resize sets the size of the process's terminal.
+func (p *Process) Resize(ctx context.Context, rows, cols uint16) error {
+	if p.master != nil {
+		return p.system.wrap("resize a terminal in", resizeTerminal(p.master, rows, cols))
+	}
+	body := wire.ResizeRequest{Rows: rows, Cols: cols}.Encode()
+	_, err := p.system.call(ctx, wire.Message{Type: wire.Resize, Seq: p.seq, Body: body})
+	return p.system.wrap("resize a terminal in", err)
+}
+
+// CloseStdin ends the process's standard input, whatever Stdin still holds. A
+// terminal has no such end: a program there reads Ctrl-D.
+func (p *Process) CloseStdin() error {
+	if p.stdin == nil || p.stdin == p.master {
+		return nil
+	}
+	if err := p.stdin.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// pipes are the two ends of a process's standard streams.
+type pipes struct {
+	flags                 wire.SpawnFlags
+	stdin, stdout, stderr *os.File // ours
+	theirs                []*os.File
+}
+
+// openPipes makes a pipe for every stream that the spec has; for a terminal
+// of the shim's, one each way; for a terminal of our own, none.
+func openPipes(spec *ProcessSpec) (*pipes, error) {
+	p := new(pipes)
+	if spec.Terminal && spec.Role != Main {
+		return p, nil
+	}
+	var errs []error
+	if spec.Stdin != nil {
+		errs = append(errs, p.open(wire.Stdin, &p.stdin))
+	}
+	if spec.Stdout != nil {
+		errs = append(errs, p.open(wire.Stdout, &p.stdout))
+	}
+	if spec.Stderr != nil && !spec.Terminal {
+		errs = append(errs, p.open(wire.Stderr, &p.stderr))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *pipes) open(flag wire.SpawnFlags, ours **os.File) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	p.flags |= flag
+	if flag == wire.Stdin {
+		r, w = w, r
+	}
+	*ours, p.theirs = r, append(p.theirs, w)
+	return nil
+}
+
+func (p *pipes) theirFDs() []int {
+	list := make([]int, len(p.theirs))
+	for i, f := range p.theirs {
+		list[i] = int(f.Fd()) // and makes it block, as programs expect
+	}
+	return list
+}
+
+func (p *pipes) closeTheirs() {
+	for _, f := range p.theirs {
+		f.Close()
+	}
+	p.theirs = nil
+}
+
+// useTerminal has one terminal carry all streams.
+func (p *pipes) useTerminal(master *os.File) { p.stdin, p.stdout = master, master }
+
+func (p *pipes) close() error {
+	p.closeTheirs()
+	for _, f := range []*os.File{p.stdin, p.stdout, p.stderr} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package container
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// Runtime is an OCI runtime that was found and asked who it is.
+type Runtime struct {
+	Path    string `json:"path"`
+	Kind    string `json:"kind"` // "runc", "crun": decides how it is called
+	Version string `json:"version"`
+
+	Size  int64 `json:"size"` // of the file that was asked
+	MTime int64 `json:"mtime"`
+}
+
+func (r *Runtime) wire() wire.Runtime { return wire.Runtime{Path: r.Path, Kind: r.Kind} }
+
+// runtimeNames are looked for in this order where none is named.
+var runtimeNames = []string{"runc", "crun"}
+
+// findRuntime finds the runtime with the given name or path; empty is the
+// first of runtimeNames that there is. What a program said of itself is kept
+// in the cache file, for as long as the program is the same: asking takes
+// longer than starting a container's process.
+func findRuntime(name, cache string) (*Runtime, error) {
+	file, err := lookRuntime(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, fmt.Errorf("find OCI runtime: %w", err)
+	}
+	r := &Runtime{Path: file, Size: info.Size(), MTime: info.ModTime().UnixNano()}
+	if known := cachedRuntime(cache); known.Path == r.Path && known.Size == r.Size && known.MTime == r.MTime {
+		return known, nil
+	}
+	if err := r.probe(); err != nil {
+		return nil, err
+	}
+	return r, r.keep(cache)
+}
+
+func lookRuntime(name string) (string, error) {
+	names := runtimeNames
+	if name != "" {
+		names = []string{name}
+	}
+	for _, n := range names {
+		file, err := exec.LookPath(n)
+		if err != nil && !strings.Contains(n, "/") {
+			file, err = exec.LookPath("/usr/sbin/" + n) // not in an ordinary user's PATH
+		}
+		if err == nil {
+			return filepath.Abs(file)
+		}
+	}
+	return "", fmt.Errorf("find OCI runtime %s: not in $PATH: %w", strings.Join(names, " or "), errdefs.ErrNotFound)
+}
+
+func cachedRuntime(cache string) *Runtime {
+	r := new(Runtime)
+	if text, err := os.ReadFile(cache); err != nil || json.Unmarshal(text, r) != nil {
+		return new(Runtime)
+	}
+	return r
+}
+
+// probe runs the program: "runc version 1.1.5" is what it says in its first
+// line.
+func (r *Runtime) probe() error {
+	out, err := exec.Command(r.Path, "--version").Output()
+	if err != nil {
+		return fmt.Errorf("probe OCI runtime %s: %w", r.Path, err)
+	}
+	line, _, _ := bytes.Cut(out, []byte("\n"))
+	words := strings.Fields(string(line))
+	if len(words) < 3 || words[1] != "version" {
+		return fmt.Errorf("probe OCI runtime %s: it does not say its version: %q: %w", r.Path, line, errdefs.ErrInvalidArgument)
+	}
+	r.Kind, r.Version = words[0], words[2]
+	return nil
+}
+
+func (r *Runtime) keep(cache string) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(cache), ".runtime-*")
+	if err != nil {
+		return fmt.Errorf("keep what OCI runtime %s is: %w", r.Path, err)
+	}
+	_, werr := temp.Write(text)
+	if cerr := temp.Close(); werr == nil {
+		werr = cerr
+	}
+	if werr == nil {
+		werr = os.Rename(temp.Name(), cache)
+	}
+	if werr != nil {
+		_ = os.Remove(temp.Name())
+		return fmt.Errorf("keep what OCI runtime %s is: %w", r.Path, werr)
+	}
+	return nil
+}

@@ -1,0 +1,385 @@
+package container
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/state"
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// Config says where a service keeps its systems and what it starts them with.
+type Config struct {
+	// Root is the durable directory: records, logs, names. Run is the one that
+	// may be gone after a boot: sockets and what a running system needs. Both are
+	// made if they are missing.
+	Root, Run string
+	// Layers is the store that Spec.Layers names layers of; scratch layers are
+	// made there too.
+	Layers *rootfs.Store
+	// Runtime is the name or path of the OCI runtime. Empty: runc, else crun.
+	Runtime string
+	// Libexec is the directory of the programs hcs-shim and hcs-agent. Empty: the
+	// directory of this program, then $PATH, then /usr/local/libexec/hcs and
+	// /usr/libexec/hcs.
+	Libexec string
+	// CgroupParent is the control group that the systems' own are made in. Empty:
+	// /hcs.
+	CgroupParent string
+	// Logger takes what goes wrong where no error can tell. Nil discards it.
+	Logger *slog.Logger
+}
+
+// Service makes and finds compute systems. Its methods may be called at once,
+// also by several programs on the same directories.
+type Service struct {
+	cfg     Config
+	records *state.Store[Record]
+	// ephemeral are the same records: those of Ephemeral systems do not outlive
+	// the machine, and need no sync.
+	ephemeral *state.Store[Record]
+}
+
+// Open returns the service of the directories. There is nothing to close.
+func Open(cfg Config) (*Service, error) {
+	if cfg.CgroupParent == "" {
+		cfg.CgroupParent = "/hcs"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{cfg: cfg}
+	for _, dir := range []string{s.namesDir(), filepath.Join(cfg.Run, "containers")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open container service: %w", err)
+		}
+	}
+	sc := state.Config{Dir: filepath.Join(cfg.Root, "containers"), Kind: "container"}
+	var err, eerr error
+	s.records, err = state.Open[Record](sc)
+	sc.Durability = state.Volatile
+	s.ephemeral, eerr = state.Open[Record](sc)
+	if err := errors.Join(err, eerr); err != nil {
+		return nil, fmt.Errorf("open container service: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Service) namesDir() string { return filepath.Join(s.cfg.Root, "names") }
+
+func (s *Service) runDir(id string) string { return filepath.Join(s.cfg.Run, "containers", id) }
+
+func (s *Service) cgroup(id string) string { return s.cfg.CgroupParent + "/" + id }
+
+// Runtime returns the OCI runtime that systems are started with.
+func (s *Service) Runtime() (*Runtime, error) {
+	return findRuntime(s.cfg.Runtime, filepath.Join(s.cfg.Run, "runtime.json"))
+}
+
+// libexec finds one of our own programs.
+func (s *Service) libexec(name string) (string, error) {
+	var dirs []string
+	if s.cfg.Libexec != "" {
+		dirs = []string{s.cfg.Libexec}
+	} else {
+		if self, err := os.Executable(); err == nil {
+			dirs = append(dirs, filepath.Dir(self))
+		}
+		dirs = append(dirs, "", "/usr/local/libexec/hcs", "/usr/libexec/hcs")
+	}
+	for _, dir := range dirs {
+		file := filepath.Join(dir, name)
+		if dir == "" {
+			file, _ = exec.LookPath(name)
+		}
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			return filepath.Abs(file)
+		}
+	}
+	return "", fmt.Errorf("find program %s: not in %s: %w", name, strings.Join(dirs, ", "), errdefs.ErrNotFound)
+}
+
+// Create makes a system that does not run yet.
+func (s *Service) Create(ctx context.Context, spec Spec) (*System, error) {
+	if err := spec.validate(); err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	r := &Record{ID: newID(), Created: time.Now().UTC(), Spec: spec}
+	lock, err := s.records.Lock(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	creator, err := s.records.TryLock(creatorLock(r.ID))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.create(ctx, r); err != nil {
+		return nil, fmt.Errorf("create container %s: %w", r.Name(), errors.Join(err, creator.Unlock()))
+	}
+	return &System{service: s, record: *r, creator: creator}, nil
+}
+
+// create makes, in this order, scratch, record and name: a crash leaves a
+// scratch layer that no record names, or a nameless record, for Prune.
+func (s *Service) create(ctx context.Context, r *Record) error {
+	if _, err := s.cfg.Layers.CreateScratch(ctx, r.ID); err != nil {
+		return err
+	}
+	err := s.putRecord(r)
+	if err == nil {
+		err = s.claimName(r)
+	}
+	if err != nil {
+		return errors.Join(err, s.removeFiles(r))
+	}
+	return nil
+}
+
+func (s *Service) putRecord(r *Record) error {
+	if r.Spec.Ephemeral {
+		return s.ephemeral.Put(r.ID, *r)
+	}
+	return s.records.Put(r.ID, *r)
+}
+
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// claimName makes a symbolic link from the name to the id: only one can. A
+// link to a system that is gone is taken over.
+func (s *Service) claimName(r *Record) error {
+	link := filepath.Join(s.namesDir(), r.Name())
+	for range 3 {
+		err := os.Symlink(r.ID, link)
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		owner, err := os.Readlink(link)
+		if err != nil {
+			continue
+		}
+		if _, err := s.records.Get(owner); !errdefs.IsNotFound(err) {
+			return fmt.Errorf("the name is taken by container %s: %w", ShortID(owner), errdefs.ErrAlreadyExists)
+		}
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return fmt.Errorf("the name is fought for: %w", errdefs.ErrUnavailable)
+}
+
+// Open finds a system by name, by id, or by the beginning of an id that no
+// other has.
+func (s *Service) Open(_ context.Context, ref string) (*System, error) {
+	id, err := s.resolve(ref)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.records.Get(id)
+	if err != nil {
+		if errdefs.IsNotFound(err) {
+			err = noSuch(ref)
+		}
+		return nil, err
+	}
+	return &System{service: s, record: r}, nil
+}
+
+func noSuch(ref string) error {
+	return fmt.Errorf("no such container: %q: %w", ref, errdefs.ErrNotFound)
+}
+
+func (s *Service) resolve(ref string) (string, error) {
+	if state.CheckID("container", ref) != nil {
+		return "", noSuch(ref)
+	}
+	if id, err := os.Readlink(filepath.Join(s.namesDir(), ref)); err == nil {
+		return id, nil
+	}
+	if len(ref) == 2*16 {
+		return ref, nil
+	}
+	entries, err := os.ReadDir(filepath.Join(s.cfg.Root, "containers"))
+	if err != nil {
+		return "", err
+	}
+	var ids []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ref) && e.IsDir() {
+			ids = append(ids, e.Name())
+		}
+	}
+	switch len(ids) {
+	case 0:
+		return "", noSuch(ref)
+	case 1:
+		return ids[0], nil
+	}
+	return "", fmt.Errorf("container %q: %d ids begin like this: %w", ref, len(ids), errdefs.ErrInvalidArgument)
+}
+
+// Systems returns all systems, the oldest first. The error tells of records
+// that cannot be read; the others are returned all the same.
+func (s *Service) Systems(context.Context) ([]*System, error) {
+	objects, err := s.records.List()
+	list := make([]*System, len(objects))
+	for i, o := range objects {
+		list[i] = &System{service: s, record: o.Record}
+	}
+	slices.SortFunc(list, func(a, b *System) int { return a.record.Created.Compare(b.record.Created) })
+	return list, err
+}
+
+// Pruned says what Prune removed.
+type Pruned struct {
+	Containers []string // names of systems
+	Leftovers  []string // paths that belonged to none
+}
+
+// Prune removes systems that have stopped, lost ones with them, and whatever
+// was left behind by programs that died. A system that is being created or
+// started meanwhile is left alone.
+func (s *Service) Prune(ctx context.Context) (Pruned, error) {
+	var p Pruned
+	systems, err := s.Systems(ctx)
+	errs := []error{err}
+	for _, system := range systems {
+		switch err := system.deleteIfIdle(ctx); {
+		case err == nil:
+			p.Containers = append(p.Containers, system.Name())
+		case !errors.Is(err, errBusy) && !errdefs.IsNotFound(err):
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, s.pruneLeftovers(&p))
+	return p, errors.Join(errs...)
+}
+
+// pruneLeftovers removes what has no record: scratch layers, run directories,
+// control groups, names.
+func (s *Service) pruneLeftovers(p *Pruned) error {
+	var errs []error
+	for _, id := range s.strays() {
+		lock, err := s.records.TryLock(id)
+		if err != nil {
+			continue // being created
+		}
+		r := &Record{ID: id}
+		if _, err := s.records.Get(id); errdefs.IsNotFound(err) {
+			errs = append(errs, s.cleanUp(r), s.removeFiles(r))
+			p.Leftovers = append(p.Leftovers, id)
+		}
+		errs = append(errs, lock.Unlock())
+	}
+	errs = append(errs, s.pruneNames(p), s.pruneParent())
+	return errors.Join(errs...)
+}
+
+// strays lists the ids that something on this machine bears, and no record.
+func (s *Service) strays() []string {
+	var ids []string
+	if scratches, err := s.cfg.Layers.Scratches(); err == nil {
+		for _, sc := range scratches {
+			ids = append(ids, sc.ID())
+		}
+	}
+	for _, dir := range []string{filepath.Join(s.cfg.Run, "containers"), filepath.Join(s.cfg.Root, "containers")} {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			ids = append(ids, e.Name())
+		}
+	}
+	if cg, err := sys.NewCgroup(s.cfg.CgroupParent); err == nil {
+		names, _ := cg.Children()
+		ids = append(ids, names...)
+	}
+	slices.Sort(ids)
+	return slices.DeleteFunc(slices.Compact(ids), func(id string) bool {
+		if state.CheckID("container", id) != nil {
+			return true
+		}
+		_, err := s.records.Get(id)
+		return !errdefs.IsNotFound(err)
+	})
+}
+
+func (s *Service) pruneNames(p *Pruned) error {
+	entries, err := os.ReadDir(s.namesDir())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		link := filepath.Join(s.namesDir(), e.Name())
+		id, err := os.Readlink(link)
+		if err != nil {
+			continue
+		}
+		if _, err := s.records.Get(id); errdefs.IsNotFound(err) && os.Remove(link) == nil {
+			p.Leftovers = append(p.Leftovers, link)
+		}
+	}
+	return nil
+}
+
+// pruneParent removes the group that the systems' are in, if none is left.
+func (s *Service) pruneParent() error {
+	if runtime.GOOS != "linux" {
+		return nil
+	}
+	cg, err := sys.NewCgroup(s.cfg.CgroupParent)
+	if err != nil {
+		return err
+	}
+	if names, err := cg.Children(); err != nil || len(names) > 0 {
+		return err
+	}
+	return cg.Remove()
+}
+
+// cleanUp ends what is left of a system whose shim is gone.
+func (s *Service) cleanUp(r *Record) error {
+	cg, err := sys.NewCgroup(s.cgroup(r.ID))
+	if err != nil {
+		return err
+	}
+	if cg.Exists() {
+		err = errors.Join(cg.Kill(killTimeout), cg.Remove())
+	}
+	return errors.Join(err, os.RemoveAll(s.runDir(r.ID)))
+}
+
+// removeFiles removes all that is kept of a system, the record last: as long
+// as it is there, what is left can be found.
+func (s *Service) removeFiles(r *Record) error {
+	var errs []error
+	if sc, err := s.cfg.Layers.OpenScratch(r.ID); err == nil {
+		errs = append(errs, sc.Remove())
+	} else if !errdefs.IsNotFound(err) {
+		errs = append(errs, err)
+	}
+	link := filepath.Join(s.namesDir(), r.Name())
+	if id, err := os.Readlink(link); err == nil && id == r.ID {
+		errs = append(errs, os.Remove(link))
+	}
+	errs = append(errs, os.RemoveAll(s.records.Dir(r.ID)))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,167 @@
+package container
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/hostcompute/hcs/internal/state"
+)
+
+// Network says which network a system has.
+type Network string
+
+const (
+	// NetworkNone gives it a network stack of its own with nothing but the
+	// loopback device. It is the default.
+	NetworkNone Network = "none"
+	// NetworkHost leaves it in the host's network stack.
+	NetworkHost Network = "host"
+)
+
+// Mount is something of the host's that a system sees in its tree.
+type Mount struct {
+	// Type is "bind", for a file or directory of the host, or "tmpfs". Empty is
+	// bind.
+	Type string `json:"type,omitempty"`
+	// Source is an absolute path of the host, for bind.
+	Source string `json:"source,omitempty"`
+	// Target is an absolute path in the system. It is made if it is missing.
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	// Size limits a tmpfs, in bytes; 0 leaves it to the kernel (half the memory).
+	Size int64 `json:"size,omitempty"`
+}
+
+// Resources are a system's limits. Zero is unlimited.
+type Resources struct {
+	Memory int64   `json:"memory,omitempty"` // bytes, at least MinMemory
+	CPUs   float64 `json:"cpus,omitempty"`   // how many processors' time, 1.5 say
+	Pids   int64   `json:"pids,omitempty"`   // processes and threads, the agent's not counted
+}
+
+// MinMemory is the least memory that a system can be limited to.
+const MinMemory = 8 << 20
+
+// Spec says what a system is to be. The zero value with Layers or RootDir set
+// is valid.
+type Spec struct {
+	// Name is unique among the systems of a service. Empty: the first 12
+	// characters of the id.
+	Name string `json:"name,omitempty"`
+	// Layers are the diffIDs of the read-only layers, lowest first, all of them
+	// in the layer store.
+	Layers []digest.Digest `json:"layers,omitempty"`
+	// RootDir is a directory of the host that stands in for the layers.
+	RootDir string `json:"rootDir,omitempty"`
+	// Image is the name of the image that the layers came from, for people, and
+	// ImageID the digest of its configuration.
+	Image   string        `json:"image,omitempty"`
+	ImageID digest.Digest `json:"imageID,omitempty"`
+	// Hostname is the system's own; empty is the first 12 characters of the id.
+	Hostname string  `json:"hostname,omitempty"`
+	Mounts   []Mount `json:"mounts,omitempty"`
+	// ReadOnly makes the root read-only; Mounts are not concerned.
+	ReadOnly  bool      `json:"readOnly,omitempty"`
+	Network   Network   `json:"network,omitempty"`
+	Resources Resources `json:"resources,omitzero"`
+	// StopSignal asks the main process to end. 0 is SIGTERM.
+	StopSignal int `json:"stopSignal,omitempty"`
+	// Ephemeral has everything of the system removed when it stops, its record
+	// too.
+	Ephemeral bool `json:"ephemeral,omitempty"`
+	// Main is the main process of the system, kept for those who start it later:
+	// Start does not create it. Its streams are not kept.
+	Main *ProcessSpec `json:"main,omitempty"`
+}
+
+// Record is what a service keeps of a system.
+type Record struct {
+	ID      string    `json:"id"`
+	Created time.Time `json:"created"`
+	Spec    Spec      `json:"spec"`
+}
+
+// Name returns the name of the system.
+func (r *Record) Name() string {
+	if r.Spec.Name != "" {
+		return r.Spec.Name
+	}
+	return ShortID(r.ID)
+}
+
+// ShortID returns the part of an id that people are shown.
+func ShortID(id string) string { return id[:min(12, len(id))] }
+
+// validate judges the spec at the door; what it passes is relied upon.
+func (s *Spec) validate() error {
+	for _, f := range []func() error{s.checkName, s.checkRoot, s.checkMounts, s.checkResources} {
+		if err := f(); err != nil {
+			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
+}
+
+func (s *Spec) checkName() error {
+	if s.Name != "" && state.CheckID("container", s.Name) != nil {
+		return fmt.Errorf("name %q: use letters, digits, and \"_.-\" after the first", s.Name)
+	}
+	if len(s.Hostname) > 64 || strings.ContainsFunc(s.Hostname, func(r rune) bool { return r <= ' ' || r == '/' || r > '~' }) {
+		return fmt.Errorf("hostname %q: at most 64 printable characters without blanks and slashes", s.Hostname)
+	}
+	if s.StopSignal < 0 || s.StopSignal > 64 {
+		return fmt.Errorf("stop signal %d: not a signal", s.StopSignal)
+	}
+	return nil
+}
+
+func (s *Spec) checkRoot() error {
+	switch {
+	case (len(s.Layers) > 0) == (s.RootDir != ""):
+		return fmt.Errorf("give either layers or a root directory")
+	case s.RootDir != "" && !path.IsAbs(s.RootDir):
+		return fmt.Errorf("root directory %q is not absolute", s.RootDir)
+	case !slices.Contains([]Network{"", NetworkNone, NetworkHost}, s.Network):
+		return fmt.Errorf("network %q: use %q or %q", s.Network, NetworkNone, NetworkHost)
+	}
+	return nil
+}
+
+func (s *Spec) checkMounts() error {
+	seen := make(map[string]bool)
+	for _, m := range s.Mounts {
+		switch {
+		case m.Type != "" && m.Type != "bind" && m.Type != "tmpfs":
+			return fmt.Errorf("mount at %q: type %q: use bind or tmpfs", m.Target, m.Type)
+		case !path.IsAbs(m.Target) || path.Clean(m.Target) == "/":
+			return fmt.Errorf("mount at %q: the target must be an absolute path other than /", m.Target)
+		case m.Type != "tmpfs" && !path.IsAbs(m.Source):
+			return fmt.Errorf("mount at %q: source %q is not an absolute path", m.Target, m.Source)
+		case seen[path.Clean(m.Target)]:
+			return fmt.Errorf("mount at %q: given twice", m.Target)
+		case m.Size < 0:
+			return fmt.Errorf("mount at %q: size %d is negative", m.Target, m.Size)
+		}
+		seen[path.Clean(m.Target)] = true
+	}
+	return nil
+}
+
+func (s *Spec) checkResources() error {
+	r := s.Resources
+	switch {
+	case r.Memory != 0 && r.Memory < MinMemory:
+		return fmt.Errorf("memory limit of %d bytes: at least %d", r.Memory, int64(MinMemory))
+	case r.CPUs < 0 || r.CPUs != 0 && r.CPUs < 0.01:
+		return fmt.Errorf("limit of %g cpus: at least 0.01", r.CPUs)
+	case r.Pids < 0:
+		return fmt.Errorf("limit of %d processes is negative", r.Pids)
+	}
+	return nil
+}

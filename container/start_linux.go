@@ -1,0 +1,203 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// Start brings the system to life: without a process of the caller's, which
+// CreateProcess adds. A running system stays as it is; a stopped one starts
+// again with what it has written.
+func (s *System) Start(ctx context.Context) error {
+	lock, err := s.service.records.Lock(ctx, s.record.ID)
+	if err != nil {
+		return s.wrap("start", err)
+	}
+	err = s.start(ctx)
+	return s.wrap("start", errors.Join(err, lock.Unlock(), s.letGo()))
+}
+
+func (s *System) start(ctx context.Context) error {
+	if s.answers() {
+		return nil
+	}
+	if _, err := s.service.records.Get(s.record.ID); err != nil {
+		return err
+	}
+	spec, err := s.prepare()
+	if err != nil {
+		return errors.Join(err, s.service.cleanUp(&s.record))
+	}
+	c, err := s.startShim(ctx, spec)
+	if err != nil {
+		return errors.Join(err, s.service.cleanUp(&s.record))
+	}
+	s.release(c)
+	return nil
+}
+
+// prepare writes the run directory and returns what the shim is to do.
+func (s *System) prepare() (*wire.Spec, error) {
+	if err := s.service.cleanUp(&s.record); err != nil { // of a shim that died
+		return nil, err
+	}
+	rt, err := s.service.Runtime()
+	if err != nil {
+		return nil, err
+	}
+	agent, err := s.service.libexec("hcs-agent")
+	if err != nil {
+		return nil, err
+	}
+	root, err := s.root()
+	if err != nil {
+		return nil, err
+	}
+	dir := s.service.runDir(s.record.ID)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := s.writeBundle(dir, agent); err != nil {
+		return nil, err
+	}
+	spec := &wire.Spec{
+		ID: s.record.ID, Dir: dir, Root: *root, Cgroup: s.service.cgroup(s.record.ID), Runtime: rt.wire(),
+		Log: s.logFile(), Status: s.statusFile(), Remove: []string{dir},
+	}
+	if s.record.Spec.Ephemeral {
+		spec.Remove = s.everything()
+	}
+	return spec, nil
+}
+
+// everything lists what an Ephemeral system leaves nothing of; the record's
+// directory is last.
+func (s *System) everything() []string {
+	list := []string{s.service.runDir(s.record.ID), filepath.Join(s.service.namesDir(), s.Name())}
+	if sc, err := s.Scratch(); err == nil {
+		list = append(list, sc.Path())
+	}
+	return append(list, s.dir())
+}
+
+// root says what the root directory is made of.
+func (s *System) root() (*wire.Root, error) {
+	sc, err := s.Scratch()
+	if err != nil {
+		return nil, err
+	}
+	root := &wire.Root{Upper: sc.Upper(), Work: sc.Work(), Volatile: s.record.Spec.Ephemeral}
+	if dir := s.record.Spec.RootDir; dir != "" {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return nil, fmt.Errorf("use root directory: %w", err)
+		}
+		if !info.IsDir() {
+			return nil, fmt.Errorf("use root directory %s: not a directory: %w", dir, errdefs.ErrInvalidArgument)
+		}
+		root.Lower = []string{dir}
+		return root, nil
+	}
+	layers := s.record.Spec.Layers
+	if len(layers) > sys.MaxLower {
+		return nil, fmt.Errorf("stack %d layers: at most %d: %w", len(layers), sys.MaxLower, errdefs.ErrInvalidArgument)
+	}
+	root.Lower = make([]string, len(layers))
+	for i, id := range layers {
+		l, err := s.service.cfg.Layers.Layer(id)
+		if err != nil {
+			return nil, err
+		}
+		root.Lower[len(layers)-1-i] = l.Path()
+	}
+	return root, nil
+}
+
+func (s *System) writeBundle(dir, agent string) error {
+	filter, err := defaultSeccomp()
+	if err != nil {
+		return fmt.Errorf("make the seccomp filter: %w", err)
+	}
+	b := bundle{
+		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent, seccomp: filter,
+		hybrid: sys.HasV1Cgroups(),
+	}
+	text, err := json.Marshal(b.config())
+	if err != nil {
+		return fmt.Errorf("write the OCI configuration: %w", err)
+	}
+	return os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600)
+}
+
+// startShim starts the shim, in a session and a mount namespace of its own,
+// and returns the connection to it when the system runs.
+func (s *System) startShim(ctx context.Context, spec *wire.Spec) (*wire.Conn, error) {
+	program, err := s.service.libexec("hcs-shim")
+	if err != nil {
+		return nil, err
+	}
+	c, theirs, err := wire.Pair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	if err := os.Remove(s.statusFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, errors.Join(err, c.Close())
+	}
+	shim, err := s.execShim(program, theirs)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", program, err), c.Close())
+	}
+	theirs.Close()
+	go func() { _, _ = shim.Wait() }() // it may end before we do
+	body, err := json.Marshal(spec)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if _, err := callOn(ctx, c, wire.Message{Type: wire.Start, Body: body}); err != nil {
+		c.Close()
+		return nil, s.notStarted(ctx, shim, err)
+	}
+	return c, nil
+}
+
+// notStarted waits for the end of a shim that gave up, or of one that the
+// caller gave up on, and returns why.
+func (s *System) notStarted(ctx context.Context, shim *os.Process, err error) error {
+	if ctx.Err() != nil {
+		_ = shim.Kill()
+		return context.Cause(ctx)
+	}
+	if isClosed(err) {
+		text, _ := os.ReadFile(filepath.Join(s.dir(), "shim.log"))
+		return fmt.Errorf("its shim died: %s: %w", lastLine(text), errdefs.ErrUnavailable)
+	}
+	return classify(err)
+}
+
+func (s *System) execShim(program string, socket *os.File) (*os.Process, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	log, err := os.OpenFile(filepath.Join(s.dir(), "shim.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	return os.StartProcess(program, []string{"hcs-shim", s.record.ID}, &os.ProcAttr{
+		Dir: "/", Env: os.Environ(), Files: []*os.File{null, null, log, socket},
+		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS},
+	})
+}

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package container
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/containerd/errdefs"
+)
+
+// Start returns an error: systems run on Linux only.
+func (s *System) Start(context.Context) error {
+	return fmt.Errorf("start container %s: not supported on %s: %w", s.Name(), runtime.GOOS, errdefs.ErrNotImplemented)
+}
+
+func newTerminal(fd int) *os.File { return os.NewFile(uintptr(fd), "terminal") }
+
+func resizeTerminal(*os.File, uint16, uint16) error { return errdefs.ErrNotImplemented }

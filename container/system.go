@@ -1,0 +1,487 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/state"
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/wire"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// killTimeout bounds how long the kernel may take to end processes.
+const killTimeout = 30 * time.Second
+
+// State is the state of a system.
+type State string
+
+// The states.
+const (
+	Created State = "created" // has never run
+	Running State = "running"
+	Paused  State = "paused"
+	Stopped State = "stopped"
+	Lost    State = "lost" // its shim died; Status.Reason says so
+)
+
+// Status is what is known of a system at one moment.
+type Status struct {
+	State    State
+	Started  time.Time // zero if it never ran
+	Ended    time.Time // zero unless stopped
+	ExitCode int       // of the main process, once stopped
+	Reason   string    // why it stopped, where nobody asked for that
+	Pid      int       // of its first process, on the host
+	ShimPid  int
+	// Processes are those that run, and the main one.
+	Processes []ProcessInfo
+}
+
+// ProcessInfo is one process that was created in a system.
+type ProcessInfo struct {
+	Pid      int // in the system
+	Args     []string
+	Main     bool
+	Started  time.Time
+	Ended    time.Time // zero while it runs
+	ExitCode int
+}
+
+// System is a compute system. Its methods may be called at once. Several
+// Systems, here and in other programs, may stand for the same one.
+type System struct {
+	service *Service
+	record  Record
+
+	mu      sync.Mutex
+	idle    []*wire.Conn // connections to the shim that nobody uses
+	creator *state.Lock  // held from Create to Start: keeps Prune away
+}
+
+// errBusy says that somebody else is creating, starting or deleting a system,
+// or that it runs.
+var errBusy = fmt.Errorf("the container is in use: %w", errdefs.ErrFailedPrecondition)
+
+// ID returns the system's id: 32 hexadecimal digits.
+func (s *System) ID() string { return s.record.ID }
+
+// Name returns the system's name.
+func (s *System) Name() string { return s.record.Name() }
+
+// Record returns what is kept of the system. It is not to be changed.
+func (s *System) Record() Record { return s.record }
+
+// Scratch returns the layer that takes what the system writes.
+func (s *System) Scratch() (*rootfs.Scratch, error) {
+	return s.service.cfg.Layers.OpenScratch(s.record.ID)
+}
+
+// Close lets go of connections. The system goes on.
+func (s *System) Close() error {
+	errs := []error{s.letGo()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.idle {
+		errs = append(errs, c.Close())
+	}
+	s.idle = nil
+	return errors.Join(errs...)
+}
+
+// letGo ends the creator's hold on a system that it has not started.
+func (s *System) letGo() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lock := s.creator
+	s.creator = nil
+	if lock == nil {
+		return nil
+	}
+	return lock.Unlock()
+}
+
+// creatorLock is the name of the lock that a creator holds.
+func creatorLock(id string) string { return id + ".creator" }
+
+func (s *System) wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s container %s: %w", op, s.Name(), err)
+}
+
+func (s *System) socket() string {
+	return filepath.Join(s.service.runDir(s.record.ID), wire.SocketName)
+}
+
+func (s *System) dir() string { return s.service.records.Dir(s.record.ID) }
+
+func (s *System) statusFile() string { return filepath.Join(s.dir(), "status.json") }
+
+func (s *System) logFile() string { return filepath.Join(s.dir(), "output.log") }
+
+// conn returns a connection to the shim, an idle one or a new one. There is
+// none, of class ErrFailedPrecondition, if the system does not run.
+func (s *System) conn() (*wire.Conn, error) {
+	s.mu.Lock()
+	if n := len(s.idle); n > 0 {
+		c := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		s.mu.Unlock()
+		return c, nil
+	}
+	s.mu.Unlock()
+	c, err := wire.Dial(s.socket())
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, s.notRunning()
+	}
+	return c, err
+}
+
+// maxIdle bounds the idle connections of a System.
+const maxIdle = 8
+
+// release makes a connection idle.
+func (s *System) release(c *wire.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.idle) < maxIdle {
+		s.idle = append(s.idle, c)
+		return
+	}
+	c.Close()
+}
+
+// notRunning says why there is no shim to talk to.
+func (s *System) notRunning() error {
+	st, err := s.rest()
+	if err != nil {
+		return err
+	}
+	why := "it is " + string(st.State)
+	if st.Reason != "" {
+		why += ": " + st.Reason
+	}
+	return fmt.Errorf("%s: %w", why, errdefs.ErrFailedPrecondition)
+}
+
+// call asks the shim. An idle connection may have been closed meanwhile by a
+// shim that ended: the request is then made again on a new one.
+func (s *System) call(ctx context.Context, m wire.Message) (wire.Message, error) {
+	for {
+		c, err := s.conn()
+		if err != nil {
+			return wire.Message{}, err
+		}
+		reply, err := callOn(ctx, c, m)
+		if err == nil || asFailure(err) {
+			s.release(c)
+			return reply, classify(err)
+		}
+		c.Close()
+		if !isClosed(err) {
+			return wire.Message{}, err
+		}
+		if err := ctx.Err(); err != nil {
+			return wire.Message{}, context.Cause(ctx)
+		}
+	}
+}
+
+// callOn makes a request; the end of the context closes the connection.
+func callOn(ctx context.Context, c *wire.Conn, m wire.Message) (wire.Message, error) {
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	reply, err := c.Call(m)
+	if !stop() && ctx.Err() != nil {
+		wire.CloseFiles(reply.Files)
+		return wire.Message{}, context.Cause(ctx)
+	}
+	return reply, err
+}
+
+// isClosed reports whether the peer has closed the connection.
+func isClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}
+
+func asFailure(err error) bool {
+	_, ok := errors.AsType[*wire.Failure](err)
+	return ok
+}
+
+// classes are the error classes of what shim and agent refuse.
+var classes = map[wire.Class]error{
+	wire.Internal: errdefs.ErrInternal, wire.NotFound: errdefs.ErrNotFound, wire.Invalid: errdefs.ErrInvalidArgument,
+	wire.Wrong: errdefs.ErrFailedPrecondition, wire.NotRunnable: errdefs.ErrPermissionDenied,
+}
+
+// classify gives a failure its class.
+func classify(err error) error {
+	f, ok := errors.AsType[*wire.Failure](err)
+	if !ok {
+		return err
+	}
+	class := classes[f.Class]
+	if class == nil {
+		class = errdefs.ErrUnknown
+	}
+	return &refusal{text: f.Text, class: class}
+}
+
+// refusal is a failure with the class as its cause, which the text does not
+// repeat.
+type refusal struct {
+	text  string
+	class error
+}
+
+func (r *refusal) Error() string { return r.text }
+func (r *refusal) Unwrap() error { return r.class }
+
+// Status returns what is known of the system now.
+func (s *System) Status(ctx context.Context) (Status, error) {
+	m, err := s.call(ctx, wire.Message{Type: wire.Query})
+	if errdefs.IsFailedPrecondition(err) {
+		return s.rest()
+	}
+	if err != nil {
+		return Status{}, s.wrap("inspect", err)
+	}
+	return s.decode(m.Body)
+}
+
+func (s *System) decode(text []byte) (Status, error) {
+	var w wire.Status
+	if err := json.Unmarshal(text, &w); err != nil {
+		return Status{}, s.wrap("inspect", fmt.Errorf("read its status: %w: %w", err, errdefs.ErrDataLoss))
+	}
+	st := Status{
+		State: State(w.State), Started: unix(w.Started), Ended: unix(w.Ended), ExitCode: w.ExitCode, Reason: w.Reason,
+		Pid: w.Pid, ShimPid: w.ShimPid,
+	}
+	if w.State == wire.Starting {
+		st.State = Created
+	}
+	for _, p := range w.Processes {
+		st.Processes = append(st.Processes, ProcessInfo{
+			Pid: int(p.Pid), Args: p.Args, Main: p.Main, Started: unix(p.Started), Ended: unix(p.Ended),
+			ExitCode: wire.Exit{Status: p.Status}.Code(),
+		})
+	}
+	return st, nil
+}
+
+func unix(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
+
+// rest returns the status of a system without a shim: as the last one left
+// it, or lost where that says that it runs.
+func (s *System) rest() (Status, error) {
+	if _, err := s.service.records.Get(s.record.ID); err != nil {
+		if errdefs.IsNotFound(err) {
+			err = noSuch(s.Name())
+		}
+		return Status{}, err
+	}
+	text, err := os.ReadFile(s.statusFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return Status{State: Created}, nil
+	}
+	if err != nil {
+		return Status{}, s.wrap("inspect", err)
+	}
+	st, err := s.decode(text)
+	if err == nil && st.State != Stopped {
+		st = Status{State: Lost, Started: st.Started, ExitCode: 137, Reason: "its shim died", Processes: nil}
+	}
+	return st, err
+}
+
+// Pause stops all processes of the system where they are. A paused one stays
+// so.
+func (s *System) Pause(ctx context.Context) error {
+	_, err := s.call(ctx, wire.Message{Type: wire.Pause})
+	return s.wrap("pause", err)
+}
+
+// Resume lets a paused system go on. A running one does so already.
+func (s *System) Resume(ctx context.Context) error {
+	_, err := s.call(ctx, wire.Message{Type: wire.Resume})
+	return s.wrap("resume", err)
+}
+
+// Signal sends a signal to the main process.
+func (s *System) Signal(ctx context.Context, sig syscall.Signal) error {
+	_, err := s.call(ctx, wire.Message{Type: wire.Signal, Body: wire.SignalRequest{Signal: uint32(sig)}.Encode()})
+	return s.wrap("signal", err)
+}
+
+// Terminate ends the system at once. It returns when nothing of it runs any
+// more and all that starting it made is gone; a system that does not run is
+// one already.
+func (s *System) Terminate(ctx context.Context) error {
+	_, err := s.call(ctx, wire.Message{Type: wire.Terminate})
+	if errdefs.IsFailedPrecondition(err) {
+		err = s.cleanUpIfLost(ctx)
+	}
+	if errdefs.IsNotFound(err) && s.record.Spec.Ephemeral {
+		err = nil
+	}
+	return s.wrap("terminate", err)
+}
+
+// Shutdown asks the main process to end, with the system's stop signal. When
+// the context ends before it has, the system is terminated. Without a main
+// process there is nobody to ask.
+func (s *System) Shutdown(ctx context.Context) error {
+	sig := syscall.Signal(s.record.Spec.StopSignal)
+	if sig == 0 {
+		sig = syscall.SIGTERM
+	}
+	err := s.Signal(ctx, sig)
+	if err == nil {
+		_, err = s.Wait(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	return s.Terminate(context.WithoutCancel(ctx))
+}
+
+// Wait returns the system's last status when it has stopped. That of an
+// Ephemeral system which is gone altogether is not known: the error is of
+// class ErrNotFound.
+func (s *System) Wait(ctx context.Context) (Status, error) {
+	m, err := s.call(ctx, wire.Message{Type: wire.WaitAll})
+	if errdefs.IsFailedPrecondition(err) {
+		return s.rest()
+	}
+	if err != nil {
+		return Status{}, s.wrap("wait for", err)
+	}
+	return s.decode(m.Body)
+}
+
+// cleanUpIfLost takes away what a shim that died has left.
+func (s *System) cleanUpIfLost(ctx context.Context) error {
+	lock, err := s.service.records.Lock(ctx, s.record.ID)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	st, err := s.rest()
+	if err != nil || st.State != Lost || s.answers() {
+		return err
+	}
+	return s.service.cleanUp(&s.record)
+}
+
+// answers reports whether the system has a shim.
+func (s *System) answers() bool {
+	c, err := wire.Dial(s.socket())
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// Delete removes all that is kept of the system, what it has written too. It
+// refuses, with class ErrFailedPrecondition, while the system runs.
+func (s *System) Delete(ctx context.Context) error {
+	lock, err := s.service.records.Lock(ctx, s.record.ID)
+	if err != nil {
+		return s.wrap("delete", err)
+	}
+	return s.wrap("delete", errors.Join(s.deleteLocked(lock), s.letGo()))
+}
+
+// deleteIfIdle is Delete, but does not wait for whoever holds the lock.
+func (s *System) deleteIfIdle(context.Context) error {
+	lock, err := s.service.records.TryLock(s.record.ID)
+	if err != nil {
+		return errBusy
+	}
+	creator, err := s.service.records.TryLock(creatorLock(s.record.ID))
+	if err != nil {
+		return errors.Join(errBusy, lock.Unlock()) // somebody means to start it
+	}
+	err = s.deleteLocked(lock)
+	return s.wrap("delete", errors.Join(err, creator.Unlock()))
+}
+
+func (s *System) deleteLocked(lock *state.Lock) (err error) {
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if _, err := s.service.records.Get(s.record.ID); err != nil {
+		return err
+	}
+	if s.answers() {
+		return fmt.Errorf("it runs: %w", errBusy)
+	}
+	if err := s.service.cleanUp(&s.record); err != nil {
+		return err
+	}
+	return s.service.removeFiles(&s.record)
+}
+
+// Stats returns what the kernel counts of the running system.
+func (s *System) Stats(context.Context) (Stats, error) {
+	cg, err := sys.NewCgroup(s.service.cgroup(s.record.ID))
+	if err != nil {
+		return Stats{}, s.wrap("measure", err)
+	}
+	c, err := cg.Stats()
+	if errors.Is(err, os.ErrNotExist) {
+		err = s.notRunning()
+	}
+	if err != nil {
+		return Stats{}, s.wrap("measure", err)
+	}
+	return newStats(c), nil
+}
+
+// Stats are a running system's counters at one moment. The agent's own memory
+// and processes are part of them. A number that the kernel does not keep is 0,
+// and so is a limit that there is not.
+type Stats struct {
+	Time time.Time
+
+	MemoryUsage uint64 // bytes, page cache included
+	MemoryCache uint64 // bytes of MemoryUsage that the kernel can drop
+	MemoryPeak  uint64 // bytes
+	MemoryLimit uint64 // bytes
+	OOMKills    uint64
+
+	CPU, CPUUser, CPUSystem time.Duration // since the start, over all processors
+
+	Pids, PidsLimit uint64
+
+	ReadBytes, WriteBytes uint64 // block devices
+	ReadOps, WriteOps     uint64
+}
+
+func newStats(c sys.CgroupStats) Stats {
+	return Stats{
+		Time:        time.Now(),
+		MemoryUsage: c.MemoryUsage, MemoryCache: c.MemoryCache, MemoryPeak: c.MemoryPeak, MemoryLimit: c.MemoryLimit,
+		OOMKills: c.OOMKills,
+		CPU:      time.Duration(c.CPUTotal), CPUUser: time.Duration(c.CPUUser), CPUSystem: time.Duration(c.CPUSystem),
+		Pids: c.Pids, PidsLimit: c.PidsLimit,
+		ReadBytes: c.ReadBytes, WriteBytes: c.WriteBytes, ReadOps: c.ReadOps, WriteOps: c.WriteOps,
+	}
+}

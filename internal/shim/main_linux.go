@@ -1,0 +1,71 @@
+package shim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// clientSocket is the descriptor on which the program that started the shim
+// sends Start, and on which it is a client from then on.
+const clientSocket = 3
+
+// Main runs a shim, in the mount namespace that was made for it, and returns
+// its exit status.
+func Main() int {
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE)
+	if err := run(); err != nil {
+		fmt.Fprintf(os.Stderr, "hcs-shim: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func run() error {
+	client, err := wire.NewConn(clientSocket)
+	if err != nil {
+		return fmt.Errorf("take over the client's socket: %w", err)
+	}
+	if err := errors.Join(sys.BecomeSubreaper(), sys.DetachMounts()); err != nil {
+		return fmt.Errorf("prepare the supervisor: %w", err)
+	}
+	spec, err := receiveSpec(client)
+	if err != nil {
+		return err
+	}
+	s, err := newShim(spec)
+	if err != nil {
+		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
+	}
+	return s.supervise(client)
+}
+
+func receiveSpec(client *wire.Conn) (*wire.Spec, error) {
+	m, err := client.Receive()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("the client went before it said what to start")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("receive what to start: %w", err)
+	}
+	spec := new(wire.Spec)
+	if m.Type != wire.Start {
+		return nil, fmt.Errorf("receive what to start: got %v", m.Type)
+	}
+	if err := json.Unmarshal(m.Body, spec); err != nil {
+		return nil, fmt.Errorf("read what to start: %w", err)
+	}
+	return spec, nil
+}
+
+func failureMessage(c wire.Class, err error) wire.Message {
+	f := wire.Failure{Class: c, Text: err.Error()}
+	return wire.Message{Type: wire.Error, Body: f.Encode()}
+}

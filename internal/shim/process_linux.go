@@ -1,0 +1,123 @@
+package shim
+
+import (
+	"os"
+	"slices"
+	"time"
+
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// process is a process of the system, from the request on.
+type process struct {
+	seq     uint32
+	request wire.SpawnRequest
+	client  *wire.Conn   // who asked for it, while connected
+	waiters []*wire.Conn // who else wants to know its end
+	relay   *relay       // of a Logged process
+
+	pid     uint32 // 0 until it runs
+	started time.Time
+	ended   time.Time
+	exit    wire.Exit
+}
+
+func (p *process) status() wire.ProcessStatus {
+	s := wire.ProcessStatus{
+		Seq: p.seq, Pid: p.pid, Args: p.request.Args, Main: p.request.Flags&wire.Main != 0,
+		Started: p.started.UnixNano(), Status: p.exit.Status,
+	}
+	if !p.ended.IsZero() {
+		s.Ended = p.ended.UnixNano()
+	}
+	return s
+}
+
+// remembered is how many ended processes can still be asked for their end.
+const remembered = 64
+
+// table holds the system's processes.
+type table struct {
+	last  uint32
+	live  map[uint32]*process
+	ended []*process // oldest first
+	main  *process
+}
+
+func (t *table) add(p *process) {
+	t.last++
+	p.seq = t.last
+	if t.live == nil {
+		t.live = make(map[uint32]*process)
+	}
+	t.live[p.seq] = p
+	if p.request.Flags&wire.Main != 0 {
+		t.main = p
+	}
+}
+
+// find returns the process with the number, live or ended.
+func (t *table) find(seq uint32) *process {
+	if p := t.live[seq]; p != nil {
+		return p
+	}
+	for _, p := range t.ended {
+		if p.seq == seq {
+			return p
+		}
+	}
+	return nil
+}
+
+// drop forgets a process that never ran.
+func (t *table) drop(p *process) {
+	delete(t.live, p.seq)
+	if t.main == p {
+		t.main = nil
+	}
+}
+
+// end moves a process to the ended ones.
+func (t *table) end(p *process, x wire.Exit) {
+	p.exit, p.ended = x, time.Now()
+	delete(t.live, p.seq)
+	t.ended = append(t.ended, p)
+	if len(t.ended) > remembered {
+		t.ended = slices.Delete(t.ended, 0, len(t.ended)-remembered)
+	}
+}
+
+// leave takes a client that is gone off every process.
+func (t *table) leave(c *wire.Conn) {
+	for _, p := range t.live {
+		if p.client == c {
+			p.client = nil
+		}
+		p.waiters = slices.DeleteFunc(p.waiters, func(w *wire.Conn) bool { return w == c })
+	}
+}
+
+// statuses lists the live processes and the main one, in the order in which
+// they were asked for.
+func (t *table) statuses() []wire.ProcessStatus {
+	var list []wire.ProcessStatus
+	for _, p := range t.live {
+		if p.pid != 0 {
+			list = append(list, p.status())
+		}
+	}
+	if t.main != nil && !t.main.ended.IsZero() {
+		list = append(list, t.main.status())
+	}
+	slices.SortFunc(list, func(a, b wire.ProcessStatus) int { return int(a.Seq) - int(b.Seq) })
+	return list
+}
+
+// files makes os.Files of received descriptors.
+func files(fds []int) []*os.File {
+	list := make([]*os.File, len(fds))
+	for i, fd := range fds {
+		list[i] = os.NewFile(uintptr(fd), "stdio")
+	}
+	return list
+}

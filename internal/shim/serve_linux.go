@@ -1,0 +1,369 @@
+package shim
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+func (s *shim) accept(l *wire.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return // closed: the shim goes
+		}
+		go s.serve(c)
+	}
+}
+
+// serve answers a client until it goes.
+func (s *shim) serve(c *wire.Conn) {
+	defer s.leave(c)
+	for {
+		m, err := c.Receive()
+		if err != nil {
+			return
+		}
+		if f := s.handle(c, m); f != nil {
+			wire.CloseFiles(m.Files)
+			s.reply(c, wire.Message{Type: wire.Error, Seq: m.Seq, Body: f.Encode()})
+		}
+	}
+}
+
+func (s *shim) leave(c *wire.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.leave(c)
+	s.waiters = slices.DeleteFunc(s.waiters, func(w *wire.Conn) bool { return w == c })
+	c.Close()
+}
+
+// reply sends to a client. One that does not take what it asked for is cut
+// off rather than waited for: nobody else may have to wait for it.
+func (s *shim) reply(c *wire.Conn, m wire.Message) {
+	if err := c.SendNow(m); err != nil {
+		c.Close()
+	}
+}
+
+// handle does what a message asks for, and answers unless it returns a
+// failure. Descriptors are the callee's unless it fails.
+func (s *shim) handle(c *wire.Conn, m wire.Message) *wire.Failure {
+	if m.Type == wire.Spawn {
+		return s.spawn(c, m)
+	}
+	wire.CloseFiles(m.Files)
+	m.Files = nil
+	switch m.Type {
+	case wire.Signal:
+		return s.signal(c, m)
+	case wire.Resize:
+		return s.resize(c, m)
+	case wire.WaitOne:
+		return s.waitOne(c, m)
+	case wire.WaitAll:
+		s.waitAll(c)
+	case wire.Query:
+		s.query(c)
+	case wire.Pause:
+		return s.pause(c)
+	case wire.Resume:
+		return s.resume(c)
+	case wire.Terminate:
+		s.stop("")
+		s.waitAll(c)
+	default:
+		return &wire.Failure{Class: wire.Invalid, Text: "unknown request " + m.Type.String()}
+	}
+	return nil
+}
+
+func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
+	p := &process{client: c}
+	if err := p.request.Decode(m.Body); err != nil || len(p.request.Args) == 0 {
+		return &wire.Failure{Class: wire.Invalid, Text: "malformed request"}
+	}
+	if f := s.admit(p); f != nil {
+		return f
+	}
+	theirs, body := m.Files, m.Body
+	if p.request.Flags&wire.Logged != 0 {
+		relay, held, err := newRelay(&p.request, m.Files, s.log)
+		if err != nil {
+			s.forget(p)
+			return &wire.Failure{Text: err.Error()}
+		}
+		defer closeAll(held)
+		p.relay, theirs, body = relay, fds(held), p.request.Encode()
+	} else {
+		defer wire.CloseFiles(theirs)
+	}
+	// Without s.mu: an agent that takes nothing must hold up this client alone.
+	err := s.agent.Send(wire.Message{Type: wire.Spawn, Seq: p.seq, Body: body, Files: theirs})
+	if err != nil { // the agent is gone: the system is about to end
+		s.forget(p)
+		s.reply(c, failureMessage(wire.Wrong, errors.New("the system is stopping")))
+	}
+	return nil
+}
+
+// admit enters the process in the table, if it may be started now.
+func (s *shim) admit(p *process) *wire.Failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.mayRun(&p.request); f != nil {
+		return f
+	}
+	s.table.add(p)
+	return nil
+}
+
+func (s *shim) forget(p *process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.drop(p)
+}
+
+func fds(files []*os.File) []int {
+	list := make([]int, len(files))
+	for i, f := range files {
+		list[i] = int(f.Fd())
+	}
+	return list
+}
+
+// mayRun says what keeps a process from being started now. s.mu is held.
+func (s *shim) mayRun(r *wire.SpawnRequest) *wire.Failure {
+	var why string
+	select {
+	case <-s.ending:
+		why = "the system is stopping"
+	default:
+		if s.status.State == wire.Paused {
+			why = "the system is paused"
+		} else if r.Flags&wire.Main != 0 && s.table.main != nil {
+			why = "the system has a main process already"
+		}
+	}
+	if why == "" {
+		return nil
+	}
+	return &wire.Failure{Class: wire.Wrong, Text: why}
+}
+
+// listenToAgent takes the agent's reports until its end. It believes none: a
+// report about a process that is not expected is passed over.
+func (s *shim) listenToAgent() {
+	for {
+		m, err := s.agent.Receive()
+		if err != nil {
+			s.first.kill() // whatever it is, it does not serve any more
+			return
+		}
+		s.mu.Lock()
+		p := s.table.live[m.Seq]
+		switch {
+		case p == nil:
+			wire.CloseFiles(m.Files)
+		case m.Type == wire.Began && p.pid == 0:
+			s.began(p, m)
+		case m.Type == wire.Ended && p.pid != 0:
+			s.agentEnded(p, m)
+		case m.Type == wire.Error && p.pid == 0:
+			s.refused(p, m)
+		default:
+			wire.CloseFiles(m.Files)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// began is told that a process runs. s.mu is held.
+func (s *shim) began(p *process, m wire.Message) {
+	var b wire.Spawned
+	terminal := p.request.Flags&wire.Terminal != 0
+	if b.Decode(m.Body) != nil || terminal != (len(m.Files) == 1) || terminal && !sys.IsTerminalMaster(m.Files[0]) {
+		wire.CloseFiles(m.Files)
+		s.first.kill() // no agent of ours reports this
+		return
+	}
+	p.pid, p.started = max(b.Pid, 1), time.Now()
+	if p.relay != nil && terminal {
+		p.relay.attach(files(m.Files)[0])
+		m.Files = nil
+	}
+	if p.client != nil {
+		s.reply(p.client, m)
+	}
+	if !terminal || p.relay == nil {
+		wire.CloseFiles(m.Files)
+	}
+}
+
+// agentEnded is told that a process has ended. s.mu is held.
+func (s *shim) agentEnded(p *process, m wire.Message) {
+	wire.CloseFiles(m.Files)
+	var x wire.Exit
+	if x.Decode(m.Body) != nil {
+		s.first.kill()
+		return
+	}
+	s.end(p, x)
+	if p.request.Flags&wire.Main != 0 {
+		select {
+		case <-s.ending:
+		default:
+			close(s.ending)
+		}
+	}
+}
+
+// end records a process's end and tells who waits for it. s.mu is held.
+func (s *shim) end(p *process, x wire.Exit) {
+	m := wire.Message{Type: wire.Ended, Seq: p.seq, Body: x.Encode()}
+	if p.client != nil {
+		s.reply(p.client, m)
+	}
+	for _, w := range p.waiters {
+		s.reply(w, m)
+	}
+	p.client, p.waiters = nil, nil
+	s.table.end(p, x)
+}
+
+// refused is told that a process does not start. s.mu is held.
+func (s *shim) refused(p *process, m wire.Message) {
+	wire.CloseFiles(m.Files)
+	m.Files = nil
+	if p.client != nil {
+		s.reply(p.client, m)
+	}
+	s.table.drop(p)
+	if p.relay != nil {
+		go p.relay.finish()
+	}
+}
+
+func (s *shim) signal(c *wire.Conn, m wire.Message) *wire.Failure {
+	s.mu.Lock()
+	p := s.target(m.Seq)
+	s.mu.Unlock()
+	if p == nil {
+		return noProcess()
+	}
+	m.Seq = p.seq
+	if err := s.agent.Send(m); err != nil { // the agent passes over one that has ended
+		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
+	}
+	s.reply(c, wire.Message{Type: wire.OK})
+	return nil
+}
+
+// target returns the process with the number; 0 is the main process. s.mu is
+// held.
+func (s *shim) target(seq uint32) *process {
+	if seq == 0 {
+		return s.table.main
+	}
+	return s.table.find(seq)
+}
+
+func noProcess() *wire.Failure {
+	return &wire.Failure{Class: wire.NotFound, Text: "no such process"}
+}
+
+func (s *shim) resize(c *wire.Conn, m wire.Message) *wire.Failure {
+	var r wire.ResizeRequest
+	if err := r.Decode(m.Body); err != nil {
+		return &wire.Failure{Class: wire.Invalid, Text: err.Error()}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.target(m.Seq)
+	if p == nil || p.relay == nil || p.relay.master == nil {
+		return &wire.Failure{Class: wire.NotFound, Text: "no such terminal"}
+	}
+	if err := p.relay.resize(r); err != nil {
+		return &wire.Failure{Class: wire.Wrong, Text: err.Error()}
+	}
+	s.reply(c, wire.Message{Type: wire.OK})
+	return nil
+}
+
+func (s *shim) waitOne(c *wire.Conn, m wire.Message) *wire.Failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.target(m.Seq)
+	switch {
+	case p == nil:
+		return noProcess()
+	case p.ended.IsZero():
+		p.waiters = append(p.waiters, c)
+	default:
+		s.reply(c, wire.Message{Type: wire.Ended, Seq: p.seq, Body: p.exit.Encode()})
+	}
+	return nil
+}
+
+func (s *shim) waitAll(c *wire.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.State == wire.Stopped {
+		s.reply(c, wire.Message{Type: wire.StatusReply, Body: s.encodeStatus()})
+		return
+	}
+	s.waiters = append(s.waiters, c)
+}
+
+func (s *shim) query(c *wire.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Processes = s.table.statuses()
+	s.reply(c, wire.Message{Type: wire.StatusReply, Body: s.encodeStatus()})
+}
+
+// freezeTimeout bounds how long processes may take to stop: one in an
+// uninterruptible wait does not.
+const freezeTimeout = 10 * time.Second
+
+func (s *shim) pause(c *wire.Conn) *wire.Failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.State == wire.Running {
+		if err := s.cgroup.Freeze(freezeTimeout); err != nil {
+			return &wire.Failure{Text: err.Error()}
+		}
+		s.status.State = wire.Paused
+	}
+	return s.settled(c, wire.Paused)
+}
+
+func (s *shim) resume(c *wire.Conn) *wire.Failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.State == wire.Paused {
+		if err := s.cgroup.Thaw(); err != nil {
+			return &wire.Failure{Text: err.Error()}
+		}
+		s.status.State = wire.Running
+	}
+	return s.settled(c, wire.Running)
+}
+
+// settled answers that the system is in the state that was asked for. s.mu is
+// held.
+func (s *shim) settled(c *wire.Conn, want wire.State) *wire.Failure {
+	if s.status.State != want {
+		return &wire.Failure{Class: wire.Wrong, Text: "the system is " + string(s.status.State)}
+	}
+	if err := s.writeStatus(); err != nil {
+		return &wire.Failure{Text: err.Error()}
+	}
+	s.reply(c, wire.Message{Type: wire.OK})
+	return nil
+}

@@ -1,0 +1,272 @@
+package shim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hostcompute/hcs/internal/reap"
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// shim supervises one compute system.
+type shim struct {
+	spec    *wire.Spec
+	cgroup  *sys.Cgroup
+	reaper  reap.Reaper
+	starter starter
+	log     *logFile
+	agent   *wire.Conn
+	first   *firstProcess
+
+	mu      sync.Mutex // of all below
+	status  wire.Status
+	table   table
+	waiters []*wire.Conn  // who waits for the system's end
+	ending  chan struct{} // closed when the system is to stop
+}
+
+func newShim(spec *wire.Spec) (*shim, error) {
+	cgroup, err := sys.NewCgroup(spec.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	log, err := openLog(spec.Log)
+	if err != nil {
+		return nil, err
+	}
+	s := &shim{
+		spec: spec, cgroup: cgroup, log: log, first: newFirstProcess(),
+		status: wire.Status{State: wire.Starting, ShimPid: os.Getpid()},
+		ending: make(chan struct{}),
+	}
+	s.starter = &ociRuntime{spec: spec, reaper: &s.reaper, cgroup: cgroup}
+	s.reaper.Orphan = s.first.orphan
+	return s, nil
+}
+
+// supervise brings the system to life, serves clients while it lives, takes it
+// down, and returns when nothing of it is left.
+func (s *shim) supervise(client *wire.Conn) error {
+	socket := filepath.Join(s.spec.Dir, wire.SocketName)
+	listener, err := wire.Listen(socket)
+	if err != nil {
+		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
+	}
+	go s.reaper.Run()
+	if err := s.start(); err != nil {
+		err = errors.Join(err, s.undo(), listener.Close())
+		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
+	}
+	s.reply(client, wire.Message{Type: wire.OK})
+	go s.listenToAgent()
+	go s.accept(listener)
+	go s.serve(client)
+	select {
+	case <-s.ending:
+	case <-s.first.ended:
+		s.stop("its first process died") // unless somebody stopped it before
+	}
+	err = errors.Join(s.takeDown(), listener.Close())
+	s.bow(err)
+	return err
+}
+
+// start mounts the root and has the starter start the agent. It returns when
+// the agent serves.
+func (s *shim) start() error {
+	rootfs := filepath.Join(s.spec.Dir, wire.RootName)
+	if err := os.Mkdir(rootfs, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	root := s.spec.Root
+	overlay := sys.Overlay{Lower: root.Lower, Upper: root.Upper, Work: root.Work, Volatile: root.Volatile, Target: rootfs}
+	if err := sys.MountOverlay(overlay); err != nil {
+		return err
+	}
+	agent, theirs, err := wire.Pair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	if err := agent.ReceiveFrom(); err != nil {
+		return errors.Join(err, agent.Close())
+	}
+	s.agent = agent
+	failed := make(chan error, 1)
+	if err := s.starter.start(theirs, func(err error) { failed <- err }); err != nil {
+		return err
+	}
+	if err := theirs.Close(); err != nil { // so that the agent's end is the only one
+		return err
+	}
+	return s.awaitAgent(failed)
+}
+
+// startTimeout bounds how long a starter may take.
+const startTimeout = 60 * time.Second
+
+// awaitAgent returns when the agent has reported, or the starter failed.
+func (s *shim) awaitAgent(failed <-chan error) error {
+	ready := make(chan error, 1)
+	var pid int
+	go func() {
+		m, err := s.agent.Receive()
+		wire.CloseFiles(m.Files)
+		if err == nil && m.Type != wire.Ready {
+			err = fmt.Errorf("the first process says %v where it should say %v", m.Type, wire.Ready)
+		}
+		pid = m.From
+		ready <- err
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case err := <-ready:
+		if err != nil {
+			return s.whyNot(failed, err)
+		}
+	case <-time.After(startTimeout):
+		return fmt.Errorf("the first process has not reported after %v", startTimeout)
+	}
+	if err := s.first.found(pid); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.State, s.status.Pid, s.status.Started = wire.Running, pid, time.Now().UnixNano()
+	return s.writeStatus()
+}
+
+// whyNot prefers what the starter says to the mere end of the connection: the
+// one follows the other closely.
+func (s *shim) whyNot(failed <-chan error, err error) error {
+	select {
+	case said := <-failed:
+		return said
+	case <-time.After(2 * time.Second):
+		return fmt.Errorf("the first process ended before it reported: %w", err)
+	}
+}
+
+// stop asks for the end of the system. The first reason counts; it is empty
+// where a client or the main process's end asked for it.
+func (s *shim) stop(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ending:
+	default:
+		s.status.Reason = reason
+		close(s.ending)
+	}
+}
+
+// killTimeout bounds how long the kernel may take to end a container: one
+// with a process in an uninterruptible wait does not end.
+const killTimeout = 30 * time.Second
+
+// takeDown kills what runs, waits until the last output is written, and
+// removes what was made.
+func (s *shim) takeDown() error {
+	s.mu.Lock()
+	paused := s.status.State == wire.Paused
+	s.mu.Unlock()
+	err := s.first.kill()
+	if paused {
+		err = errors.Join(err, s.cgroup.Thaw())
+	}
+	select {
+	case <-s.first.ended:
+	case <-time.After(killTimeout):
+		err = errors.Join(err, fmt.Errorf("the first process outlives SIGKILL for %v", killTimeout))
+	}
+	err = errors.Join(err, s.agent.Close())
+	s.endAll()
+	return errors.Join(err, s.undo())
+}
+
+// endAll ends the processes whose end the agent did not live to tell.
+func (s *shim) endAll() {
+	s.mu.Lock()
+	var relays []*relay
+	for _, p := range s.table.live {
+		s.end(p, wire.ByKill())
+		if p.relay != nil {
+			relays = append(relays, p.relay)
+		}
+	}
+	if m := s.table.main; m != nil {
+		s.status.ExitCode = m.exit.Code()
+		if m.relay != nil {
+			relays = append(relays, m.relay)
+		}
+	}
+	s.mu.Unlock()
+	for _, r := range relays {
+		r.finish()
+	}
+}
+
+// undo takes back what start did, as far as it came.
+func (s *shim) undo() error {
+	err := s.starter.undo()
+	rootfs := filepath.Join(s.spec.Dir, wire.RootName)
+	if uerr := sys.Unmount(rootfs); uerr != nil {
+		return errors.Join(err, uerr)
+	}
+	if rerr := syscall.Rmdir(rootfs); rerr != nil && rerr != syscall.ENOENT {
+		err = errors.Join(err, &os.PathError{Op: "rmdir", Path: rootfs, Err: rerr})
+	}
+	return err
+}
+
+// bow leaves the last status behind, or, if all went well and nothing is to
+// be kept, nothing; and tells those who wait.
+func (s *shim) bow(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.State, s.status.Ended = wire.Stopped, time.Now().UnixNano()
+	s.status.Processes = s.table.statuses()
+	if err != nil {
+		s.status.Reason = err.Error()
+	}
+	if werr := errors.Join(s.writeStatus(), s.log.close()); werr != nil {
+		fmt.Fprintf(os.Stderr, "hcs-shim: leave the status: %v\n", werr)
+	}
+	if err == nil {
+		for _, path := range s.spec.Remove {
+			if rerr := os.RemoveAll(path); rerr != nil {
+				fmt.Fprintf(os.Stderr, "hcs-shim: remove what is not kept: %v\n", rerr)
+			}
+		}
+	}
+	m := wire.Message{Type: wire.StatusReply, Body: s.encodeStatus()}
+	for _, w := range s.waiters {
+		_ = w.SendNow(m)
+	}
+}
+
+// writeStatus replaces the status file. It is not synced: should the machine
+// stop, the system has stopped too, and the library knows it by the boot.
+func (s *shim) writeStatus() error {
+	temp := s.spec.Status + ".new"
+	if err := os.WriteFile(temp, s.encodeStatus(), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, s.spec.Status)
+}
+
+func (s *shim) encodeStatus() []byte {
+	b, err := json.Marshal(s.status)
+	if err != nil {
+		panic(err) // a struct of numbers and strings
+	}
+	return b
+}
