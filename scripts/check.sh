@@ -44,7 +44,8 @@ check_race() { CGO_ENABLED=1 go test -race -timeout 10m "${pure[@]}"; }
 check_cross() {
 	local system
 	for system in windows darwin; do
-		GOOS=$system go build ./... && GOOS=$system go test -c -o /dev/null ./... || return
+		GOOS=$system go build ./... || return
+		GOOS=$system go test -c -o /dev/null ./... | { grep -v 'no test files' || true; } || return
 	done
 }
 check_fuzz() {

@@ -7,9 +7,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # gotestsum ends with one line that counts what ran, failed and was skipped.
+options=(--format pkgname --format-hide-empty-pkg)
 run() {
 	echo "== tests $1"
-	go tool -modfile=tools/go.mod gotestsum --format pkgname --format-hide-empty-pkg -- -count=1 -timeout 10m "${@:2}" ./...
+	go tool -modfile=tools/go.mod gotestsum "${options[@]}" -- -count=1 -timeout 10m "${@:2}" ./...
 }
 
 if [ "$(id -u)" != 0 ]; then
@@ -29,6 +30,7 @@ chown -R nobody "$copy/src" "$copy/run" "$copy/home"
 	here=$PWD
 	cd "$copy/src"
 	export HCS_UNPRIVILEGED=$copy
+	options+=(--hide-summary skipped) # by intention, and run below
 	run "as nobody" -exec "$here/scripts/as-nobody.sh" "$@"
 )
 
