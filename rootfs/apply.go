@@ -76,7 +76,9 @@ func Apply(ctx context.Context, root *inroot.Root, r *layer.Reader, opts ApplyOp
 		return Stats{}, fmt.Errorf("apply layer: %w", err)
 	}
 	err = a.entries(ctx, r)
-	err = errors.Join(err, a.writers.wait())
+	if waitErr := a.writers.wait(); err == nil {
+		err = waitErr
+	}
 	if err == nil {
 		err = a.finish()
 	}

@@ -68,3 +68,6 @@ func (f *File) Sync() error { return sys.SyncFD(f.fd) }
 
 // SyncFS makes durable all that was written to the file system which the file is on.
 func (f *File) SyncFS() error { return sys.SyncFS(f.fd) }
+
+// Borrow returns the open descriptor fd as a File, which is not to be closed.
+func Borrow(fd int) *File { return &File{fd: fd} }
