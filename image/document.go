@@ -1,0 +1,172 @@
+package image
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"strings"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxDocument limits indexes, manifests and configurations, in bytes.
+// Registries have the same limit for manifests (distribution specification,
+// "Pushing manifests").
+const maxDocument = 4 << 20
+
+// document is one JSON object whose top-level keys have been judged.
+type document struct {
+	keys map[string]bool
+}
+
+// readKeys reads the top-level keys of a JSON object and refuses what two
+// parsers could understand in two ways: a key that comes twice, a known key
+// in another case (which encoding/json would accept), and anything after the
+// object.
+func readKeys(raw []byte, known ...string) (document, error) {
+	doc := document{keys: map[string]bool{}}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := dec.Token(); err != nil {
+		return doc, badJSON(err)
+	} else if t != json.Delim('{') {
+		return doc, invalid("it is not a JSON object")
+	}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return doc, badJSON(err)
+		}
+		if err := doc.add(t.(string), known); err != nil {
+			return doc, err
+		}
+		var skipped json.RawMessage
+		if err := dec.Decode(&skipped); err != nil {
+			return doc, badJSON(err)
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return doc, badJSON(err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return doc, invalid("something follows its JSON object")
+	}
+	return doc, nil
+}
+
+func (d document) add(key string, known []string) error {
+	for _, k := range known {
+		if key != k && strings.EqualFold(key, k) {
+			return invalid("its key %q is not %q", key, k)
+		}
+	}
+	if d.keys[key] {
+		return invalid("its key %q comes twice", key)
+	}
+	d.keys[key] = true
+	return nil
+}
+
+func badJSON(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return invalid("it is not valid JSON: %w", err)
+}
+
+var manifestKeys = []string{"schemaVersion", "mediaType", "config", "layers", "manifests", "fsLayers", "signatures", "subject", "annotations", "artifactType"}
+
+// decodeManifest decodes a manifest or an index after checking that it is the
+// one only: a document that is both lets two readers see two images
+// (CVE-2021-41190).
+func decodeManifest(raw []byte, into any, want, never []string) error {
+	doc, err := readKeys(raw, manifestKeys...)
+	if err != nil {
+		return err
+	}
+	for _, key := range never {
+		if doc.keys[key] {
+			return invalid("it is ambiguous: it has %q and so is something else as well", key)
+		}
+	}
+	for _, key := range want {
+		if !doc.keys[key] {
+			return invalid("it has no %q", key)
+		}
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return badJSON(err)
+	}
+	return nil
+}
+
+func parseIndex(raw []byte, mediaType string) (v1.Index, error) {
+	var index v1.Index
+	err := decodeManifest(raw, &index, []string{"manifests"}, []string{"config", "layers", "fsLayers"})
+	if err != nil {
+		return v1.Index{}, err
+	}
+	if err := checkHeader(index.SchemaVersion, index.MediaType, mediaType); err != nil {
+		return v1.Index{}, err
+	}
+	return index, nil
+}
+
+func parseManifest(raw []byte, mediaType string) (v1.Manifest, error) {
+	var m v1.Manifest
+	err := decodeManifest(raw, &m, []string{"config", "layers"}, []string{"manifests", "fsLayers"})
+	if err != nil {
+		return v1.Manifest{}, err
+	}
+	if err := checkHeader(m.SchemaVersion, m.MediaType, mediaType); err != nil {
+		return v1.Manifest{}, err
+	}
+	if !isConfig(m.Config.MediaType) {
+		return v1.Manifest{}, invalid("its config has media type %q, which is not that of an image", m.Config.MediaType)
+	}
+	if err := checkDescriptor(m.Config); err != nil {
+		return v1.Manifest{}, invalid("its config: %w", err)
+	}
+	for i, l := range m.Layers {
+		if !isLayer(l.MediaType) {
+			return v1.Manifest{}, invalid("its layer %d has the unknown media type %q", i, l.MediaType)
+		}
+		if err := checkDescriptor(l); err != nil {
+			return v1.Manifest{}, invalid("its layer %d: %w", i, err)
+		}
+	}
+	return m, nil
+}
+
+func checkHeader(version int, has, want string) error {
+	if version != 2 {
+		return invalid("its schema version is %d, not 2", version)
+	}
+	if has != "" && want != "" && has != want {
+		return invalid("its media type is %q, its descriptor says %q", has, want)
+	}
+	return nil
+}
+
+// parseConfig decodes an image's configuration and holds its layers against
+// the manifest's: exactly one diffID for each layer.
+func parseConfig(raw []byte, m v1.Manifest) (v1.Image, error) {
+	var config v1.Image
+	if _, err := readKeys(raw, "architecture", "os", "config", "rootfs", "history"); err != nil {
+		return v1.Image{}, err
+	}
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return v1.Image{}, badJSON(err)
+	}
+	if t := config.RootFS.Type; t != "layers" {
+		return v1.Image{}, invalid("its rootfs has type %q, not \"layers\"", t)
+	}
+	if ids, layers := len(config.RootFS.DiffIDs), len(m.Layers); ids != layers {
+		return v1.Image{}, invalid("it has %d diffIDs, but its manifest has %d layers", ids, layers)
+	}
+	for i, id := range config.RootFS.DiffIDs {
+		if err := checkDigest(id); err != nil {
+			return v1.Image{}, invalid("its diffID %d: %w", i, err)
+		}
+	}
+	return config, nil
+}
