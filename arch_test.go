@@ -32,7 +32,7 @@ var (
 	publicRooms = []string{".", "container", "rootfs", "network", "image", "disk", "layer", "ntfs", "regf"}
 
 	rooms = []room{
-		{dir: ".", ours: []string{"container", "rootfs", "network", "image"}},
+		{dir: ".", ours: []string{"container", "rootfs", "network", "image", "layer"}},
 		{dir: "layer", ours: []string{"ntfs"}},
 		{dir: "ntfs", stdOnly: true},
 		{dir: "regf", stdOnly: true},

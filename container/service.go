@@ -138,7 +138,15 @@ func (s *Service) Create(ctx context.Context, spec Spec) (*System, error) {
 // create makes, in this order, scratch, record and name: a crash leaves a
 // scratch layer that no record names, or a nameless record, for Prune.
 func (s *Service) create(ctx context.Context, r *Record) error {
-	if _, err := s.cfg.Layers.CreateScratch(ctx, r.ID); err != nil {
+	layers := make([]*rootfs.Layer, len(r.Spec.Layers))
+	for i, id := range r.Spec.Layers {
+		l, err := s.cfg.Layers.Layer(id)
+		if err != nil {
+			return err
+		}
+		layers[i] = l
+	}
+	if _, err := s.cfg.Layers.CreateScratch(ctx, r.ID, layers...); err != nil {
 		return err
 	}
 	err := s.putRecord(r)

@@ -196,7 +196,7 @@ func (s *System) execShim(program string, socket *os.File) (*os.Process, error) 
 		return nil, err
 	}
 	defer log.Close()
-	return os.StartProcess(program, []string{"hcs-shim", s.record.ID}, &os.ProcAttr{
+	return os.StartProcess(program, []string{"hcs-shim", s.service.runDir(s.record.ID)}, &os.ProcAttr{
 		Dir: "/", Env: os.Environ(), Files: []*os.File{null, null, log, socket},
 		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS},
 	})

@@ -33,6 +33,11 @@ type shim struct {
 }
 
 func newShim(spec *wire.Spec) (*shim, error) {
+	if spec.Runtime.Kind == "crun" {
+		if err := hideUnified(); err != nil {
+			return nil, err
+		}
+	}
 	cgroup, err := sys.NewCgroup(spec.Cgroup)
 	if err != nil {
 		return nil, err

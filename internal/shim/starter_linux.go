@@ -45,11 +45,6 @@ func (o *ociRuntime) stateDir() string { return filepath.Join(o.spec.Dir, "runti
 func (o *ociRuntime) logFile() string { return filepath.Join(o.spec.Dir, "runtime.log") }
 
 func (o *ociRuntime) start(agentEnd *os.File, failed func(error)) error {
-	if o.spec.Runtime.Kind == "crun" {
-		if err := hideUnified(); err != nil {
-			return err
-		}
-	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -127,13 +122,15 @@ func lastLine(path string) string {
 	return lines[len(lines)-1]
 }
 
-// hideUnified takes an empty v2 tree beside the v1 hierarchies out of this
-// mount namespace: crun gives up on machines that have both as soon as the v2
-// tree has any controller ("cgroups in hybrid mode not supported").
+// hideUnified puts an empty tmpfs over a v2 tree beside v1 hierarchies, in
+// this mount namespace: crun gives up on machines that have both as soon as
+// the v2 tree has any controller ("cgroups in hybrid mode not supported").
+// Where there is none crun still makes its directories: they go with the
+// tmpfs.
 func hideUnified() error {
 	const unified = "/sys/fs/cgroup/unified"
 	if _, err := os.Stat(unified); err != nil {
 		return nil
 	}
-	return sys.Unmount(unified)
+	return sys.MountTmpfs(unified)
 }

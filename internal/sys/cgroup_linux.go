@@ -7,11 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Cgroup is one path in every control group hierarchy of this machine: the
@@ -48,6 +51,10 @@ var mountedHierarchies = sync.OnceValues(func() (hierarchies, error) {
 	for s := bufio.NewScanner(f); s.Scan(); {
 		h.add(s.Text())
 	}
+	if len(h.v1) > 0 && h.covered() {
+		h.dirs = slices.DeleteFunc(h.dirs, func(d string) bool { return d == h.unified })
+		h.unified = ""
+	}
 	if len(h.dirs) == 0 {
 		return h, errors.New("no cgroup file system is mounted")
 	}
@@ -75,6 +82,12 @@ func (h *hierarchies) add(line string) {
 		return
 	}
 	h.dirs = append(h.dirs, dir)
+}
+
+// covered reports whether something else is mounted over the v2 tree.
+func (h *hierarchies) covered() bool {
+	var st unix.Statfs_t
+	return h.unified != "" && unix.Statfs(h.unified, &st) == nil && st.Type != unix.CGROUP2_SUPER_MAGIC
 }
 
 // Path returns the group's path below each hierarchy.

@@ -19,6 +19,14 @@ func DetachMounts() error {
 	return os.NewSyscallError("mount", unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""))
 }
 
+// MountTmpfs mounts an empty tmpfs on dir, over what is there.
+func MountTmpfs(dir string) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755"); err != nil {
+		return &os.PathError{Op: "mount tmpfs on", Path: dir, Err: err}
+	}
+	return nil
+}
+
 // Pidfd is a process, not just its number.
 type Pidfd struct{ fd int }
 

@@ -1,0 +1,66 @@
+// Package bench holds the measures that the project keeps: each against a
+// peer, in the same run, pair by pair, so that a ratio means something on a
+// machine that others use too.
+package bench_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// rest is how long a machine is left alone before an operation that is to be
+// measured as it comes out of the blue: long enough for the kernel's and the
+// processor's caches and grace periods to matter.
+const rest = 100 * time.Millisecond
+
+// compare runs both in turn, hot and after a rest, and reports medians and
+// their ratio.
+func compare(b *testing.B, ours, theirs func() error) {
+	for _, mode := range []struct {
+		name  string
+		pause time.Duration
+		pairs int
+	}{{"hot", 0, 100}, {"idle", rest, 40}} {
+		b.Run(mode.name, func(b *testing.B) {
+			for range 3 { // warm up
+				must(b, ours())
+				must(b, theirs())
+			}
+			for b.Loop() {
+				pairs(b, mode.pairs, mode.pause, ours, theirs)
+			}
+		})
+	}
+}
+
+func pairs(b *testing.B, n int, pause time.Duration, ours, theirs func() error) {
+	var a, p []time.Duration
+	for range n {
+		a = append(a, timed(b, pause, ours))
+		p = append(p, timed(b, pause, theirs))
+	}
+	us, them := median(a), median(p)
+	b.ReportMetric(0, "ns/op") // a pair's time says nothing
+	b.ReportMetric(float64(us.Microseconds()), "µs-ours")
+	b.ReportMetric(float64(them.Microseconds()), "µs-peer")
+	b.ReportMetric(float64(us)/float64(them), "ratio")
+	if testing.Verbose() {
+		fmt.Printf("    %s: ours %v (min %v), peer %v (min %v)\n", b.Name(), us, slices.Min(a), them, slices.Min(p))
+	}
+}
+
+func timed(b *testing.B, pause time.Duration, f func() error) time.Duration {
+	time.Sleep(pause)
+	start := time.Now()
+	err := f()
+	took := time.Since(start)
+	must(b, err)
+	return took
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}

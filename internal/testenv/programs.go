@@ -1,0 +1,67 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// programs is the directory that Main built the programs in.
+var programs string
+
+// Main is for the TestMain of packages whose tests start hcs, hcs-shim or hcs-agent: it builds them from this source and
+// runs the tests. Where those that need root are not to run, nothing is built.
+func Main(m *testing.M) int {
+	if root() != nil {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "hcs-test-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	module, err := moduleRoot()
+	if err == nil {
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir, "./cmd/...")
+		build.Dir, build.Stderr = module, os.Stderr
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		err = build.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the programs to test with:", err)
+		return 1
+	}
+	programs = dir
+	return m.Run()
+}
+
+// Programs returns the directory of hcs, hcs-shim and hcs-agent, built from this source. The package's TestMain is Main.
+func Programs(t testing.TB) string {
+	t.Helper()
+	NeedRoot(t)
+	if programs == "" {
+		t.Fatal("testenv.Programs without testenv.Main in TestMain")
+	}
+	return programs
+}
+
+// moduleRoot returns the directory of go.mod.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", fmt.Errorf("no go.mod above the working directory: %w", os.ErrNotExist)
+		}
+		dir = parent
+	}
+}
