@@ -49,12 +49,17 @@ func bindReadOnly(o *Overlay) error {
 	return attach(fd, o.Target)
 }
 
-func mountOverlay(o *Overlay) error {
+func mountOverlay(o *Overlay) error { return mountWith(o, addLower) }
+
+func mountWith(o *Overlay, add func(fs int, o *Overlay) error) error {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("open overlayfs: %w", err)
 	}
 	defer func() { _ = unix.Close(fs) }()
+	if err := add(fs, o); err != nil {
+		return err
+	}
 	if err := configure(fs, o); err != nil {
 		return err
 	}
@@ -70,7 +75,7 @@ func mountOverlay(o *Overlay) error {
 	return attach(mnt, o.Target)
 }
 
-// configure tells overlayfs everything and lets it check.
+// configure tells overlayfs the rest and lets it check.
 //
 // Redirects and metadata-only copies are neither made nor followed, whatever the kernel's defaults are: they say in an
 // xattr where a file's name or content is, and so a diff of the upper directory alone would not be the whole change.
@@ -78,10 +83,14 @@ func configure(fs int, o *Overlay) error {
 	type option struct{ key, value string }
 	options := []option{{"source", "overlay"}, {"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}}
 	if o.Upper != "" {
-		options = append(options, option{"upperdir", o.Upper}, option{"workdir", o.Work})
-	}
-	if err := addLower(fs, o); err != nil {
-		return err
+		for key, dir := range map[string]string{"upperdir": o.Upper, "workdir": o.Work} {
+			name, done, err := optionName(dir)
+			if err != nil {
+				return err
+			}
+			defer done()
+			options = append(options, option{key, name})
+		}
 	}
 	for _, opt := range options {
 		if err := unix.FsconfigSetString(fs, opt.key, opt.value); err != nil {
@@ -106,7 +115,12 @@ func configure(fs int, o *Overlay) error {
 // all of them together. Kernels before 6.5 know the joined form only.
 func addLower(fs int, o *Overlay) error {
 	for i, dir := range o.Lower {
-		err := unix.FsconfigSetString(fs, "lowerdir+", dir)
+		name, done, err := optionName(dir)
+		if err != nil {
+			return fmt.Errorf("add layer %q: %w", dir, err)
+		}
+		err = unix.FsconfigSetString(fs, "lowerdir+", name)
+		done()
 		if i == 0 && err == unix.EINVAL && exists(dir) {
 			return addLowerJoined(fs, o)
 		}
@@ -115,6 +129,20 @@ func addLower(fs int, o *Overlay) error {
 		}
 	}
 	return nil
+}
+
+// optionName returns a name of dir that fsconfig(2), which takes 255 bytes, and overlayfs, which gives some characters a
+// meaning in some options, take as it is. It is to be used until
+// done is called.
+func optionName(dir string) (name string, done func(), err error) {
+	if len(dir) < 256 && !strings.ContainsAny(dir, `\:`) {
+		return dir, func() {}, nil
+	}
+	fd, err := OpenAt(CWD, dir, OpenPathFollow, 0)
+	if err != nil {
+		return "", nil, err
+	}
+	return procFD(fd), func() { _ = Close(fd) }, nil
 }
 
 func addLowerJoined(fs int, o *Overlay) error {
