@@ -105,6 +105,7 @@ func (c *dirCache) close() error {
 type dirMeta struct {
 	name         string
 	entry        *layer.Entry // nil: only the times are set
+	implied      bool         // the layer needs the directory and does not mention it
 	merge        bool         // the directory was there before its entry, and has attributes of its own
 	atime, mtime time.Time
 }
@@ -140,7 +141,7 @@ func (a *applier) directory(name string) (*dirHandle, error) {
 	}
 	h, fresh, err := a.makeDir(above, last, name)
 	if err == nil && fresh {
-		a.meta[h.id] = &dirMeta{name: name, entry: implied(name)}
+		a.meta[h.id] = impliedMeta(name)
 		a.format.made(above, last)
 	}
 	return h, err
@@ -154,12 +155,13 @@ func (a *applier) behindLink(name string) (*dirHandle, error) {
 	}
 	h := newDirHandle(d, name)
 	a.dirs.put(h)
-	a.meta[h.id] = &dirMeta{name: name, entry: implied(name)}
+	a.meta[h.id] = impliedMeta(name)
 	return h, nil
 }
 
-func implied(name string) *layer.Entry {
-	return &layer.Entry{Name: name, Kind: layer.Dir, Mode: impliedMode, ModTime: time.Unix(0, 0)}
+func impliedMeta(name string) *dirMeta {
+	e := &layer.Entry{Name: name, Kind: layer.Dir, Mode: impliedMode, ModTime: time.Unix(0, 0)}
+	return &dirMeta{name: name, entry: e, implied: true}
 }
 
 // existing opens the directory that holds name, and returns name's last component.

@@ -187,7 +187,7 @@ func (o *overlayTree) finish() error {
 			continue // replaced by a later entry
 		}
 		if idOf(d.Stat()) == id {
-			err = removeWhiteouts(d)
+			err = o.removeWhiteouts(d)
 		}
 		if err := errors.Join(err, d.Close()); err != nil {
 			return entryError(name, err)
@@ -196,7 +196,7 @@ func (o *overlayTree) finish() error {
 	return nil
 }
 
-func removeWhiteouts(dir *inroot.Dir) error {
+func (o *overlayTree) removeWhiteouts(dir *inroot.Dir) error {
 	names, err := dir.Names()
 	if err != nil {
 		return err
@@ -209,11 +209,28 @@ func removeWhiteouts(dir *inroot.Dir) error {
 		case st.IsWhiteout():
 			err = dir.Remove(name)
 		case st.IsDir():
-			err = inDir(dir, name, removeWhiteouts)
+			err = o.removeWhiteoutsBelow(dir, name)
 		}
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// removeWhiteoutsBelow removes the directory too, if it was only made to hold a whiteout.
+func (o *overlayTree) removeWhiteoutsBelow(dir *inroot.Dir, name string) error {
+	implied := false
+	err := inDir(dir, name, func(sub *inroot.Dir) error {
+		m := o.meta[idOf(sub.Stat())]
+		implied = m != nil && m.implied
+		return o.removeWhiteouts(sub)
+	})
+	if err != nil || !implied {
+		return err
+	}
+	if err := dir.Remove(name); !errors.Is(err, sys.ErrNotEmpty) {
+		return err
 	}
 	return nil
 }
