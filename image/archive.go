@@ -114,6 +114,9 @@ func spool(ctx context.Context, r io.Reader) (*os.File, error) {
 	if err == nil && limited.N == 0 {
 		err = invalid("it is larger than %d bytes when it is decompressed", int64(maxSpool))
 	}
+	if err == nil {
+		_, err = t.Seek(0, io.SeekStart)
+	}
 	if err != nil {
 		err = fmt.Errorf("decompress into a temporary file in %s: %w", spoolDir(), errors.Join(err, t.Close()))
 		if runtime.GOOS == "windows" {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -198,8 +199,12 @@ func (l *layout) update(ctx context.Context, change func([]v1.Descriptor) ([]v1.
 	if err != nil {
 		return err
 	}
-	if index.Manifests, err = change(index.Manifests); err != nil {
+	before := index.Manifests
+	if index.Manifests, err = change(before); err != nil {
 		return err
+	}
+	if reflect.DeepEqual(before, index.Manifests) {
+		return nil
 	}
 	if index.Manifests == nil {
 		index.Manifests = []v1.Descriptor{}

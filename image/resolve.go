@@ -228,9 +228,7 @@ func (w *walker) walk(ctx context.Context, desc v1.Descriptor, depth int) error 
 	w.seen[desc.Digest] = true
 	switch {
 	case isManifest(desc.MediaType):
-		if depth == 0 || desc.Platform == nil || fit(*desc.Platform, w.want) > 0 || len(w.found) < maxIndexes {
-			w.found = append(w.found, candidate{desc, depth})
-		}
+		w.found = append(w.found, candidate{desc, depth})
 		return nil
 	case !isIndex(desc.MediaType) && depth > 0:
 		return nil // an index may list other things than images

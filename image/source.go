@@ -67,9 +67,6 @@ func OpenImage(ctx context.Context, ref Ref, platform v1.Platform) (Source, *Ima
 		_ = src.Close()
 		return nil, nil, fmt.Errorf("image %q: %w", ref, err)
 	}
-	if img.Name == "" {
-		img.Name = ref.String()
-	}
 	return src, img, nil
 }
 
