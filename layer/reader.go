@@ -94,7 +94,7 @@ func (r *Reader) Next() (*Entry, error) {
 	default:
 		r.err = &EntryError{Op: "read", Name: r.name, Err: classify(err)}
 	}
-	r.size, r.pos = 0, 0
+	r.size, r.pos, r.left = 0, 0, 0
 	return nil, r.err
 }
 
@@ -112,7 +112,7 @@ func (r *Reader) next() (*Entry, error) {
 			return nil, r.end(int(begin), int(pad), firstPad)
 		}
 		if err != nil {
-			return nil, err
+			return nil, r.headerError(err)
 		}
 		r.name = hdr.Name
 		if r.tape.ghost != 0 {
@@ -134,12 +134,14 @@ func (r *Reader) next() (*Entry, error) {
 			return nil, err
 		}
 		if s != nil {
-			s.s.take(raw, firstPad)
-			return &s.e, nil
+			return &s.e, r.keepSource(s, firstPad)
 		}
-		// The entry is skipped. It is still written again where it has no
-		// content; otherwise its header goes, too.
-		if r.left > 0 {
+		// The entry is skipped, but written again before the next one.
+		kept, err := r.keepContent()
+		if err != nil {
+			return nil, err
+		}
+		if !kept {
 			if err := r.skipContent(); err != nil {
 				return nil, err
 			}
@@ -147,6 +149,41 @@ func (r *Reader) next() (*Entry, error) {
 			firstPad = int(padding(r.tape.pos))
 		}
 	}
+}
+
+// headerError says where a header is that cannot be read.
+func (r *Reader) headerError(err error) error {
+	after := r.name
+	r.name = ""
+	if after == "" {
+		return err
+	}
+	return fmt.Errorf("header after %q: %w", after, err)
+}
+
+// keepSource keeps an entry's header and, of an entry that should have no
+// content, the content.
+func (r *Reader) keepSource(s *slot, pad int) error {
+	if s.e.Kind != File && s.s.stored > 0 {
+		kept, err := r.keepContent()
+		if err != nil || !kept {
+			return err
+		}
+		s.s.stored = 0
+	}
+	s.s.take(r.tape.recorded(), pad)
+	return nil
+}
+
+// keepContent records the current entry's content with its header, unless it
+// is too long for that.
+func (r *Reader) keepContent() (bool, error) {
+	kept, err := r.tape.keep(r.left)
+	if kept && err == nil {
+		r.left = 0
+		err = r.skipContent()
+	}
+	return kept, err
 }
 
 // take keeps what was read of the entry's header, of which the first pad bytes
@@ -163,7 +200,8 @@ func (r *Reader) skipContent() error {
 	if err := r.tape.skip(r.left); err != nil {
 		return err
 	}
-	r.tape.ghost, r.ghost, r.left = r.ghost, 0, 0
+	r.tape.ghost += r.ghost
+	r.ghost, r.left = 0, 0
 	r.size, r.pos, r.data, r.sparse = 0, 0, nil, false
 	return nil
 }

@@ -114,7 +114,7 @@ func (t *tape) Read(p []byte) (int, error) {
 	}
 	n, err := t.take(p)
 	if rerr := t.record(p[:n]); rerr != nil {
-		return n, rerr
+		return 0, rerr // with n, io.ReadFull would overlook it
 	}
 	return n, err
 }
@@ -175,6 +175,26 @@ func (t *tape) skip(n int64) error {
 		n -= int64(len(b))
 	}
 	return nil
+}
+
+// keep takes n bytes and records them, or else, if they are too many, says
+// false and takes none.
+func (t *tape) keep(n int64) (bool, error) {
+	if int64(len(t.slab)-t.start)+n > t.most {
+		return false, nil
+	}
+	for n > 0 {
+		b, err := t.peek(n)
+		if err == nil {
+			err = t.record(b)
+		}
+		if err != nil {
+			return true, cutOff(err)
+		}
+		t.advance(len(b))
+		n -= int64(len(b))
+	}
+	return true, nil
 }
 
 // cutOff makes the end of the stream within an entry an error.

@@ -75,6 +75,7 @@ func (w *Writer) write(e *Entry, head []byte, data []Extent, content io.Reader) 
 		return err
 	}
 	if e.Kind != File {
+		w.pad = padding(int64(len(head))) // a header may come with content that nobody wants
 		return nil
 	}
 	w.pad = padding(sum(data))
