@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -118,6 +119,38 @@ func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process
 			return nil, errors.Join(err, pipes.close())
 		}
 	}
+}
+
+// OpenProcess finds a process that runs in the system, by its number there, or
+// the main process, even if it has ended. Its streams stay with its creator.
+func (s *System) OpenProcess(ctx context.Context, pid int) (*Process, error) {
+	m, err := s.call(ctx, wire.Message{Type: wire.Query})
+	if err != nil {
+		return nil, s.wrap("open a process in", err)
+	}
+	var st wire.Status
+	if err := json.Unmarshal(m.Body, &st); err != nil {
+		return nil, s.wrap("open a process in", err)
+	}
+	for _, ps := range st.Processes {
+		if int(ps.Pid) != pid {
+			continue
+		}
+		c, err := s.conn()
+		if err == nil {
+			err = c.Send(wire.Message{Type: wire.WaitOne, Seq: ps.Seq})
+		}
+		if err != nil {
+			return nil, s.wrap("open a process in", err)
+		}
+		p := &Process{system: s, conn: c, seq: ps.Seq, pid: pid, done: make(chan struct{})}
+		if ps.Main {
+			p.role = Main
+		}
+		go p.await()
+		return p, nil
+	}
+	return nil, s.wrap("open a process in", fmt.Errorf("process %d: %w", pid, errdefs.ErrNotFound))
 }
 
 func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {

@@ -48,7 +48,7 @@ func Programs(t testing.TB) string {
 	return programs
 }
 
-// moduleRoot returns the directory of go.mod.
+// moduleRoot walks up from the package directory, where `go test` runs tests, to the directory of go.mod.
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

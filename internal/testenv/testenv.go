@@ -132,18 +132,8 @@ func input(t testing.TB, variable, cached string) string {
 	return path
 }
 
-// cache walks up from the package directory, where `go test` runs tests, to the module's root.
+// cache returns the path of an input in the repository's cache.
 func cache(name string) (string, error) {
-	start, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for dir := start; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return filepath.Join(dir, ".cache", filepath.FromSlash(name)), nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("no go.mod above %s", start)
-		}
-	}
+	module, err := moduleRoot()
+	return filepath.Join(module, ".cache", filepath.FromSlash(name)), err
 }

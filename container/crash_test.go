@@ -1,0 +1,284 @@
+package container_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/hostcompute/hcs/container"
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// childRole is set for this test's own program where it is to be a client
+// that gets killed.
+const childRole = "HCS_TEST_CHILD"
+
+// childOrder is what such a client does.
+type childOrder struct {
+	Config container.Config
+	Layers string
+	Spec   container.Spec
+	Script string
+}
+
+// child starts a system with a main process, says its id, and stays.
+func child() int {
+	var o childOrder
+	err := json.Unmarshal([]byte(os.Getenv(childRole)), &o)
+	if err == nil {
+		err = o.run()
+	}
+	fmt.Println("error:", err)
+	return 1
+}
+
+func (o *childOrder) run() error {
+	ctx := context.Background()
+	layers, err := rootfs.Open(rootfs.Config{Dir: o.Layers})
+	if err != nil {
+		return err
+	}
+	o.Config.Layers = layers
+	service, err := container.Open(o.Config)
+	if err != nil {
+		return err
+	}
+	s, err := service.Create(ctx, o.Spec)
+	if err != nil {
+		return err
+	}
+	fmt.Println("created", s.ID())
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	p, err := s.CreateProcess(ctx, &container.ProcessSpec{
+		Role: container.Main, Args: []string{"sh", "-c", o.Script}, Env: env, Stdin: blocked{}, Stdout: os.Stderr,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Println("running", s.ID())
+	_, err = p.Wait(ctx)
+	return err
+}
+
+// client runs a client in a process of its own, until it says the word; it
+// returns the process and the system's id.
+func (f *fixture) client(spec container.Spec, script, word string) (cmd *exec.Cmd, id string) {
+	f.t.Helper()
+	spec.Layers = []digest.Digest(f.layers)
+	config := f.config
+	config.Layers = nil
+	order, err := json.Marshal(childOrder{Config: config, Layers: filepath.Join(f.dir, "layers"), Spec: spec, Script: script})
+	f.must(err)
+	cmd = exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childRole+"="+string(order))
+	out, err := cmd.StdoutPipe()
+	f.must(err)
+	f.must(cmd.Start())
+	f.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	for s := bufio.NewScanner(out); s.Scan(); {
+		if w, rest, _ := strings.Cut(s.Text(), " "); w == word {
+			return cmd, rest
+		} else if w == "error:" {
+			f.t.Fatal(rest)
+		}
+	}
+	f.t.Fatal("the client says nothing")
+	return nil, ""
+}
+
+// gone waits until a process that is not ours has ended.
+func (f *fixture) gone(pid int) {
+	f.t.Helper()
+	f.eventually("the process is gone", func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
+}
+
+func TestClientKilled(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	cmd, id := f.client(container.Spec{}, "echo before; read x; echo after; sleep 0.05; exit 6", "running")
+	f.must(cmd.Process.Kill())
+	_ = cmd.Wait()
+	s, err := f.Open(ctx, id)
+	f.must(err)
+	// The end of its input ends the script; what it writes after its client's
+	// death is in the log.
+	st, err := s.Wait(ctx)
+	f.must(err)
+	if st.State != container.Stopped || st.ExitCode != 6 || st.Reason != "" {
+		t.Errorf("got %+v", st)
+	}
+	var log strings.Builder
+	for out, err := range s.Logs(ctx, container.LogOptions{}) {
+		f.must(err)
+		log.Write(out.Text)
+	}
+	if log.String() != "before\nafter\n" {
+		t.Errorf("log: %q", log.String())
+	}
+}
+
+func TestClientOfEphemeralKilled(t *testing.T) {
+	f := newFixture(t)
+	cmd, id := f.client(container.Spec{Ephemeral: true}, "read x; sleep 0.05", "running")
+	f.must(cmd.Process.Kill())
+	_ = cmd.Wait()
+	f.eventually("the shim has removed everything", func() bool {
+		_, err := f.Open(t.Context(), id)
+		return errdefs.IsNotFound(err)
+	})
+}
+
+// TestClientKilledOnTheWay kills it between creation and the shim's taking
+// over, at a different point each time.
+func TestClientKilledOnTheWay(t *testing.T) {
+	f := newFixture(t)
+	for i := range 8 {
+		cmd, id := f.client(container.Spec{Ephemeral: i%2 == 0}, "sleep 1000", "created")
+		time.Sleep(time.Duration(i) * 4 * time.Millisecond)
+		f.must(cmd.Process.Kill())
+		_ = cmd.Wait()
+		if s, err := f.Open(t.Context(), id); err == nil {
+			f.must(s.Terminate(t.Context()))
+			if err := s.Delete(t.Context()); err != nil && !errdefs.IsNotFound(err) {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestShimKilled(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	for _, paused := range []bool{false, true} {
+		s := f.running(container.Spec{})
+		p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
+		f.must(err)
+		before, err := s.Status(ctx)
+		f.must(err)
+		if paused {
+			f.must(s.Pause(ctx))
+		}
+		f.must(syscall.Kill(before.ShimPid, syscall.SIGKILL))
+		if _, err := p.Wait(ctx); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "its shim died") {
+			t.Errorf("wait for a process: %v", err)
+		}
+		if st, err := s.Status(ctx); err != nil || st.State != container.Lost || st.Reason != "its shim died" {
+			t.Errorf("status: %+v, %v", st, err)
+		}
+		if _, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"true"}, Env: env}); !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("a new process: %v", err)
+		}
+		if !paused { // the agent sees the end of its connection
+			f.gone(before.Pid)
+		}
+		f.must(s.Start(ctx)) // cleans up first
+		f.ok(s, "true")
+		f.gone(before.Pid)
+		f.must(s.Terminate(ctx))
+	}
+}
+
+func TestShimKilledThenPruned(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	st, err := s.Status(t.Context())
+	f.must(err)
+	f.must(s.Pause(t.Context())) // so that nothing ends by itself
+	f.must(syscall.Kill(st.ShimPid, syscall.SIGKILL))
+	f.gone(st.ShimPid)
+	p, err := f.Prune(t.Context())
+	f.must(err)
+	if len(p.Containers) != 1 {
+		t.Errorf("pruned %+v", p)
+	}
+	f.gone(st.Pid)
+	cg, err := sys.NewCgroup(f.config.CgroupParent)
+	f.must(err)
+	if cg.Exists() {
+		t.Error("a control group is left")
+	}
+	for _, dir := range []string{"run/containers", "root/names", "layers/scratch"} {
+		entries, err := os.ReadDir(filepath.Join(f.dir, dir))
+		f.must(err)
+		for _, e := range entries {
+			if e.Name() != ".lock" {
+				t.Errorf("left in %s: %s", dir, e.Name())
+			}
+		}
+	}
+}
+
+func TestAgentKilled(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.running(container.Spec{})
+	p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
+	f.must(err)
+	st, err := s.Status(ctx)
+	f.must(err)
+	f.must(syscall.Kill(st.Pid, syscall.SIGKILL))
+	if status, err := p.Wait(ctx); err != nil || status.Signal != syscall.SIGKILL {
+		t.Errorf("its process: %v, %v", status, err)
+	}
+	st, err = s.Wait(ctx)
+	f.must(err)
+	if st.State != container.Stopped || st.Reason != "its first process died" {
+		t.Errorf("got %+v", st)
+	}
+	f.must(s.Start(ctx))
+	f.ok(s, "true")
+}
+
+// TestRuntimeFails has a runtime that cannot start anything, in several ways.
+func TestRuntimeFails(t *testing.T) {
+	f := newFixture(t)
+	for _, tt := range []struct{ name, script, want string }{
+		{"says why", "echo 'no luck today' >&2; exit 1", "no luck today"},
+		{"says nothing", "exit 3", "exit status 3"},
+		{"is killed", "kill -9 $$", "runc: "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "runc")
+			text := "#!/bin/sh\n[ \"$1\" != --version ] || { echo runc version 1.0; exit; }\n" + tt.script + "\n"
+			f.must(os.WriteFile(path, []byte(text), 0o755))
+			f.config.Runtime = path
+			f.open()
+			s := f.created(container.Spec{Name: "unlucky"})
+			err := s.Start(t.Context())
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "start container unlucky: ") ||
+				strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if got := f.state(s); got != container.Created && got != container.Stopped {
+				t.Errorf("state %s", got)
+			}
+			f.must(s.Delete(t.Context()))
+		})
+	}
+}
+
+func TestRuntimeMissing(t *testing.T) {
+	f := newFixture(t)
+	for _, name := range []string{"no-such-runtime", "/no/such/runtime"} {
+		f.config.Runtime = name
+		f.open()
+		s := f.created(container.Spec{})
+		if err := s.Start(t.Context()); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), name) {
+			t.Errorf("got %v", err)
+		}
+	}
+}

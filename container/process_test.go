@@ -1,0 +1,241 @@
+package container_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/container"
+)
+
+func TestProcesses(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{Hostname: "box"})
+	tests := []struct {
+		name, script string
+		options      []func(*container.ProcessSpec)
+		code         int
+		out, err     string
+	}{
+		{name: "exit status", script: "exit 7", code: 7},
+		{name: "killed by a signal", script: "kill -9 $$", code: 137},
+		{name: "streams apart", script: "echo out; echo err >&2", out: "out\n", err: "err\n"},
+		{name: "standard input", script: "cat", options: opts(stdin("text\n")), out: "text\n"},
+		{name: "no standard input", script: "cat; echo end", out: "end\n"},
+		{name: "host name", script: "hostname", out: "box\n"},
+		{name: "root", script: "id -u; pwd; echo $HOME", out: "0\n/\n/root\n"},
+		{name: "user by number", script: "id -u; id -g", options: opts(user("1234:5678")), out: "1234\n5678\n"},
+		{name: "user by name", script: "id -un", options: opts(user("nobody")), out: "nobody\n"},
+		{name: "directory", script: "pwd", options: opts(dir("/tmp")), out: "/tmp\n"},
+		{name: "environment", script: "echo $KEY", options: opts(variable("KEY=a b")), out: "a b\n"},
+		{name: "pipe of an ordinary user", script: "echo x > /dev/stdout", options: opts(user("nobody")), out: "x\n"},
+		{name: "large output", script: "yes 0123456789abcde | head -c 3000000 | wc -c", out: "3000000\n"},
+		{name: "orphans", script: "(sleep 0.01; true) & exit 0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := f.run(s, tt.script, tt.options...)
+			if r.Code != tt.code || r.out != tt.out || r.err != tt.err {
+				t.Errorf("got %d, %q, %q; want %d, %q, %q", r.Code, r.out, r.err, tt.code, tt.out, tt.err)
+			}
+		})
+	}
+}
+
+func opts(list ...func(*container.ProcessSpec)) []func(*container.ProcessSpec) { return list }
+
+func dir(path string) func(*container.ProcessSpec) {
+	return func(s *container.ProcessSpec) { s.Dir = path }
+}
+
+func variable(kv string) func(*container.ProcessSpec) {
+	return func(s *container.ProcessSpec) { s.Env = append(s.Env, kv) }
+}
+
+func TestProcessesThatDoNotStart(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	tests := []struct {
+		name  string
+		spec  container.ProcessSpec
+		class func(error) bool
+		text  string
+	}{
+		{"no program", container.ProcessSpec{}, errdefs.IsInvalidArgument, "no program given"},
+		{"not in PATH", container.ProcessSpec{Args: []string{"nope"}, Env: env}, errdefs.IsNotFound, "start nope: executable file not found in $PATH"},
+		{"no such file", container.ProcessSpec{Args: []string{"/bin/nope"}}, errdefs.IsNotFound, "start /bin/nope: no such file"},
+		{"a directory", container.ProcessSpec{Args: []string{"/etc"}}, errdefs.IsPermissionDenied, "start /etc: permission denied"},
+		{"not executable", container.ProcessSpec{Args: []string{"/etc/passwd"}}, errdefs.IsPermissionDenied, "start /etc/passwd: permission denied"},
+		{"no such user", container.ProcessSpec{Args: []string{"/bin/true"}, User: "nope"}, errdefs.IsInvalidArgument, "find user nope"},
+		{"no such group", container.ProcessSpec{Args: []string{"/bin/true"}, User: "0:nope"}, errdefs.IsInvalidArgument, "find group nope"},
+		{"no such directory", container.ProcessSpec{Args: []string{"/bin/true"}, Dir: "/nope"}, errdefs.IsInvalidArgument, "enter working directory /nope"},
+		{"relative directory", container.ProcessSpec{Args: []string{"/bin/true"}, Dir: "tmp"}, errdefs.IsInvalidArgument, "working directory tmp is not absolute"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := s.CreateProcess(t.Context(), &tt.spec)
+			if !tt.class(err) || !strings.Contains(err.Error(), tt.text) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want %q", err, tt.text)
+			}
+		})
+	}
+	f.ok(s, "true") // it serves on
+}
+
+func TestSignals(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	ctx := t.Context()
+	r, w := io.Pipe()
+	p, err := s.CreateProcess(ctx, &container.ProcessSpec{
+		Args: []string{"sh", "-c", "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.01; done"}, Env: env, Stdout: w,
+	})
+	f.must(err)
+	buf := make([]byte, 6)
+	_, err = io.ReadFull(r, buf)
+	f.must(err)
+	go io.Copy(io.Discard, r)
+	f.must(p.Signal(ctx, syscall.SIGTERM))
+	status, err := p.Wait(ctx)
+	f.must(err)
+	if status.Code != 3 {
+		t.Errorf("exit status %d, want the trap's 3", status.Code)
+	}
+	f.must(p.Signal(ctx, syscall.SIGKILL)) // again: it has ended
+	if again, err := p.Wait(ctx); err != nil || again != status {
+		t.Errorf("second Wait: %v, %v", again, err)
+	}
+}
+
+func TestStdinStaysOpenUntilClosed(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	in, feed := io.Pipe()
+	out := new(lines)
+	p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{Args: []string{"cat"}, Env: env, Stdin: in, Stdout: out})
+	f.must(err)
+	_, err = feed.Write([]byte("first"))
+	f.must(err)
+	f.eventually("it comes back", func() bool { return out.has("first") })
+	f.must(p.CloseStdin())
+	f.must(p.CloseStdin())
+	status, err := p.Wait(t.Context())
+	f.must(err)
+	if status.Code != 0 {
+		t.Errorf("exit status %d", status.Code)
+	}
+}
+
+// lines collects output and tells when some text has come.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) has(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), s)
+}
+
+func TestTerminal(t *testing.T) {
+	for _, role := range []container.Role{container.Additional, container.Main} {
+		f := newFixture(t)
+		s := f.running(container.Spec{})
+		in, keys := io.Pipe()
+		out := new(lines)
+		p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{
+			Role: role, Args: []string{"sh", "-c", "stty size; tty; read x; stty size; exit 3"}, Env: env,
+			Terminal: true, Rows: 24, Cols: 80, Stdin: in, Stdout: out,
+		})
+		f.must(err)
+		f.eventually("the terminal has its first size", func() bool { return out.has("24 80") && out.has("/dev/pts/0") })
+		f.must(p.Resize(t.Context(), 50, 132))
+		_, err = keys.Write([]byte("\n"))
+		f.must(err)
+		status, err := p.Wait(t.Context())
+		f.must(err)
+		if status.Code != 3 || !out.has("50 132") {
+			t.Errorf("role %d: exit status %d, output %q", role, status.Code, out.text.String())
+		}
+	}
+}
+
+func TestCancelledCallsReturn(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
+	f.must(err)
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if _, err := p.Wait(ctx); !errors.Is(err, why) {
+		t.Errorf("Wait: %v", err)
+	}
+	if _, err := s.Wait(ctx); !errors.Is(err, why) {
+		t.Errorf("System.Wait: %v", err)
+	}
+	f.must(p.Signal(t.Context(), syscall.SIGKILL))
+	if status, err := p.Wait(t.Context()); err != nil || status.Signal != syscall.SIGKILL {
+		t.Errorf("got %v, %v", status, err)
+	}
+}
+
+func TestOpenProcess(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{Name: "web"})
+	ctx := t.Context()
+	p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
+	f.must(err)
+	other, err := f.Open(ctx, "web")
+	f.must(err)
+	q, err := other.OpenProcess(ctx, p.Pid())
+	f.must(err)
+	f.must(q.Signal(ctx, syscall.SIGTERM))
+	first, err := p.Wait(ctx)
+	f.must(err)
+	second, err := q.Wait(ctx)
+	f.must(err)
+	if first != second || first.Signal != syscall.SIGTERM {
+		t.Errorf("got %v and %v", first, second)
+	}
+	if _, err := other.OpenProcess(ctx, p.Pid()); !errdefs.IsNotFound(err) {
+		t.Errorf("open a process that has ended: %v", err)
+	}
+	f.must(other.Close())
+}
+
+func TestManyProcessesAtOnce(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 20 {
+				var out bytes.Buffer
+				p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{Args: []string{"echo", "x"}, Env: env, Stdout: &out})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if status, err := p.Wait(t.Context()); err != nil || status.Code != 0 || out.String() != "x\n" {
+					t.Errorf("got %v, %v, %q", status, err, out.String())
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

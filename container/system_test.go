@@ -1,0 +1,309 @@
+package container_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/container"
+)
+
+func (f *fixture) state(s *container.System) container.State {
+	f.t.Helper()
+	st, err := s.Status(f.t.Context())
+	f.must(err)
+	return st.State
+}
+
+func TestLife(t *testing.T) {
+	for _, runtime := range []string{"runc", "crun"} {
+		t.Run(runtime, func(t *testing.T) {
+			f := newFixture(t)
+			f.config.Runtime = runtime
+			f.open()
+			ctx := t.Context()
+			s := f.created(container.Spec{Name: "life"})
+			steps := []struct {
+				name string
+				do   func(context.Context) error
+				want container.State
+			}{
+				{"start", s.Start, container.Running},
+				{"start again", s.Start, container.Running},
+				{"pause", s.Pause, container.Paused},
+				{"pause again", s.Pause, container.Paused},
+				{"resume", s.Resume, container.Running},
+				{"resume again", s.Resume, container.Running},
+				{"terminate", s.Terminate, container.Stopped},
+				{"terminate again", s.Terminate, container.Stopped},
+				{"start after the end", s.Start, container.Running},
+				{"pause to be terminated", s.Pause, container.Paused},
+				{"terminate while paused", s.Terminate, container.Stopped},
+			}
+			if got := f.state(s); got != container.Created {
+				t.Fatalf("new: %s", got)
+			}
+			for _, step := range steps {
+				if err := step.do(ctx); err != nil {
+					t.Fatalf("%s: %v", step.name, err)
+				}
+				if got := f.state(s); got != step.want {
+					t.Fatalf("%s: %s, want %s", step.name, got, step.want)
+				}
+			}
+			f.must(s.Delete(ctx))
+			if err := s.Delete(ctx); !errdefs.IsNotFound(err) {
+				t.Errorf("delete again: %v", err)
+			}
+			if _, err := f.Open(ctx, "life"); !errdefs.IsNotFound(err) {
+				t.Errorf("open what is deleted: %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatDoesNotFitTheState(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.created(container.Spec{Name: "idle"})
+	for name, do := range map[string]func(context.Context) error{
+		"pause": s.Pause, "resume": s.Resume,
+		"signal": func(ctx context.Context) error { return s.Signal(ctx, syscall.SIGTERM) },
+		"stats":  func(ctx context.Context) error { _, err := s.Stats(ctx); return err },
+		"process": func(ctx context.Context) error {
+			_, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"true"}, Env: env})
+			return err
+		},
+	} {
+		if err := do(ctx); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "container idle: it is created") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f.must(s.Start(ctx))
+	if err := s.Delete(ctx); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("delete while it runs: %v", err)
+	}
+	f.must(s.Pause(ctx))
+	_, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"true"}, Env: env})
+	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "paused") {
+		t.Errorf("a process while paused: %v", err)
+	}
+	f.must(s.Resume(ctx))
+	f.ok(s, "true")
+}
+
+func TestScratchOutlivesTheRun(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	f.ok(s, "echo kept > /file")
+	f.must(s.Terminate(t.Context()))
+	f.must(s.Start(t.Context()))
+	if got := f.ok(s, "cat /file"); got != "kept" {
+		t.Errorf("got %q", got)
+	}
+	other := f.running(container.Spec{})
+	if r := f.run(other, "cat /file"); r.Code == 0 {
+		t.Errorf("another container sees %q", r.out)
+	}
+}
+
+func TestMainProcessEndsTheSystem(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.running(container.Spec{})
+	sleeper, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
+	f.must(err)
+	if r := f.run(s, "exit 5", main); r.Code != 5 {
+		t.Errorf("exit status %d", r.Code)
+	}
+	if status, err := sleeper.Wait(ctx); err != nil || status.Signal != syscall.SIGKILL {
+		t.Errorf("the other process: %v, %v", status, err)
+	}
+	st, err := s.Wait(ctx)
+	f.must(err)
+	if st.State != container.Stopped || st.ExitCode != 5 || st.Reason != "" {
+		t.Errorf("got %+v", st)
+	}
+}
+
+func TestEphemeralLeavesNothing(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{Name: "gone", Ephemeral: true})
+	if r := f.run(s, "echo x > /file; exit 4", main); r.Code != 4 {
+		t.Errorf("exit status %d", r.Code)
+	}
+	if _, err := f.Open(t.Context(), "gone"); !errdefs.IsNotFound(err) {
+		t.Errorf("open: %v", err)
+	}
+	p, err := f.Prune(t.Context())
+	f.must(err)
+	if len(p.Containers)+len(p.Leftovers) != 0 {
+		t.Errorf("left for prune: %+v", p)
+	}
+}
+
+func TestShutdown(t *testing.T) {
+	f := newFixture(t)
+	for _, tt := range []struct {
+		name, script string
+		signal       int
+		timeout      time.Duration
+		code         int
+	}{
+		{"asked", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done", 0, time.Minute, 9},
+		{"asked by the signal of its own", "trap 'exit 8' USR1; echo ready; while :; do sleep 0.01; done", 10, time.Minute, 8},
+		{"deaf", "trap '' TERM; echo ready; while :; do sleep 0.01; done", 0, 50 * time.Millisecond, 137},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := f.running(container.Spec{StopSignal: tt.signal})
+			out := new(lines)
+			p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{
+				Role: container.Main, Args: []string{"sh", "-c", tt.script}, Env: env, Stdout: out,
+			})
+			f.must(err)
+			f.eventually("the script listens", func() bool { return out.has("ready") })
+			ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+			defer cancel()
+			f.must(s.Shutdown(ctx))
+			status, err := p.Wait(t.Context())
+			f.must(err)
+			if status.Code != tt.code {
+				t.Errorf("exit status %d, want %d", status.Code, tt.code)
+			}
+		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.created(container.Spec{Name: "web"})
+	_, err := f.Create(ctx, container.Spec{Name: "web", Layers: f.layers})
+	if !errdefs.IsAlreadyExists(err) || !strings.Contains(err.Error(), container.ShortID(s.ID())) {
+		t.Errorf("the same name: %v", err)
+	}
+	for _, ref := range []string{"web", s.ID(), s.ID()[:12], s.ID()[:4]} {
+		if got, err := f.Open(ctx, ref); err != nil || got.ID() != s.ID() {
+			t.Errorf("open %q: %v, %v", ref, got, err)
+		}
+	}
+	for _, ref := range []string{"", "nope", "../web", "web/", ".", s.ID() + "0"} {
+		if _, err := f.Open(ctx, ref); !errdefs.IsNotFound(err) {
+			t.Errorf("open %q: %v", ref, err)
+		}
+	}
+	f.must(s.Delete(ctx))
+	f.created(container.Spec{Name: "web"}) // free again
+}
+
+func TestLogs(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.running(container.Spec{})
+	p, err := s.CreateProcess(ctx, &container.ProcessSpec{
+		Role: container.Main, Args: []string{"sh", "-c", "echo one; echo two >&2; printf part; read x; echo ' end'"},
+		Env: env, Stdin: blocked{},
+	})
+	f.must(err)
+	read := func(o container.LogOptions) string {
+		var b strings.Builder
+		for out, err := range s.Logs(ctx, o) {
+			f.must(err)
+			b.WriteString(string(out.Stream[3:]) + ":" + string(out.Text))
+		}
+		return b.String()
+	}
+	sorted := func(s string) bool {
+		return strings.Contains(s, "out:one\n") && strings.Contains(s, "err:two\n") && strings.Contains(s, "out:part")
+	}
+	f.eventually("the log has it all", func() bool { return sorted(read(container.LogOptions{})) })
+	followed := make(chan string, 1)
+	go func() { followed <- read(container.LogOptions{Follow: container.Follow}) }()
+	f.must(p.CloseStdin())
+	_, err = p.Wait(ctx)
+	f.must(err)
+	if got := <-followed; !sorted(got) || !strings.HasSuffix(got, "out: end\n") {
+		t.Errorf("followed: %q", got)
+	}
+	if got := read(container.LogOptions{Tail: 1}); got != "out: end\n" {
+		t.Errorf("tail: %q", got)
+	}
+	if got := read(container.LogOptions{Since: time.Now()}); got != "" {
+		t.Errorf("since now: %q", got)
+	}
+}
+
+// blocked is an input that never comes.
+type blocked struct{}
+
+func (blocked) Read([]byte) (int, error) { select {} }
+
+func TestManySystemsAtOnce(t *testing.T) {
+	f := newFixture(t)
+	var wg sync.WaitGroup
+	for range 12 {
+		wg.Go(func() {
+			ctx := context.Background()
+			s, err := f.Create(ctx, container.Spec{Layers: f.layers, Ephemeral: true})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := s.Start(ctx); err != nil {
+				t.Error(err)
+				return
+			}
+			p, err := s.CreateProcess(ctx, &container.ProcessSpec{Role: container.Main, Args: []string{"true"}, Env: env})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if status, err := p.Wait(ctx); err != nil || status.Code != 0 {
+				t.Errorf("got %v, %v", status, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestEverythingAtOnce has several clients do all there is to one system:
+// whatever comes of each call, none hangs, and nothing is left.
+func TestEverythingAtOnce(t *testing.T) {
+	f := newFixture(t)
+	s := f.created(container.Spec{Name: "crowd"})
+	ctx := context.Background()
+	calls := []func(*container.System){
+		func(s *container.System) { _ = s.Start(ctx) },
+		func(s *container.System) { _ = s.Pause(ctx) },
+		func(s *container.System) { _ = s.Resume(ctx) },
+		func(s *container.System) { _ = s.Terminate(ctx) },
+		func(s *container.System) { _, _ = s.Status(ctx) },
+		func(s *container.System) {
+			if p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"true"}, Env: env}); err == nil {
+				_, _ = p.Wait(ctx)
+			}
+		},
+	}
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			mine, err := f.Open(ctx, "crowd")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer mine.Close()
+			for j := range 20 {
+				calls[(i*7+j*5)%len(calls)](mine)
+			}
+		})
+	}
+	wg.Wait()
+	f.must(s.Terminate(ctx))
+	f.must(s.Delete(ctx))
+}
