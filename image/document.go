@@ -3,7 +3,6 @@ package image
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,62 +13,82 @@ import (
 // "Pushing manifests").
 const maxDocument = 4 << 20
 
-// document is one JSON object whose top-level keys have been judged.
-type document struct {
-	keys map[string]bool
-}
+// document is the set of a JSON object's top-level keys.
+type document map[string]bool
 
-// readKeys reads the top-level keys of a JSON object and refuses what two
-// parsers could understand in two ways: a key that comes twice, a known key
-// in another case (which encoding/json would accept), and anything after the
-// object.
+// readKeys returns the top-level keys of a JSON object, which the caller has
+// found to be valid JSON. It refuses what two parsers could understand in two
+// ways: a key that comes twice, and a known key in another case, which
+// encoding/json would accept.
 func readKeys(raw []byte, known ...string) (document, error) {
-	doc := document{keys: map[string]bool{}}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if t, err := dec.Token(); err != nil {
-		return doc, badJSON(err)
-	} else if t != json.Delim('{') {
-		return doc, invalid("it is not a JSON object")
+	raw = bytes.TrimLeft(raw, " \t\r\n")
+	if len(raw) == 0 || raw[0] != '{' {
+		return nil, invalid("it is not a JSON object")
 	}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return doc, badJSON(err)
+	doc := document{}
+	depth, wantKey := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch raw[i] {
+		case '{', '[':
+			depth++
+			wantKey = depth == 1
+		case '}', ']':
+			depth--
+		case ',':
+			wantKey = depth == 1
+		case '"':
+			end := stringEnd(raw, i)
+			if wantKey {
+				if err := doc.add(raw[i:end], known); err != nil {
+					return nil, err
+				}
+				wantKey = false
+			}
+			i = end - 1
 		}
-		if err := doc.add(t.(string), known); err != nil {
-			return doc, err
-		}
-		var skipped json.RawMessage
-		if err := dec.Decode(&skipped); err != nil {
-			return doc, badJSON(err)
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return doc, badJSON(err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return doc, invalid("something follows its JSON object")
 	}
 	return doc, nil
 }
 
-func (d document) add(key string, known []string) error {
+// stringEnd returns where the string that begins at raw[i] is over.
+func stringEnd(raw []byte, i int) int {
+	for i++; i < len(raw); i++ {
+		switch raw[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(raw)
+}
+
+func (d document) add(quoted []byte, known []string) error {
+	var key string
+	if err := json.Unmarshal(quoted, &key); err != nil {
+		return badJSON(err)
+	}
 	for _, k := range known {
 		if key != k && strings.EqualFold(key, k) {
 			return invalid("its key %q is not %q", key, k)
 		}
 	}
-	if d.keys[key] {
+	if d[key] {
 		return invalid("its key %q comes twice", key)
 	}
-	d.keys[key] = true
+	d[key] = true
 	return nil
 }
 
-func badJSON(err error) error {
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+// decode decodes one JSON object, alone in raw, and returns its keys.
+func decode(raw []byte, into any, known ...string) (document, error) {
+	if err := json.Unmarshal(raw, into); err != nil {
+		return nil, badJSON(err)
 	}
+	return readKeys(raw, known...)
+}
+
+func badJSON(err error) error {
 	return invalid("it is not valid JSON: %w", err)
 }
 
@@ -79,22 +98,19 @@ var manifestKeys = []string{"schemaVersion", "mediaType", "config", "layers", "m
 // one only: a document that is both lets two readers see two images
 // (CVE-2021-41190).
 func decodeManifest(raw []byte, into any, want, never []string) error {
-	doc, err := readKeys(raw, manifestKeys...)
+	doc, err := decode(raw, into, manifestKeys...)
 	if err != nil {
 		return err
 	}
 	for _, key := range never {
-		if doc.keys[key] {
+		if doc[key] {
 			return invalid("it is ambiguous: it has %q and so is something else as well", key)
 		}
 	}
 	for _, key := range want {
-		if !doc.keys[key] {
+		if !doc[key] {
 			return invalid("it has no %q", key)
 		}
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return badJSON(err)
 	}
 	return nil
 }
@@ -151,11 +167,8 @@ func checkHeader(version int, has, want string) error {
 // the manifest's: exactly one diffID for each layer.
 func parseConfig(raw []byte, m v1.Manifest) (v1.Image, error) {
 	var config v1.Image
-	if _, err := readKeys(raw, "architecture", "os", "config", "rootfs", "history"); err != nil {
+	if _, err := decode(raw, &config, "architecture", "os", "config", "rootfs", "history"); err != nil {
 		return v1.Image{}, err
-	}
-	if err := json.Unmarshal(raw, &config); err != nil {
-		return v1.Image{}, badJSON(err)
 	}
 	if t := config.RootFS.Type; t != "layers" {
 		return v1.Image{}, invalid("its rootfs has type %q, not \"layers\"", t)

@@ -42,12 +42,9 @@ func openLayout(dir string) (*layout, error) {
 }
 
 func checkLayoutFile(raw []byte) error {
-	if _, err := readKeys(raw, "imageLayoutVersion"); err != nil {
-		return err
-	}
 	var file v1.ImageLayout
-	if err := json.Unmarshal(raw, &file); err != nil {
-		return badJSON(err)
+	if _, err := decode(raw, &file, "imageLayoutVersion"); err != nil {
+		return err
 	}
 	if file.Version != v1.ImageLayoutVersion {
 		return invalid("its version is %q, not %q", file.Version, v1.ImageLayoutVersion)
