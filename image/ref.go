@@ -150,6 +150,9 @@ func parseName(s string) (Ref, error) {
 	if !validName(name) {
 		return Ref{}, invalid("parse image reference %q: name %q is malformed (lower case letters, digits, and single separators are allowed)", s, name)
 	}
+	if isFileTransport(name) {
+		return Ref{}, invalid("parse image reference %q: %s is a transport, not a name", s, name)
+	}
 	return Ref{Path: name, Tag: tag, Digest: d}, nil
 }
 

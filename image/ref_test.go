@@ -61,7 +61,7 @@ func TestParseRef(t *testing.T) {
 func TestParseRefRefuses(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{
-		"", "oci:", "oci::x", "oci:x:", "oci:x:a b", "oci:x:../y", "oci:x:1@" + string(sum), "oci:x@sha256:12",
+		"", "oci", "library/oci:1", "oci:", "oci::x", "oci:x:", "oci:x:a b", "oci:x:../y", "oci:x:1@" + string(sum), "oci:x@sha256:12",
 		"docker://debian", "docker-archive:f:DEBIAN", "Debian", "debian:", "debian:a:b", "a//b", "/a", "a/", "a..b", ".a", "a_-b",
 		"deb\x00ian", "deb\nian", "debian:" + strings.Repeat("a", 129), strings.Repeat("a/", 200) + "a", "oci:" + strings.Repeat("a", 5000),
 		"debian@sha256:" + strings.Repeat("A", 64), "localhost:x/a",
