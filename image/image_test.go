@@ -250,3 +250,8 @@ func makeTar(t testing.TB, files []tarFile) []byte {
 	}
 	return buf.Bytes()
 }
+
+func copyTo(t testing.TB, src image.Source, img *image.Image, to string) error {
+	t.Helper()
+	return image.Copy(t.Context(), src, img, parse(t, to))
+}
