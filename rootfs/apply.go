@@ -57,8 +57,10 @@ type ApplyOptions struct {
 type Stats struct {
 	Entries int64 // whiteouts included
 	Bytes   int64 // content of files, holes included
-	Root    bool  // the layer has an entry for the root directory itself
-	Opaque  bool  // the layer's root hides all lower layers, which OverlayUpper cannot mark in the tree
+
+	Whiteouts int64 // that OverlayUpper made in the tree
+	Root      bool  // the layer has an entry for the root directory itself
+	Opaque    bool  // the layer's root hides all lower layers, which OverlayUpper cannot mark in the tree
 }
 
 // Apply unpacks the layer that r reads into the tree below root, which should not change otherwise meanwhile. When it
@@ -68,7 +70,7 @@ type Stats struct {
 // count; a later entry replaces an earlier one of the same name and is never written through it; the metadata of hard link
 // entries is left aside, as are the extended attributes security.selinux, security.ima, security.evm, system.nfs4_acl,
 // trusted.overlay.* and user.overlay.*; directories that have no entry keep their times, or, if they are missing, are made
-// with mode 0755, owned by root, of 1970-01-01. A character device 0:0, overlayfs's whiteout, is refused in OverlayUpper
+// with mode 0755, owned by this process's user, of 1970-01-01. A character device 0:0, overlayfs's whiteout, is refused in OverlayUpper
 // and left out in Directory.
 func Apply(ctx context.Context, root *inroot.Root, r *layer.Reader, opts ApplyOptions) (Stats, error) {
 	a, err := newApplier(root, opts)

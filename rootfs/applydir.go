@@ -141,7 +141,7 @@ func (a *applier) directory(name string) (*dirHandle, error) {
 	}
 	h, fresh, err := a.makeDir(above, last, name)
 	if err == nil && fresh {
-		a.meta[h.id] = impliedMeta(name)
+		a.meta[h.id] = a.impliedMeta(name)
 		a.format.made(above, last)
 	}
 	return h, err
@@ -155,12 +155,14 @@ func (a *applier) behindLink(name string) (*dirHandle, error) {
 	}
 	h := newDirHandle(d, name)
 	a.dirs.put(h)
-	a.meta[h.id] = impliedMeta(name)
+	a.meta[h.id] = a.impliedMeta(name)
 	return h, nil
 }
 
-func impliedMeta(name string) *dirMeta {
-	e := &layer.Entry{Name: name, Kind: layer.Dir, Mode: impliedMode, ModTime: time.Unix(0, 0)}
+func (a *applier) impliedMeta(name string) *dirMeta {
+	e := &layer.Entry{
+		Name: name, Kind: layer.Dir, Mode: impliedMode, UID: a.owner.uid, GID: a.owner.gid, ModTime: time.Unix(0, 0),
+	}
 	return &dirMeta{name: name, entry: e, implied: true}
 }
 

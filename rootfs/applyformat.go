@@ -104,9 +104,9 @@ func nothingThere(err error) error {
 // overlayTree holds one layer alone, so that all that is there and no whiteout is what the layer brought.
 type overlayTree struct {
 	*applier
-	mark      string // the attribute that makes a directory opaque
-	opaques   map[objectID]string
-	whiteouts bool
+	marks   string                // prefix of overlayfs's attributes
+	opaques map[objectID]string   // opaque directories and their names
+	holding map[objectID]struct{} // directories with whiteouts
 }
 
 func newOverlayTree(a *applier) *overlayTree {
@@ -114,7 +114,9 @@ func newOverlayTree(a *applier) *overlayTree {
 	if a.opts.UserXattr {
 		prefix = overlayUser
 	}
-	return &overlayTree{applier: a, mark: prefix + "opaque", opaques: make(map[objectID]string)}
+	return &overlayTree{
+		applier: a, marks: prefix, opaques: make(map[objectID]string), holding: make(map[objectID]struct{}),
+	}
 }
 
 func (o *overlayTree) made(*dirHandle, string) {}
@@ -128,7 +130,7 @@ func (o *overlayTree) whiteoutDevice() error {
 func (o *overlayTree) replacedByDir(h *dirHandle) error { return o.hideLower(h.Dir, h.name) }
 
 func (o *overlayTree) hideLower(d *inroot.Dir, name string) error {
-	if err := d.Self().SetXattr(o.mark, "y"); err != nil {
+	if err := d.Self().SetXattr(o.marks+"opaque", "y"); err != nil {
 		return fmt.Errorf("mark directory as opaque: %w", err)
 	}
 	o.opaques[idOf(d.Stat())] = name
@@ -142,8 +144,11 @@ func (o *overlayTree) whiteout(e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
-	o.whiteouts = true
 	err = parent.Mknod(last, sys.ModeChar, 0, 0)
+	if err == nil {
+		o.stats.Whiteouts++
+		return o.hold(parent)
+	}
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -156,6 +161,20 @@ func (o *overlayTree) whiteout(e *layer.Entry) error {
 		return err
 	}
 	return errors.Join(o.hideLower(d, e.Name), d.Close())
+}
+
+// hold marks a directory with whiteouts as one that was copied up from nobody knows where. Then overlayfs hides whiteouts
+// also if it is in no other layer (ovl_check_origin_xattr and OVL_WHITEOUTS in fs/overlayfs): without the mark it would
+// list them, as things that are not there.
+func (o *overlayTree) hold(h *dirHandle) error {
+	if _, done := o.holding[h.id]; done || h == o.dirs.root {
+		return nil // overlayfs always looks for whiteouts in the root
+	}
+	o.holding[h.id] = struct{}{}
+	if err := h.Self().SetXattr(o.marks+"origin", ""); err != nil {
+		return fmt.Errorf("mark directory as one with whiteouts: %w", err)
+	}
+	return nil
 }
 
 func (o *overlayTree) opaque(e *layer.Entry) error {
@@ -175,7 +194,7 @@ func (o *overlayTree) opaque(e *layer.Entry) error {
 // finish removes whiteouts below opaque directories. They hide nothing there, and overlayfs, which does not expect them in
 // a directory that it need not merge, would list them.
 func (o *overlayTree) finish() error {
-	if !o.whiteouts {
+	if o.stats.Whiteouts == 0 {
 		return nil
 	}
 	for id, name := range o.opaques {

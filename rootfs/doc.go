@@ -16,6 +16,7 @@
 //	<dir>/layers/<algorithm>-<hex>/layer.json    what the layer is; there once the layer is complete
 //	<dir>/layers/<algorithm>-<hex>/Files/        its tree, with whiteouts as overlayfs wants them
 //	<dir>/layers/.tmp-<algorithm>-<hex>/         a layer on its way in or out
+//	<dir>/layers/.empty/                         nothing, to stack a single layer on
 //	<dir>/layers/.lock/                          one lock for each layer in work
 //	<dir>/scratch/<id>/record.json               what the scratch layer stands on
 //	<dir>/scratch/<id>/{upper,work}/             overlayfs's directories

@@ -270,6 +270,10 @@ func (s *Store) Overlay(scratch *Scratch, target string, layers ...*Layer) sys.O
 			break // it hides those below
 		}
 	}
+	if scratch == nil && len(o.Lower) == 1 && layers[len(layers)-1].record.Whiteouts > 0 {
+		// A single directory would be mounted as it is, whiteouts and all.
+		o.Lower = append(o.Lower, filepath.Join(s.dir, emptyDir))
+	}
 	if scratch != nil {
 		o.Upper, o.Work = scratch.Upper(), scratch.Work()
 	}

@@ -24,6 +24,7 @@ import (
 
 const (
 	filesDir   = "Files"
+	emptyDir   = ".empty"
 	layerFile  = "layer.json"
 	tempPrefix = ".tmp-"
 
@@ -70,7 +71,10 @@ type layerRecord struct {
 	Entries int64         `json:"entries"` // whiteouts included
 	Root    bool          `json:"root,omitempty"`
 	Opaque  bool          `json:"opaque,omitempty"`
-	Created time.Time     `json:"created"`
+
+	Whiteouts int64 `json:"whiteouts,omitempty"`
+
+	Created time.Time `json:"created"`
 }
 
 // DiffID returns the digest of the layer's uncompressed tar stream.
@@ -103,6 +107,9 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg, dir: filepath.Join(dir, "layers")}
 	s.locks, err = state.Open[struct{}](state.Config{Dir: s.dir, Kind: "layer"})
 	if err != nil {
+		return nil, fmt.Errorf("open layer store: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(s.dir, emptyDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("open layer store: %w", err)
 	}
 	// A scratch layer has no more to lose with the machine than its record: overlayfs syncs what was written into it only
@@ -240,7 +247,7 @@ func (s *Store) fill(
 	}
 	return &layerRecord{
 		DiffID: diffID, Size: stats.Bytes, Entries: stats.Entries, Root: stats.Root, Opaque: stats.Opaque,
-		Created: time.Now().UTC(),
+		Whiteouts: stats.Whiteouts, Created: time.Now().UTC(),
 	}, nil
 }
 

@@ -1,0 +1,318 @@
+package rootfs_test
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/layertest"
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/testenv"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// cage is a directory with things that must not change, and a tree in the middle of them for attacks to get out of.
+type cage struct {
+	dir, tree string
+	before    map[string]string
+}
+
+func newCage(t testing.TB) *cage {
+	t.Helper()
+	c := &cage{dir: t.TempDir()}
+	c.tree = filepath.Join(c.dir, "up", "tree")
+	must(t, os.MkdirAll(c.tree, 0o755))
+	for _, d := range []string{".", "up"} {
+		must(t, os.MkdirAll(filepath.Join(c.dir, d, "canarydir"), 0o751))
+		for _, f := range []string{"canary", "canarydir/x", "canarydir/passwd", "passwd"} {
+			must(t, os.WriteFile(filepath.Join(c.dir, d, f), []byte("outside"), 0o640))
+		}
+	}
+	c.before = c.outside(t)
+	return c
+}
+
+// outside describes everything but what the tree holds.
+func (c *cage) outside(t testing.TB) map[string]string {
+	t.Helper()
+	lines := listing(t, c.dir, view{times: true})
+	maps.DeleteFunc(lines, func(name, _ string) bool { return name == "up/tree" || strings.HasPrefix(name, "up/tree/") })
+	return lines
+}
+
+// check fails if anything outside changed.
+func (c *cage) check(t testing.TB) {
+	t.Helper()
+	compare(t, c.outside(t), c.before)
+}
+
+// hostCanaries are what vectors aim at by absolute names; the machine has none of them.
+var hostCanaries = []string{"/canary", "/canarydir", "/evil", "/x"}
+
+func hostState() string {
+	var s string
+	for _, name := range hostCanaries {
+		_, err := os.Lstat(name)
+		s += fmt.Sprint(name, err, ";")
+	}
+	return s
+}
+
+func vectors(t testing.TB) []layertest.Vector {
+	t.Helper()
+	all, err := layertest.Vectors()
+	must(t, err)
+	if len(all) < 30 {
+		t.Fatalf("there are %d vectors only", len(all))
+	}
+	return all
+}
+
+func limitsOf(t testing.TB, v layertest.Vector) layer.Limits {
+	t.Helper()
+	var l layer.Limits
+	for field, n := range v.Limits {
+		reflect.ValueOf(&l).Elem().FieldByName(field).SetInt(n)
+	}
+	return l
+}
+
+// TestAttacks applies every vector in both formats: nothing outside of the tree may change, and the tree has to be as the
+// vector says.
+func TestAttacks(t *testing.T) {
+	t.Parallel()
+	testenv.NeedRoot(t) // vectors have owners and devices
+	host := hostState()
+	for _, v := range vectors(t) {
+		t.Run(v.File+"/"+v.Name, func(t *testing.T) {
+			t.Parallel()
+			t.Run("directory", func(t *testing.T) { attackDirectory(t, v) })
+			t.Run("overlay", func(t *testing.T) { attackOverlay(t, v) })
+		})
+	}
+	t.Cleanup(func() {
+		if now := hostState(); now != host {
+			t.Errorf("the host changed: %s, was %s", now, host)
+		}
+	})
+}
+
+func attackDirectory(t *testing.T, v layertest.Vector) {
+	c := newCage(t)
+	_, err := applyAll(t, v, func(int) string { return c.tree }, rootfs.Directory)
+	c.check(t)
+	judge(t, v, err)
+	if err == nil {
+		checkTree(t, v, c.tree)
+	}
+}
+
+// attackOverlay unpacks each layer on its own, and looks at the mount of all.
+func attackOverlay(t *testing.T, v layertest.Vector) {
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
+	c := newCage(t)
+	testenv.NoLeaks(t, testenv.Scope{Dir: c.dir})
+	o := sys.Overlay{Target: filepath.Join(t.TempDir(), "mnt")}
+	must(t, os.Mkdir(o.Target, 0o755))
+	opaque, err := applyAll(t, v, func(i int) string {
+		dir := filepath.Join(c.tree, fmt.Sprint(i))
+		must(t, os.Mkdir(dir, 0o755))
+		o.Lower = slices.Insert(o.Lower, 0, dir)
+		return dir
+	}, rootfs.OverlayUpper)
+	c.check(t)
+	judgeOverlay(t, v, err)
+	if err != nil {
+		return
+	}
+	o.Lower = o.Lower[:len(o.Lower)-opaque]
+	if len(o.Lower) == 1 { // a bind mount would show whiteouts
+		empty := t.TempDir()
+		o.Lower = append(o.Lower, empty)
+	}
+	must(t, sys.MountOverlay(o))
+	defer func() { must(t, sys.Unmount(o.Target)) }()
+	if len(v.Layers) == 1 || !strings.Contains(v.About, "through") {
+		checkTree(t, v, o.Target)
+	}
+}
+
+// applyAll also returns the index of the topmost layer that hides all below.
+func applyAll(t *testing.T, v layertest.Vector, where func(i int) string, format rootfs.Format) (opaque int, err error) {
+	t.Helper()
+	for i, blob := range v.Layers {
+		root, err := inroot.Open(where(i))
+		must(t, err)
+		r := layer.NewReader(bytes.NewReader(blob), limitsOf(t, v))
+		stats, err := rootfs.Apply(t.Context(), root, r, rootfs.ApplyOptions{Format: format})
+		must(t, root.Close())
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("error %q has more than one line", err)
+			}
+			return 0, err
+		}
+		if stats.Opaque {
+			opaque = i
+		}
+	}
+	return opaque, nil
+}
+
+func judge(t *testing.T, v layertest.Vector, err error) {
+	t.Helper()
+	switch {
+	case v.Apply == "either":
+	case (v.Apply == "ok") != (err == nil):
+		t.Errorf("%s\napply ended with: %v; want %s", v.About, err, v.Apply)
+	}
+}
+
+// judgeOverlay lets a layer refuse what it can only do together with those below it.
+func judgeOverlay(t *testing.T, v layertest.Vector, err error) {
+	t.Helper()
+	if len(v.Layers) > 1 && err != nil {
+		return
+	}
+	if err != nil && strings.Contains(err.Error(), "would be a whiteout") {
+		return
+	}
+	judge(t, v, err)
+}
+
+func checkTree(t *testing.T, v layertest.Vector, tree string) {
+	t.Helper()
+	got := listing(t, tree, view{content: true})
+	for _, want := range v.Tree {
+		line := got[want.Name]
+		ok := strings.HasPrefix(line, want.Kind+" ")
+		switch want.Kind {
+		case "file":
+			ok = ok && strings.HasSuffix(line, fmt.Sprintf(" %q", want.Content))
+		case "symlink":
+			ok = ok && strings.HasSuffix(line, " -> "+want.Link)
+		}
+		if !ok {
+			t.Errorf("%s\n%s is %q, want %v", v.About, want.Name, line, want)
+		}
+	}
+	for _, name := range v.Gone {
+		if line, there := got[name]; there {
+			t.Errorf("%s\n%s is still there: %s", v.About, name, line)
+		}
+	}
+}
+
+// TestAttackByExistingTree applies harmless layers to a tree that somebody prepared.
+func TestAttackByExistingTree(t *testing.T) {
+	t.Parallel()
+	for _, prepared := range []string{"../../canarydir", "/canarydir", "../canarydir", "l", "..", "/", "."} {
+		for _, format := range []rootfs.Format{rootfs.Directory, rootfs.OverlayUpper} {
+			c := newCage(t)
+			must(t, os.Symlink(prepared, filepath.Join(c.tree, "l")))
+			must(t, os.Symlink(c.dir+"/canarydir", filepath.Join(c.tree, "m")))
+			for _, h := range []string{"l/x", "l/new", "m/x", "l", "m/sub/x"} {
+				blob := tarOf(t, file(h, "evil"), dir(h+"dir"), wh("l/passwd"), wh("m/passwd"), opq("l/canarydir"),
+					hardlink("h", h), wh("l/l"), opq("m"))
+				_, _ = apply(t, c.tree, bytes.NewReader(blob), rootfs.ApplyOptions{Format: format, UserXattr: true})
+				c.check(t)
+			}
+		}
+	}
+}
+
+// FuzzApply applies layers made of the fuzzer's bytes next to a canary, both as they come and as a list of instructions
+// that always make a valid layer.
+func FuzzApply(f *testing.F) {
+	for _, v := range vectors(f) {
+		for _, blob := range v.Layers {
+			f.Add(blob)
+		}
+	}
+	for i := range byte(32) {
+		f.Add([]byte{i, 1, 2, i + 1, 2, 3, i + 2, 3, 1, i, 3, 2})
+	}
+	c := newCage(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, format := range []rootfs.Format{rootfs.Directory, rootfs.OverlayUpper} {
+			for _, blob := range [][]byte{data, layerOf(t, data)} {
+				opts := rootfs.ApplyOptions{Format: format, Owner: rootfs.IgnoreOwner, UserXattr: os.Geteuid() != 0}
+				_, _ = apply(t, c.tree, bytes.NewReader(blob), opts)
+				c.check(t)
+			}
+			clearTree(t, c.tree)
+		}
+	})
+}
+
+func clearTree(t testing.TB, tree string) {
+	t.Helper()
+	root, err := inroot.Open(tree)
+	must(t, err)
+	defer func() { must(t, root.Close()) }()
+	top, err := root.OpenDir(".")
+	must(t, err)
+	defer func() { must(t, top.Close()) }()
+	must(t, top.Self().Chmod(0o755))
+	names, err := top.Names()
+	must(t, err)
+	for _, name := range names {
+		must(t, top.RemoveAll(name))
+	}
+	for attr := range must2(top.Self().Xattrs()) {
+		must(t, top.Self().RemoveXattr(attr))
+	}
+}
+
+func must2[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// layerOf reads instructions of three bytes: what, where, and the other name.
+func layerOf(t testing.TB, data []byte) []byte {
+	names := []string{
+		"a", "b", "a/b", "a/b/c", "b/a", "a/x", "l", "l/x", "l/l", "l/a/b", "canary", "canarydir/x", ".",
+	}
+	targets := []string{"a", "b", "..", "../..", "/", "../canarydir", "/a", "../../canarydir", "l", "a/b", ".", "a/../.."}
+	var headers []tarHeader
+	for ; len(data) >= 3 && len(headers) < 64; data = data[3:] {
+		name, other := names[int(data[1])%len(names)], int(data[2])
+		target := targets[other%len(targets)]
+		switch data[0] % 9 {
+		case 0:
+			headers = append(headers, file(name, target))
+		case 1:
+			headers = append(headers, dir(name))
+		case 2:
+			headers = append(headers, symlink(name, target))
+		case 3:
+			if link := names[other%len(names)]; link != name {
+				headers = append(headers, hardlink(name, link))
+			}
+		case 4:
+			headers = append(headers, fifo(name))
+		case 5:
+			headers = append(headers, wh(name))
+		case 6:
+			headers = append(headers, opq(name))
+		case 7:
+			h := dir(name)
+			h.Mode = int64(other)
+			headers = append(headers, h)
+		case 8:
+			headers = append(headers, char(name, 0, int64(other&1)))
+		}
+	}
+	return tarOf(t, headers...)
+}
