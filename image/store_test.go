@@ -447,3 +447,17 @@ func BenchmarkImage(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkLoad(b *testing.B) {
+	l := newLayout(b)
+	l.index(tagged(l.image(host(), 64<<20), "x"))
+	src, img := open(b, l.ref("x"))
+	b.SetBytes(img.Size())
+	for b.Loop() {
+		s := newStore(b)
+		if _, err := s.Load(b.Context(), src, img, "x", image.LoadOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		must(b, os.RemoveAll(s.Dir()))
+	}
+}
