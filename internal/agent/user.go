@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,11 +30,16 @@ func findUser(spec, passwd, group string) (user, *wire.Failure) {
 		return user{}, f
 	}
 	if hasGroup && groupName != "" {
-		u.gid, f = findGroup(groupName, group)
-		return u, f
-	}
-	if login != "" {
+		if u.gid, f = findGroup(groupName, group); f != nil {
+			return user{}, f
+		}
+	} else if login != "" {
 		u.groups = memberships(login, group)
+	}
+	// The primary group is among the supplementary ones: else a process could
+	// shed it, and with it what the group may not do (CVE-2022-36109).
+	if !slices.Contains(u.groups, u.gid) {
+		u.groups = append([]uint32{u.gid}, u.groups...)
 	}
 	return u, nil
 }

@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	passwd = "root:x:0:0:root:/root:/bin/sh\nmalformed\nbad:x:uid:0::/:\n\nweb:x:33:33:web:/var/www:/bin/false\n" +
+		"nohome:x:40:41:::\nminus:x:4294967295:0::/:\n"
+	group = "root:x:0:\nwww:x:33:\nadm:x:4:web,other\nshort:x\nbad:x:gid:web\nstaff:x:50:other,web\n"
+)
+
+func TestFindUser(t *testing.T) {
+	for _, tt := range []struct {
+		spec string
+		want user
+		fail string
+	}{
+		{spec: "", want: user{groups: []uint32{0}, home: "/root"}},
+		{spec: "0", want: user{groups: []uint32{0}, home: "/root"}},
+		{spec: "root", want: user{groups: []uint32{0}, home: "/root"}},
+		{spec: "web", want: user{uid: 33, gid: 33, groups: []uint32{33, 4, 50}, home: "/var/www"}},
+		{spec: "33", want: user{uid: 33, gid: 33, groups: []uint32{33, 4, 50}, home: "/var/www"}},
+		{spec: "web:", want: user{uid: 33, gid: 33, groups: []uint32{33, 4, 50}, home: "/var/www"}},
+		{spec: "web:adm", want: user{uid: 33, gid: 4, groups: []uint32{4}, home: "/var/www"}},
+		{spec: "web:7", want: user{uid: 33, gid: 7, groups: []uint32{7}, home: "/var/www"}},
+		{spec: "1000", want: user{uid: 1000, groups: []uint32{0}, home: "/"}},
+		{spec: "1000:1001", want: user{uid: 1000, gid: 1001, groups: []uint32{1001}, home: "/"}},
+		{spec: "nohome", want: user{uid: 40, gid: 41, groups: []uint32{41}, home: "/"}},
+		{spec: "nobody", fail: "find user nobody"},
+		{spec: "web:nogroup", fail: "find group nogroup"},
+		{spec: "malformed", fail: "find user malformed"},
+		{spec: "bad", fail: "find user bad"},
+		{spec: "minus", fail: "find user minus"},
+		{spec: "4294967295", fail: "find user 4294967295"},
+		{spec: "-1", fail: "find user -1"},
+		{spec: "0:4294967295", fail: "find group 4294967295"},
+	} {
+		got, f := findUser(tt.spec, passwd, group)
+		switch {
+		case tt.fail != "":
+			if f == nil || !strings.Contains(f.Text, tt.fail) {
+				t.Errorf("%q: got %+v, %v; want %q", tt.spec, got, f, tt.fail)
+			}
+		case f != nil:
+			t.Errorf("%q: %v", tt.spec, f)
+		default:
+			if d := cmp.Diff(tt.want, got, cmp.AllowUnexported(user{})); d != "" {
+				t.Errorf("%q: %s", tt.spec, d)
+			}
+		}
+	}
+}
+
+func TestFindUserWithoutFiles(t *testing.T) {
+	if got, f := findUser("5:6", "", ""); f != nil || got.uid != 5 || got.gid != 6 {
+		t.Errorf("got %+v, %v", got, f)
+	}
+	if _, f := findUser("name", "", ""); f == nil {
+		t.Error("a name without a file is found")
+	}
+}
+
+func FuzzFindUser(f *testing.F) {
+	f.Add("web:adm", passwd, group)
+	f.Fuzz(func(t *testing.T, spec, passwd, group string) {
+		if u, f := findUser(spec, passwd, group); f == nil && (u.uid == 1<<32-1 || u.gid == 1<<32-1) {
+			t.Errorf("%q is %+v", spec, u)
+		}
+	})
+}
