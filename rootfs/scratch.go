@@ -77,10 +77,23 @@ func (s *Store) createScratch(ctx context.Context, id string, layers []*Layer) (
 	return x, nil
 }
 
-// make makes the directories and then the record, from which on the scratch layer exists.
+// make makes the directories and then the record, from which on the scratch layer exists. Meanwhile no layer goes away.
 func (x *Scratch) make(ctx context.Context, layers []*Layer) error {
 	if err := x.clear(); err != nil { // what a killed process left
 		return err
+	}
+	lock, err := x.store.locks.LockShared(ctx, inUse)
+	if err != nil {
+		return err
+	}
+	return errors.Join(x.makeOn(layers), lock.Unlock())
+}
+
+func (x *Scratch) makeOn(layers []*Layer) error {
+	for _, l := range layers {
+		if _, err := os.Stat(l.dir); err != nil {
+			return fmt.Errorf("find layer %s: %w: %w", l.diffID, err, errdefs.ErrNotFound)
+		}
 	}
 	for _, dir := range []string{x.dir, x.Upper(), x.Work()} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -89,21 +102,6 @@ func (x *Scratch) make(ctx context.Context, layers []*Layer) error {
 	}
 	if err := x.copyRoot(layers); err != nil {
 		return err
-	}
-	lock, err := x.store.locks.LockShared(ctx, inUse)
-	if err != nil {
-		return err
-	}
-	err = x.enter(layers)
-	return errors.Join(err, lock.Unlock())
-}
-
-// enter writes the record, if the layers are still there.
-func (x *Scratch) enter(layers []*Layer) error {
-	for _, l := range layers {
-		if _, err := os.Stat(l.dir); err != nil {
-			return fmt.Errorf("find layer %s: %w: %w", l.diffID, err, errdefs.ErrNotFound)
-		}
 	}
 	return x.store.scratches.Put(x.id, scratchRecord{Layers: x.layers})
 }

@@ -335,9 +335,6 @@ func layerKey(diffID digest.Digest) (string, error) {
 	if err := diffID.Validate(); err != nil {
 		return "", fmt.Errorf("use %q as a diffID: %w: %w", string(diffID), err, errdefs.ErrInvalidArgument)
 	}
-	if diffID.Algorithm() != digest.SHA256 {
-		return "", fmt.Errorf("use %q as a diffID: only sha256 is known here: %w", string(diffID), errdefs.ErrNotImplemented)
-	}
 	return diffID.Algorithm().String() + "-" + diffID.Encoded(), nil
 }
 
