@@ -55,6 +55,7 @@ var (
 		{dir: "internal/cli", ours: publicRooms, os: true},
 		{dir: "internal/testenv", os: true, forTest: true},
 		{dir: "internal/layertest", ours: []string{"layer", "ntfs"}, os: true, forTest: true},
+		{dir: "bench", ours: []string{".", "container", "image", "internal/testenv"}, os: true, forTest: true},
 		{dir: "scripts/...", os: true},
 	}
 )
@@ -80,7 +81,8 @@ var dependencies = []dependency{
 	{"github.com/google/nftables", []string{"internal/sys", "network"}},
 	{"github.com/containerd/cgroups", []string{"internal/sys"}},
 
-	{"github.com/spf13", []string{"internal/cli"}}, // the library does not know of its command line
+	{"golang.org/x/term", []string{"internal/cli"}}, // raw mode and size of the user's own terminal
+	{"github.com/spf13", []string{"internal/cli"}},  // the library does not know of its command line
 	{"github.com/vbauerster/mpb", []string{"internal/cli"}},
 
 	{"github.com/containerd", []string{"adapter/..."}}, // this project replaces them, and stands beside them there

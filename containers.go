@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"strings"
 	"time"
@@ -65,23 +64,14 @@ func (h *Host) Create(ctx context.Context, spec Spec) (*container.System, error)
 }
 
 // command returns the process of a configuration; nil if it names no program.
-// Its user is resolved by the agent, in the container's own files.
+// The agent resolves its user, in the container's own files.
 func command(cfg v1.ImageConfig, o image.Overrides) (*container.ProcessSpec, error) {
-	user := o.User
-	if user == "" {
-		user = cfg.User
-	}
-	if len(o.Args) == 0 && len(o.Entrypoint) == 0 && len(cfg.Entrypoint) == 0 && len(cfg.Cmd) == 0 {
-		return nil, nil
-	}
-	o.User = "0:0"
-	noFile := func(string) (io.ReadCloser, error) { return nil, fs.ErrNotExist }
-	p, err := image.Process(cfg, o, noFile)
-	if err != nil {
+	c, err := image.NewCommand(cfg, o)
+	if err != nil || len(c.Args) == 0 {
 		return nil, err
 	}
 	return &container.ProcessSpec{
-		Args: p.Args, Env: p.Env, Dir: p.Cwd, User: user, Terminal: p.Terminal, Role: container.Main,
+		Args: c.Args, Env: c.Env, Dir: c.Cwd, User: c.User, Terminal: c.Terminal == image.WithTerminal, Role: container.Main,
 	}, nil
 }
 

@@ -35,8 +35,8 @@ type Change struct {
 }
 
 // Commit makes an image from base and one change, and gives it a name, if
-// name is not empty. What base's manifest and configuration hold that this
-// package does not know is kept.
+// name is not empty. What base's configuration holds that this package does
+// not know is kept.
 func (s *Store) Commit(ctx context.Context, base *Image, name string, change Change) (*Image, error) {
 	img, err := s.build(ctx, base, name, []Change{change})
 	if err != nil {

@@ -40,37 +40,62 @@ const (
 	WithTerminal
 )
 
+// Command is the process that an image's configuration and a command line
+// describe, as far as it can be told without the image's files.
+type Command struct {
+	Args     []string
+	Env      []string // without HOME, unless it is set explicitly
+	Cwd      string   // absolute
+	User     string   // as it was given: see ResolveUser
+	Terminal Terminal
+}
+
+// NewCommand puts overrides over a configuration, in docker's manner. The
+// error is of class ErrInvalidArgument; there is nothing to run if Args is
+// empty.
+func NewCommand(cfg v1.ImageConfig, o Overrides) (*Command, error) {
+	c := &Command{Args: arguments(cfg, o), User: cfg.User, Terminal: o.Terminal}
+	if o.User != "" {
+		c.User = o.User
+	}
+	var err error
+	if c.Cwd, err = workingDir(cfg, o); err != nil {
+		return nil, err
+	}
+	if c.Env, err = environment(cfg, o); err != nil {
+		return nil, err
+	}
+	for _, s := range append(slices.Clone(c.Args), c.Cwd, c.User) {
+		if strings.Contains(s, "\x00") {
+			return nil, invalid("argument %q has a NUL byte", s)
+		}
+	}
+	return c, nil
+}
+
 // Process returns the process that an image's configuration describes, with
 // the overrides in docker's manner. open opens a file of the image, as for
 // ResolveUser. Capabilities, limits and profiles are left to the caller. The
 // error is of class ErrInvalidArgument if there is nothing to run.
 func Process(cfg v1.ImageConfig, o Overrides, open func(name string) (io.ReadCloser, error)) (*specs.Process, error) {
-	args := arguments(cfg, o)
-	if len(args) == 0 {
+	c, err := NewCommand(cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Args) == 0 {
 		return nil, invalid("the image has no command: name one")
 	}
-	cwd, err := workingDir(cfg, o)
+	user, home, err := ResolveUser(c.User, open)
 	if err != nil {
 		return nil, err
 	}
-	spec := cfg.User
-	if o.User != "" {
-		spec = o.User
+	if home == "" {
+		home = "/"
 	}
-	user, home, err := ResolveUser(spec, open)
-	if err != nil {
-		return nil, err
+	if !slices.ContainsFunc(c.Env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
+		c.Env = append(c.Env, "HOME="+home)
 	}
-	env, err := environment(cfg, o, home)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range append(slices.Clone(args), cwd) {
-		if strings.Contains(s, "\x00") {
-			return nil, invalid("argument %q has a NUL byte", s)
-		}
-	}
-	return &specs.Process{Terminal: o.Terminal == WithTerminal, User: user, Args: args, Env: env, Cwd: cwd}, nil
+	return &specs.Process{Terminal: o.Terminal == WithTerminal, User: user, Args: c.Args, Env: c.Env, Cwd: c.Cwd}, nil
 }
 
 func arguments(cfg v1.ImageConfig, o Overrides) []string {
@@ -97,8 +122,8 @@ func workingDir(cfg v1.ImageConfig, o Overrides) (string, error) {
 }
 
 // environment returns the variables in the order in which they are first set,
-// each with the value set last. HOME comes from passwd unless it is set.
-func environment(cfg v1.ImageConfig, o Overrides, home string) ([]string, error) {
+// each with the value set last.
+func environment(cfg v1.ImageConfig, o Overrides) ([]string, error) {
 	var env []string
 	place := map[string]int{}
 	set := func(kv string) {
@@ -117,10 +142,7 @@ func environment(cfg v1.ImageConfig, o Overrides, home string) ([]string, error)
 		}
 		set(kv)
 	}
-	if home == "" {
-		home = "/"
-	}
-	defaults := []string{"PATH=" + defaultPath, "HOME=" + home}
+	defaults := []string{"PATH=" + defaultPath}
 	if o.Terminal == WithTerminal {
 		defaults = append(defaults, "TERM=xterm")
 	}

@@ -115,7 +115,7 @@ func TestProcess(t *testing.T) {
 		{cfg, image.Overrides{Args: []string{"c"}, Env: []string{"A=3", "C=", "HOME=/h"}, Cwd: "/x/../y"}, specs.Process{User: www, Args: []string{"/entry", "c"}, Cwd: "/y", Env: []string{"A=3", "B=2", "C=", "HOME=/h", path}}},
 		{cfg, image.Overrides{Entrypoint: []string{"/e"}, User: "0"}, specs.Process{User: root, Args: []string{"/e"}, Cwd: "/srv", Env: []string{"A=1", "B=2", path, "HOME=/root"}}},
 		{cfg, image.Overrides{Entrypoint: []string{}, Args: []string{"sh"}}, specs.Process{User: www, Args: []string{"sh"}, Cwd: "/srv", Env: []string{"A=1", "B=2", path, "HOME=/var/www"}}},
-		{v1.ImageConfig{Cmd: []string{"sh"}, User: "9", Env: []string{"PATH=/p"}}, image.Overrides{Terminal: image.WithTerminal}, specs.Process{Terminal: true, User: specs.User{UID: 9, AdditionalGids: []uint32{0}}, Args: []string{"sh"}, Cwd: "/", Env: []string{"PATH=/p", "HOME=/", "TERM=xterm"}}},
+		{v1.ImageConfig{Cmd: []string{"sh"}, User: "9", Env: []string{"PATH=/p"}}, image.Overrides{Terminal: image.WithTerminal}, specs.Process{Terminal: true, User: specs.User{UID: 9, AdditionalGids: []uint32{0}}, Args: []string{"sh"}, Cwd: "/", Env: []string{"PATH=/p", "TERM=xterm", "HOME=/"}}},
 	}
 	for i, tt := range tests {
 		got, err := image.Process(tt.cfg, tt.o, accounts(usual))

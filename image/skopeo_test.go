@@ -6,15 +6,15 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostcompute/hcs/internal/testenv"
 )
 
-// skopeo, where it is installed, is asked to read what we write, and we read
+// skopeo is asked to read what we write, and we read
 // what it writes.
 func TestSkopeoAgrees(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("skopeo"); err != nil {
-		t.Skip("skopeo, which would be the oracle, is not installed")
-	}
+	testenv.NeedCommand(t, "skopeo")
 	skopeo := func(args ...string) {
 		t.Helper()
 		cmd := exec.Command("skopeo", append([]string{"--insecure-policy", "copy", "-q"}, args...)...)

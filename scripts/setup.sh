@@ -24,6 +24,7 @@ losetup         mount
 mkfs.ext4       e2fsprogs
 setpriv         util-linux
 wget            wget
+skopeo          skopeo
 '
 if [ "$purpose" = check ]; then # the race detector needs a C compiler
 	needs="$needs
