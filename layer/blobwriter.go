@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	digest "github.com/opencontainers/go-digest"
 )
@@ -54,28 +55,27 @@ func CreateBlob(w io.Writer, c Compression) (*BlobWriter, error) {
 
 // compress writes the stream to z. When that fails it stops all others.
 func (b *BlobWriter) compress(z io.WriteCloser) error {
-	for {
+	err := errors.Join(b.feed(z), z.Close(), b.out.failure())
+	if err != nil {
+		b.stop()
+	}
+	return err
+}
+
+func (b *BlobWriter) feed(z io.Writer) error {
+	for b.out.err.Load() == nil {
 		p, err := b.plain.next()
 		if err == io.EOF {
-			break
+			return nil
 		}
 		if err == nil {
 			_, err = z.Write(p)
 		}
 		if err != nil {
-			b.stop()
-			return errors.Join(err, ignoreSame(z.Close(), err))
+			return err
 		}
 	}
-	return z.Close()
-}
-
-// ignoreSame returns err unless it only repeats what is known.
-func ignoreSame(err, known error) error {
-	if err == nil || errors.Is(err, known) || errors.Is(known, err) {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // Finish closes the Writer, if that is not done yet, writes what is left and
@@ -134,22 +134,41 @@ func (b *BlobWriter) end(err error) {
 	}
 }
 
-// tee hashes what it writes.
+// tee hashes what it writes. An error is for failure alone: pgzip leaves a
+// goroutine behind when the writer below it fails.
 type tee struct {
 	w    io.Writer
 	hash hash.Hash
 	size int64
+	err  atomic.Pointer[error]
 }
 
 func (t *tee) digest() digest.Digest {
 	return digest.NewDigestFromBytes(digest.SHA256, t.hash.Sum(nil))
 }
 
+func (t *tee) failure() error {
+	if err := t.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 func (t *tee) Write(p []byte) (int, error) {
+	if t.err.Load() != nil {
+		return len(p), nil
+	}
 	n, err := t.w.Write(p)
-	t.hash.Write(p[:n])
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		t.err.Store(&err)
+		return len(p), nil
+	}
+	t.hash.Write(p)
 	t.size += int64(n)
-	return n, err
+	return n, nil
 }
 
 // cutter cuts what is written into chunks for one or two pipes.
