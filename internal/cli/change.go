@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// changes reads settings of an image in the form of a Dockerfile's
+// instructions, and returns what applies them; nil for none.
+func changes(list []string) (func(*v1.Image), error) {
+	var edits []func(*v1.Image)
+	for _, text := range list {
+		edit, err := change(text)
+		if err != nil {
+			return nil, fmt.Errorf("change %q: %w", text, err)
+		}
+		edits = append(edits, edit)
+	}
+	if len(edits) == 0 {
+		return nil, nil
+	}
+	return func(img *v1.Image) {
+		for _, edit := range edits {
+			edit(img)
+		}
+	}, nil
+}
+
+func change(text string) (func(*v1.Image), error) {
+	word, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	rest = strings.TrimSpace(rest)
+	if rest == "" {
+		return nil, usage("no value given")
+	}
+	key, value, isPair := strings.Cut(rest, "=")
+	switch word = strings.ToUpper(word); word {
+	case "CMD":
+		return func(img *v1.Image) { img.Config.Cmd = words(rest) }, nil
+	case "ENTRYPOINT":
+		return func(img *v1.Image) { img.Config.Entrypoint = words(rest) }, nil
+	case "USER":
+		return func(img *v1.Image) { img.Config.User = rest }, nil
+	case "WORKDIR":
+		return func(img *v1.Image) { img.Config.WorkingDir = rest }, nil
+	case "STOPSIGNAL":
+		return func(img *v1.Image) { img.Config.StopSignal = rest }, nil
+	case "ENV", "LABEL":
+		if !isPair || key == "" {
+			return nil, usage("give NAME=VALUE")
+		}
+		if word == "ENV" {
+			return func(img *v1.Image) { img.Config.Env = lastOfEach(append(img.Config.Env, rest)) }, nil
+		}
+		return func(img *v1.Image) { setLabel(&img.Config, key, value) }, nil
+	}
+	return nil, usage(fmt.Sprintf("unknown setting %q: use CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER or WORKDIR", word))
+}
+
+func setLabel(c *v1.ImageConfig, key, value string) {
+	if c.Labels == nil {
+		c.Labels = make(map[string]string)
+	}
+	c.Labels[key] = value
+}
+
+// words are those of a JSON array, or a command of a shell's.
+func words(text string) []string {
+	var list []string
+	if json.Unmarshal([]byte(text), &list) == nil {
+		return list
+	}
+	return []string{"/bin/sh", "-c", text}
+}

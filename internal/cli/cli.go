@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hostcompute/hcs"
+	"github.com/hostcompute/hcs/container"
+)
+
+// app is what all commands have: where they read and write, and the flags
+// that stand before every command.
+type app struct {
+	in       *os.File
+	out, err io.Writer
+	signals  *signals
+
+	config   hcs.Config
+	logLevel string
+}
+
+// Main runs the command line of this process and returns its exit status.
+func Main() int {
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, signals: new(signals)}
+	ctx := a.signals.catch(context.Background())
+	root := newRoot(a, os.Args[1:])
+	root.SetArgs(os.Args[1:])
+	return a.report(root.ExecuteContext(ctx))
+}
+
+// a command of the tree: its name, so that it can be found without being
+// made, and what makes it.
+type entry struct {
+	name string
+	make func(*app) *cobra.Command
+}
+
+// containerCommands are verbs of "hcs container" and, for short, of hcs.
+var containerCommands = []entry{
+	{"commit", newCommit}, {"create", newCreate}, {"exec", newExec}, {"inspect", newInspect}, {"kill", newKill},
+	{"logs", newLogs}, {"pause", newPause}, {"ps", newPs}, {"rm", newRemove}, {"run", newRun}, {"start", newStart},
+	{"stats", newStats}, {"stop", newStop}, {"unpause", newUnpause}, {"wait", newWait},
+}
+
+var otherCommands = []entry{
+	{"container", newContainer}, {"image", newImage}, {"layer", newLayer}, {"system", newSystem}, {"version", newVersion},
+}
+
+// newRoot makes the command tree, or, if the arguments name one command, the
+// tree with that one alone: making all takes longer than running most.
+func newRoot(a *app, args []string) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "hcs",
+		Short:         "Run containers, and manage images and layers",
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noCommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	root.SetVersionTemplate("hcs version {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err.Error()) })
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	a.addFlags(root.PersistentFlags())
+	root.AddGroup(&cobra.Group{ID: "container", Title: "Containers:"}, &cobra.Group{ID: "other", Title: "Everything:"})
+	only := firstWord(root.PersistentFlags(), args)
+	addCommands(root, a, "container", containerCommands, only)
+	addCommands(root, a, "other", otherCommands, only)
+	if !root.HasSubCommands() {
+		addCommands(root, a, "container", containerCommands, "")
+		addCommands(root, a, "other", otherCommands, "")
+	}
+	return root
+}
+
+// addCommands adds those of the list with that name, or all for an empty one.
+func addCommands(parent *cobra.Command, a *app, group string, list []entry, only string) {
+	for _, e := range list {
+		if only != "" && e.name != only {
+			continue
+		}
+		c := e.make(a)
+		c.GroupID = group
+		parent.AddCommand(c)
+	}
+}
+
+// firstWord returns the first argument that is neither a flag nor the value
+// of a flag that stands before all commands.
+func firstWord(flags *pflag.FlagSet, args []string) string {
+	for i := 0; i < len(args); i++ {
+		name, isLong := strings.CutPrefix(args[i], "--")
+		switch {
+		case !strings.HasPrefix(args[i], "-"):
+			return args[i]
+		case isLong && flags.Lookup(name) != nil:
+			i++
+		}
+	}
+	return ""
+}
+
+func newContainer(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "container", Short: "Manage containers", Args: noCommand, RunE: showHelp}
+	for _, e := range containerCommands {
+		verb := e.make(a)
+		if e.name == "ps" {
+			verb.Use = "ls"
+			verb.Aliases = []string{"ps", "list"}
+		}
+		c.AddCommand(verb)
+	}
+	return c
+}
+
+func showHelp(c *cobra.Command, _ []string) error { return c.Help() }
+
+func (a *app) addFlags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.StringVar(&a.config.Root, "root", os.Getenv("HCS_ROOT"), "`directory` of what lasts (env HCS_ROOT)")
+	f.StringVar(&a.config.Run, "run", os.Getenv("HCS_RUN"), "`directory` of what is gone at boot (env HCS_RUN)")
+	f.StringVar(&a.config.Runtime, "runtime", os.Getenv("HCS_RUNTIME"), "name or `path` of the OCI runtime (env HCS_RUNTIME)")
+	f.StringVar(&a.logLevel, "log-level", "warn", "least `level` of what is logged: debug, info, warn, error")
+}
+
+// host opens the host of the flags.
+func (a *app) host() (*hcs.Host, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+		return nil, usage(fmt.Sprintf("log level %q: use debug, info, warn or error", a.logLevel))
+	}
+	c := a.config
+	c.Logger = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+	return hcs.Open(c)
+}
+
+// system opens a container by name or id.
+func (a *app) system(ctx context.Context, ref string) (*container.System, error) {
+	h, err := a.host()
+	if err != nil {
+		return nil, err
+	}
+	return h.Containers().Open(ctx, ref)
+}
+
+// takes judges the number of arguments. what says what is missing if there
+// are too few; a negative most is any number.
+func takes(least, most int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usageError(c, "name "+what)
+		case most >= 0 && len(args) > most:
+			return usageError(c, fmt.Sprintf("unexpected argument %q", args[most]))
+		}
+		return nil
+	}
+}
+
+// noCommand refuses what is not a subcommand of c.
+func noCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usageError(c, fmt.Sprintf("unknown command %q", args[0]))
+}
+
+func usageError(c *cobra.Command, what string) error {
+	path := c.CommandPath()
+	if _, verb, ok := strings.Cut(path, " "); ok {
+		what = verb + ": " + what
+	}
+	return usage(fmt.Sprintf("%s (see %q)", what, path+" --help"))
+}

@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newImageRemove(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:               "rm NAME...",
+		Short:             "Remove images by name or id",
+		Args:              takes(1, -1, "an image"),
+		RunE:              func(c *cobra.Command, args []string) error { return a.removeImages(c.Context(), args) },
+		ValidArgsFunction: a.completeImages,
+	}
+}
+
+func (a *app) removeImages(ctx context.Context, args []string) error {
+	h, err := a.host()
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(args))
+	for i, ref := range args {
+		removed, err := h.RemoveImage(ctx, ref)
+		for _, name := range removed.Names {
+			fmt.Fprintln(a.out, "untagged", name)
+		}
+		for _, d := range removed.Images {
+			fmt.Fprintln(a.out, "removed", d)
+		}
+		errs[i] = err
+	}
+	return joined(errs)
+}

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"encoding/csv"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hostcompute/hcs/container"
+)
+
+// mounts reads the flags --mount and --volume. What they show must be there:
+// a directory made in its stead would hide a mistyped name.
+func mounts(long, short []string) ([]container.Mount, error) {
+	var list []container.Mount
+	for _, text := range long {
+		m, err := parseMount(text)
+		if err != nil {
+			return nil, fmt.Errorf("mount %q: %w", text, err)
+		}
+		list = append(list, m)
+	}
+	for _, text := range short {
+		m, err := parseVolume(text)
+		if err != nil {
+			return nil, fmt.Errorf("volume %q: %w", text, err)
+		}
+		list = append(list, m)
+	}
+	for _, m := range list {
+		if m.Type == "tmpfs" {
+			continue
+		}
+		if _, err := os.Stat(m.Source); err != nil {
+			return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
+		}
+	}
+	return list, nil
+}
+
+// parseVolume reads SOURCE:TARGET[:OPTIONS].
+func parseVolume(text string) (container.Mount, error) {
+	m := container.Mount{Type: "bind"}
+	parts := strings.Split(text, ":")
+	switch len(parts) {
+	case 3:
+		for option := range strings.SplitSeq(parts[2], ",") {
+			switch option {
+			case "ro":
+				m.ReadOnly = true
+			case "rw":
+				m.ReadOnly = false
+			default:
+				return m, usage(fmt.Sprintf("unknown option %q: use ro or rw", option))
+			}
+		}
+	case 2:
+	default:
+		return m, usage("give SOURCE:TARGET or SOURCE:TARGET:ro")
+	}
+	if !strings.ContainsAny(parts[0], "/.") {
+		return m, usage(fmt.Sprintf("%q is no path, and there are no named volumes: begin a directory's name with ./", parts[0]))
+	}
+	m.Target = parts[1]
+	var err error
+	m.Source, err = filepath.Abs(parts[0])
+	return m, err
+}
+
+// parseMount reads KEY=VALUE,…, in which a value with a comma is quoted as in
+// CSV.
+func parseMount(text string) (container.Mount, error) {
+	m := container.Mount{Type: "bind"}
+	fields, err := csv.NewReader(strings.NewReader(text)).Read()
+	if err != nil {
+		return m, err
+	}
+	for _, field := range fields {
+		key, value, _ := strings.Cut(field, "=")
+		if err := setMountField(&m, strings.ToLower(key), value); err != nil {
+			return m, err
+		}
+	}
+	switch {
+	case m.Target == "":
+		return m, usage("no target given")
+	case m.Type == "tmpfs" && m.Source != "":
+		return m, usage("a tmpfs has no source")
+	case m.Type != "tmpfs" && m.Source == "":
+		return m, usage("no source given")
+	case m.Type != "tmpfs" && m.Size != 0:
+		return m, usage("only a tmpfs has a size")
+	}
+	return m, nil
+}
+
+func setMountField(m *container.Mount, key, value string) (err error) {
+	switch key {
+	case "type":
+		if value != "bind" && value != "tmpfs" {
+			return usage(fmt.Sprintf("unknown type %q: use bind or tmpfs", value))
+		}
+		m.Type = value
+	case "source", "src":
+		m.Source, err = filepath.Abs(value)
+	case "target", "destination", "dst":
+		m.Target = value
+	case "readonly", "ro":
+		m.ReadOnly = true
+		if value != "" {
+			m.ReadOnly, err = strconv.ParseBool(value)
+		}
+	case "tmpfs-size":
+		m.Size, err = parseSize(value)
+	default:
+		err = usage(fmt.Sprintf("unknown key %q", key))
+	}
+	return err
+}

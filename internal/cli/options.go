@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"github.com/hostcompute/hcs"
+	"github.com/hostcompute/hcs/container"
+	"github.com/hostcompute/hcs/image"
+)
+
+// processOptions are the flags of a process in a container.
+type processOptions struct {
+	interactive, terminal, detach bool
+	env, envFiles                 []string
+	workdir, user                 string
+}
+
+func (o *processOptions) addFlags(f *pflag.FlagSet) {
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "pass standard input to the process")
+	f.BoolVarP(&o.terminal, "tty", "t", false, "give the process a terminal")
+	f.BoolVarP(&o.detach, "detach", "d", false, "leave the process running in the background")
+	f.StringArrayVarP(&o.env, "env", "e", nil, "set the variable `NAME=VALUE`, or NAME as it is here")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "read variables from `file`")
+	f.StringVarP(&o.workdir, "workdir", "w", "", "`directory` to start in")
+	f.StringVarP(&o.user, "user", "u", "", "run as `user[:group]`, names or numbers")
+}
+
+func (o *processOptions) stdio() stdio {
+	return stdio{interactive: o.interactive, detached: o.detach}
+}
+
+func (o *processOptions) overrides() (image.Overrides, error) {
+	env, err := variables(o.envFiles, o.env)
+	if err != nil {
+		return image.Overrides{}, err
+	}
+	over := image.Overrides{Env: env, Cwd: o.workdir, User: o.user}
+	if o.terminal {
+		over.Terminal = image.WithTerminal
+	}
+	return over, nil
+}
+
+// containerOptions are the flags of a new container.
+type containerOptions struct {
+	processOptions
+	name, hostname, network, rootfs, stopSignal string
+	entrypoint                                  *pflag.Flag // "" means something else than no flag
+	mounts, volumes                             []string
+	memory                                      size
+	cpus                                        float64
+	pids                                        int64
+	readOnly, remove                            bool
+}
+
+func (o *containerOptions) addFlags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.SetInterspersed(false) // what follows the image is the command's
+	f.SetNormalizeFunc(otherNames)
+	o.processOptions.addFlags(f)
+	f.BoolVar(&o.remove, "rm", false, "remove the container when it stops")
+	f.StringVar(&o.name, "name", "", "`name` of the container")
+	f.StringVar(&o.hostname, "hostname", "", "`name` that the container calls itself")
+	f.String("entrypoint", "", "`program` in place of the image's entrypoint")
+	o.entrypoint = f.Lookup("entrypoint")
+	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "show a file or directory, `SOURCE:TARGET[:ro]`")
+	f.StringArrayVar(&o.mounts, "mount", nil, "mount `type=bind|tmpfs,source=PATH,target=PATH,readonly,tmpfs-size=N`")
+	f.BoolVar(&o.readOnly, "read-only", false, "make the container's root read-only")
+	f.VarP(&o.memory, "memory", "m", "limit of memory in `bytes`, or with k, m, g")
+	f.Float64Var(&o.cpus, "cpus", 0, "limit of processor time, in processors")
+	f.Int64Var(&o.pids, "pids", 0, "limit of processes and threads; also --pids-limit")
+	f.StringVar(&o.network, "network", "none", "`network`: none or host")
+	f.StringVar(&o.rootfs, "rootfs", "", "stand on a `directory` instead of an image, and leave it as it is")
+	f.StringVar(&o.stopSignal, "stop-signal", "", "`signal` that asks the process to end")
+}
+
+// otherNames are those that docker has for flags of ours.
+func otherNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "pids-limit":
+		name = "pids"
+	case "net":
+		name = "network"
+	}
+	return pflag.NormalizedName(name)
+}
+
+// spec turns flags and arguments, of which the first is the image unless
+// there is a root directory, into what the library wants.
+func (o *containerOptions) spec(args []string) (hcs.Spec, error) {
+	var spec hcs.Spec
+	switch {
+	case o.rootfs == "" && len(args) == 0:
+		return spec, usage("name an image, or a directory with --rootfs")
+	case o.rootfs == "":
+		spec.Image, args = args[0], args[1:]
+	case len(args) == 0 && !o.entrypoint.Changed:
+		return spec, usage("name the program to run in " + o.rootfs)
+	}
+	var err error
+	if spec.Command, err = o.overrides(); err != nil {
+		return spec, err
+	}
+	spec.Command.Args = args
+	if o.entrypoint.Changed {
+		spec.Command.Entrypoint = []string{}
+		if program := o.entrypoint.Value.String(); program != "" {
+			spec.Command.Entrypoint = []string{program}
+		}
+	}
+	spec.System, err = o.system()
+	return spec, err
+}
+
+func (o *containerOptions) system() (container.Spec, error) {
+	s := container.Spec{
+		Name: o.name, Hostname: o.hostname, ReadOnly: o.readOnly, Network: container.Network(o.network), Ephemeral: o.remove,
+		Resources: container.Resources{Memory: int64(o.memory), CPUs: o.cpus, Pids: max(0, o.pids)}, // docker's -1 is no limit
+	}
+	var err error
+	if o.rootfs != "" {
+		if s.RootDir, err = filepath.Abs(o.rootfs); err == nil {
+			_, err = os.Stat(s.RootDir)
+		}
+		if err != nil {
+			return s, fmt.Errorf("use root directory: %w", err)
+		}
+	}
+	if s.Mounts, err = mounts(o.mounts, o.volumes); err != nil {
+		return s, err
+	}
+	if o.stopSignal != "" {
+		sig, err := container.ParseSignal(o.stopSignal)
+		if err != nil {
+			return s, err
+		}
+		s.StopSignal = int(sig)
+	}
+	return s, nil
+}

@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hostcompute/hcs/container"
+)
+
+type removeOptions struct{ force bool }
+
+func newRemove(a *app) *cobra.Command {
+	var o removeOptions
+	c := &cobra.Command{
+		Use:               "rm [flags] CONTAINER...",
+		Short:             "Remove containers, and what they have written",
+		Args:              takes(1, -1, "a container"),
+		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
+		ValidArgsFunction: a.completeContainers(isAny),
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func (o *removeOptions) addFlags(f *pflag.FlagSet) {
+	f.BoolVarP(&o.force, "force", "f", false, "kill those that run")
+}
+
+func (o *removeOptions) run(ctx context.Context, a *app, args []string) error {
+	return a.each(ctx, args, func(ctx context.Context, c *container.System) error {
+		if o.force {
+			if err := c.Terminate(ctx); err != nil {
+				return err
+			}
+		} else if st, err := c.Status(ctx); err == nil && isRunning(st) {
+			return fmt.Errorf("remove container %s: it is %s: stop it first, or use --force: %w", c.Name(), st.State,
+				errdefs.ErrFailedPrecondition)
+		}
+		err := c.Delete(ctx)
+		if isGone(err) && c.Record().Spec.Ephemeral {
+			return nil // it went by itself when it stopped
+		}
+		return err
+	})
+}

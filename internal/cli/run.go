@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostcompute/hcs/container"
+)
+
+type runOptions struct{ containerOptions }
+
+func newRun(a *app) *cobra.Command {
+	var o runOptions
+	c := &cobra.Command{
+		Use:   "run [flags] IMAGE [COMMAND [ARG...]]",
+		Short: "Run a command in a new container",
+		Long: `Run a command in a new container, and end with its exit status.
+
+IMAGE is the name of one that was loaded, or a place to load it from:
+oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE. With --rootfs there is
+no IMAGE: the container stands on a directory, which stays as it is.`,
+		Example: `  hcs run --rm -it oci:layouts/debian
+  hcs run -d --name web -v $PWD/site:/www:ro busybox httpd -f -h /www
+  hcs run --rm --rootfs / sh`,
+		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
+		ValidArgsFunction: a.completeRun,
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func (o *runOptions) run(ctx context.Context, a *app, args []string) error {
+	if err := o.stdio().check(a, o.terminal); err != nil {
+		return err
+	}
+	spec, err := o.spec(args)
+	if err != nil {
+		return err
+	}
+	h, err := a.host()
+	if err != nil {
+		return err
+	}
+	c, err := h.Create(ctx, spec)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	err = a.startMain(ctx, c, o.stdio())
+	if _, ok := errors.AsType[exitStatus](err); ok || err == nil {
+		if err == nil && o.detach {
+			fmt.Fprintln(a.out, c.ID())
+		}
+		return err
+	}
+	return undoRun(ctx, c, err)
+}
+
+// undoRun removes a container that never ran its command: there is nothing in
+// it to see.
+func undoRun(ctx context.Context, c *container.System, err error) error {
+	if st, serr := c.Status(ctx); serr == nil && hasMain(st) {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if terr := c.Terminate(ctx); terr != nil {
+		return errors.Join(err, terr)
+	}
+	if derr := c.Delete(ctx); derr != nil && !isGone(derr) {
+		return errors.Join(err, derr)
+	}
+	return err
+}
+
+func hasMain(st container.Status) bool {
+	for _, p := range st.Processes {
+		if p.Main {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// signals hands the signals that this process gets to whom they are for: to
+// a process in a container while one is attached, else they end the command.
+type signals struct {
+	ch     chan os.Signal
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex
+	taker func(syscall.Signal)
+}
+
+// interrupted is the cause of a context that a signal has ended.
+type interrupted syscall.Signal
+
+func (i interrupted) Error() string { return "interrupted: " + syscall.Signal(i).String() }
+
+// catch returns a context that ends when a signal says so.
+func (s *signals) catch(ctx context.Context) context.Context {
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	s.ch = make(chan os.Signal, 16)
+	signal.Notify(s.ch, endSignals...)
+	go func() {
+		for sig := range s.ch {
+			if n, ok := sig.(syscall.Signal); ok {
+				s.take(n)
+			}
+		}
+	}()
+	return ctx
+}
+
+func (s *signals) take(sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.taker != nil:
+		s.taker(sig)
+	case isEnd(sig):
+		s.cancel(interrupted(sig))
+	}
+}
+
+func isEnd(sig syscall.Signal) bool {
+	for _, e := range endSignals {
+		if e == sig {
+			return true
+		}
+	}
+	return false
+}
+
+// divert hands all signals to taker, one at a time, until restore is called.
+// One that has ended the context before it could be diverted is handed over
+// first.
+func (s *signals) divert(ctx context.Context, taker func(syscall.Signal)) (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if early, ok := context.Cause(ctx).(interrupted); ok {
+		taker(syscall.Signal(early))
+	}
+	s.taker = taker
+	signal.Notify(s.ch, passedSignals...)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.taker = nil
+	}
+}

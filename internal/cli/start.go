@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hostcompute/hcs/container"
+)
+
+type startOptions struct{ attach, interactive bool }
+
+func newStart(a *app) *cobra.Command {
+	var o startOptions
+	c := &cobra.Command{
+		Use:               "start [flags] CONTAINER...",
+		Short:             "Start containers that do not run",
+		Args:              takes(1, -1, "a container"),
+		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
+		ValidArgsFunction: a.completeContainers(isIdle),
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func (o *startOptions) addFlags(f *pflag.FlagSet) {
+	f.BoolVarP(&o.attach, "attach", "a", false, "show the output and end with the exit status")
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "pass standard input too")
+}
+
+func (o *startOptions) run(ctx context.Context, a *app, args []string) error {
+	if !o.attach && !o.interactive {
+		return a.each(ctx, args, func(ctx context.Context, c *container.System) error {
+			return a.startMain(ctx, c, stdio{detached: true})
+		})
+	}
+	if len(args) > 1 {
+		return usage("start: only one container can be attached to")
+	}
+	c, err := a.system(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return a.startMain(ctx, c, stdio{interactive: o.interactive})
+}
+
+// startMain starts the container and the process that it was made for.
+func (a *app) startMain(ctx context.Context, c *container.System, o stdio) error {
+	spec := c.Record().Spec.Main
+	if spec == nil {
+		return fmt.Errorf("start container %s: it has no command: %w", c.Name(), errdefs.ErrFailedPrecondition)
+	}
+	if err := o.check(a, spec.Terminal); err != nil {
+		return err
+	}
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if isRunning(st) {
+		if o.detached {
+			return nil
+		}
+		return fmt.Errorf("start container %s: it is %s already: %w", c.Name(), st.State, errdefs.ErrFailedPrecondition)
+	}
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	main := *spec
+	main.Role = container.Main
+	err = a.runProcess(ctx, c, main, o)
+	if _, failed := errors.AsType[notStarted](err); failed {
+		return errors.Join(err, c.Terminate(context.WithoutCancel(ctx)))
+	}
+	return err
+}

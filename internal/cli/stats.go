@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/hostcompute/hcs"
+	"github.com/hostcompute/hcs/container"
+)
+
+// statsInterval is the time between two samples: shorter ones say less about
+// the processor, longer ones have people wait.
+const statsInterval = time.Second
+
+type statsOptions struct {
+	listOptions
+	noStream bool
+}
+
+func newStats(a *app) *cobra.Command {
+	var o statsOptions
+	c := &cobra.Command{
+		Use:               "stats [flags] [CONTAINER...]",
+		Short:             "Show what running containers use",
+		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
+		ValidArgsFunction: a.completeContainers(isRunning),
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func (o *statsOptions) addFlags(f *pflag.FlagSet) {
+	f.BoolVar(&o.noStream, "no-stream", false, "show it once")
+	o.listOptions.addFlags(f, "")
+}
+
+// statsRow has the names that docker's templates use.
+type statsRow struct {
+	ID, Name, Container string
+	CPUPerc             string
+	MemUsage, MemPerc   string
+	BlockIO, PIDs       string
+}
+
+func (statsRow) header() []string {
+	return []string{"CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "BLOCK I/O", "PIDS"}
+}
+
+func (r statsRow) cells() []string {
+	return []string{r.ID, r.Name, r.CPUPerc, r.MemUsage, r.MemPerc, r.BlockIO, r.PIDs}
+}
+
+func (r statsRow) key() string { return r.ID }
+
+func (o *statsOptions) run(ctx context.Context, a *app, args []string) error {
+	h, err := a.host()
+	if err != nil {
+		return err
+	}
+	before, err := sample(ctx, h, args)
+	if err != nil {
+		return err
+	}
+	live := o.format == "table" && !o.noStream && isTerminal(a.out)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil // how this is meant to end
+		case <-time.After(statsInterval):
+		}
+		now, err := sample(ctx, h, args)
+		if err != nil {
+			return err
+		}
+		if live {
+			fmt.Fprint(a.out, "\x1b[H\x1b[2J") // home, clear
+		}
+		if err := list(a.out, o.listOptions, statsRows(before, now)); err != nil || o.noStream {
+			return err
+		}
+		before = now
+	}
+}
+
+// measured are the counters of a container at a moment.
+type measured struct {
+	id, name string
+	stats    container.Stats
+}
+
+// sample measures the named containers, or all that run.
+func sample(ctx context.Context, h *hcs.Host, refs []string) ([]measured, error) {
+	systems, err := h.Containers().Systems(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(refs) > 0 {
+		systems = systems[:0]
+	}
+	for _, ref := range refs {
+		s, err := h.Containers().Open(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		systems = append(systems, s)
+	}
+	var list []measured
+	for _, s := range systems {
+		st, err := s.Stats(ctx)
+		switch {
+		case err == nil:
+			list = append(list, measured{s.ID(), s.Name(), st})
+		case len(refs) > 0 || !errdefs.IsFailedPrecondition(err) && !errdefs.IsNotFound(err):
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func statsRows(before, now []measured) []statsRow {
+	earlier := make(map[string]container.Stats, len(before))
+	for _, m := range before {
+		earlier[m.id] = m.stats
+	}
+	rows := make([]statsRow, len(now))
+	for i, m := range now {
+		rows[i] = newStatsRow(m, earlier[m.id])
+	}
+	return rows
+}
+
+// newStatsRow shows memory as docker does, without what the kernel would drop
+// before it refuses any.
+func newStatsRow(m measured, before container.Stats) statsRow {
+	s := m.stats
+	used := s.MemoryUsage - min(s.MemoryCache, s.MemoryUsage)
+	r := statsRow{
+		ID: container.ShortID(m.id), Container: container.ShortID(m.id), Name: m.name, CPUPerc: "--", MemPerc: "--",
+		MemUsage: binarySize(used) + " / --",
+		BlockIO:  humanSize(int64(s.ReadBytes)) + " / " + humanSize(int64(s.WriteBytes)), PIDs: strconv.FormatUint(s.Pids, 10),
+	}
+	if d := s.Time.Sub(before.Time); !before.Time.IsZero() && d > 0 {
+		r.CPUPerc = percent(float64(s.CPU-before.CPU) / float64(d))
+	}
+	if s.MemoryLimit > 0 {
+		r.MemUsage = binarySize(used) + " / " + binarySize(s.MemoryLimit)
+		r.MemPerc = percent(float64(used) / float64(s.MemoryLimit))
+	}
+	return r
+}
+
+func percent(f float64) string { return strconv.FormatFloat(100*f, 'f', 2, 64) + "%" }
+
+// isTerminal reports whether a stream of ours is one.
+func isTerminal(stream any) bool {
+	f, ok := stream.(interface{ Fd() uintptr })
+	return ok && term.IsTerminal(int(f.Fd()))
+}
