@@ -114,7 +114,7 @@ func (n *inotify) rootEvent(mask uint32, name string) (string, error) {
 	if mask&(syscall.IN_DELETE_SELF|syscall.IN_MOVE_SELF|syscall.IN_IGNORED) != 0 {
 		return "", fmt.Errorf("%s was removed: %w", n.dir, errdefs.ErrNotFound)
 	}
-	if !validID.MatchString(name) {
+	if !isID(name) {
 		return "", nil
 	}
 	if mask&(syscall.IN_CREATE|syscall.IN_MOVED_TO) == 0 {
@@ -130,7 +130,7 @@ func (n *inotify) addAll() error {
 		return err
 	}
 	for _, e := range entries {
-		if !e.IsDir() || !validID.MatchString(e.Name()) {
+		if !e.IsDir() || !isID(e.Name()) {
 			continue
 		}
 		if err := n.addObject(e.Name()); err != nil {
