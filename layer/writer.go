@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"archive/tar"
 	"bufio"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type Writer struct {
 	err    error
 	closed bool
 	buf    []byte // for headers
+	again  Reader // of headers that were read before
 }
 
 // NewWriter returns a Writer to w. What is written may stay in a buffer until
@@ -167,7 +169,7 @@ func (w *Writer) header(e *Entry) (head []byte, data []Extent, err error) {
 	if data == nil && e.Size > 0 {
 		data = []Extent{{0, e.Size}}
 	}
-	if e.source.holds(e, sum(data)) {
+	if w.holds(e, sum(data)) {
 		return e.source.raw, data, nil
 	}
 	if e.Data != nil {
@@ -179,15 +181,18 @@ func (w *Writer) header(e *Entry) (head []byte, data []Extent, err error) {
 	return w.buf, data, nil
 }
 
-// holds says whether the source still says what the entry says. It is read
-// again for that: nothing else sees a change deep in a map.
-func (s *source) holds(e *Entry, stored int64) bool {
+// holds says whether an entry's source still says what the entry says. It is
+// read again for that: nothing else sees a change deep in a map.
+func (w *Writer) holds(e *Entry, stored int64) bool {
+	s := e.source
 	if s == nil || s.raw == nil || s.stored != stored {
 		return false
 	}
+	// What is read here is forgotten at once, so that one slab does for all.
 	feed := sliceFeed(s.raw)
-	r := newReader(&feed, anything)
-	got, err := r.Next()
+	w.again = Reader{limits: anything, tape: tape{feed: &feed, most: anything.HeaderBytes, slab: w.again.tape.slab[:0]}}
+	w.again.tar = tar.NewReader(&w.again.tape)
+	got, err := w.again.Next()
 	return err == nil && len(got.source.raw) == len(s.raw) && got.equal(e)
 }
 
