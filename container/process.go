@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"sync"
 	"syscall"
 	"time"
@@ -35,8 +36,8 @@ type ProcessSpec struct {
 	Role Role `json:"-"`
 
 	// Stdin is copied to the process until its end; the process then reads end of
-	// file. Stdout and Stderr take its output, and may be the same. What is nil is
-	// /dev/null. The copying from Stdin may outlast the process by one Read.
+	// file. Stdout and Stderr take its output; if they are the same, at most one
+	// goroutine at a time calls Write. What is nil is /dev/null. The copying from Stdin may outlast the process by one Read.
 	Stdin  io.Reader `json:"-"`
 	Stdout io.Writer `json:"-"`
 	Stderr io.Writer `json:"-"`
@@ -333,13 +334,24 @@ func openPipes(spec *ProcessSpec) (*pipes, error) {
 	if spec.Stdout != nil {
 		errs = append(errs, p.open(wire.Stdout, &p.stdout))
 	}
-	if spec.Stderr != nil && !spec.Terminal {
+	switch {
+	case spec.Stderr == nil || spec.Terminal:
+	case same(spec.Stdout, spec.Stderr) && p.stdout != nil: // one pipe keeps the order, and the writer from two goroutines
+		p.flags |= wire.Stderr
+		p.theirs = append(p.theirs, p.theirs[len(p.theirs)-1])
+	default:
 		errs = append(errs, p.open(wire.Stderr, &p.stderr))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// same reports whether both are the same writer; some values cannot be
+// compared, and are not.
+func same(a, b io.Writer) bool {
+	return a != nil && b != nil && reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
 func (p *pipes) open(flag wire.SpawnFlags, ours **os.File) error {

@@ -218,6 +218,23 @@ func TestOpenProcess(t *testing.T) {
 	f.must(other.Close())
 }
 
+func TestOneWriterForBothStreams(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	for _, role := range []container.Role{container.Additional, container.Main} {
+		var both bytes.Buffer
+		p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{
+			Role: role, Args: []string{"sh", "-c", "echo 1; echo 2 >&2; echo 3"}, Env: env, Stdout: &both, Stderr: &both,
+		})
+		f.must(err)
+		_, err = p.Wait(t.Context())
+		f.must(err)
+		if got := both.String(); role == container.Additional && got != "1\n2\n3\n" || len(got) != 6 {
+			t.Errorf("role %d: got %q", role, got)
+		}
+	}
+}
+
 func TestManyProcessesAtOnce(t *testing.T) {
 	f := newFixture(t)
 	s := f.running(container.Spec{})

@@ -1,5 +1,8 @@
 // Command hcs-shim supervises one compute system; internal/shim says how. It
 // is started by the library and not by hand.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -12,7 +12,7 @@ import (
 var programs string
 
 // Main is for the TestMain of packages whose tests start hcs, hcs-shim or hcs-agent: it builds them from this source and
-// runs the tests. Where those that need root are not to run, nothing is built.
+// runs the tests with them first in PATH. Where those that need root are not to run, nothing is built.
 func Main(m *testing.M) int {
 	if root() != nil {
 		return m.Run()
@@ -35,6 +35,10 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	programs = dir
+	if err := os.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return m.Run()
 }
 
