@@ -117,6 +117,10 @@ func likeTar(t *testing.T, blob string, v view) {
 	want := t.TempDir()
 	tarCommand(t, "-C", want, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", blob)
 	must(t, os.Chmod(want, 0o755)) // tar leaves what the test made where the layer has no entry for it
+	wantTree := listing(t, want, v)
+	if len(wantTree) < 100 {
+		t.Errorf("there are %d objects only", len(wantTree))
+	}
 	for _, format := range []rootfs.Format{rootfs.Directory, rootfs.OverlayUpper} {
 		got := t.TempDir()
 		must(t, os.Chmod(got, 0o755))
@@ -125,11 +129,7 @@ func likeTar(t *testing.T, blob string, v view) {
 		_, err = apply(t, got, stream, rootfs.ApplyOptions{Format: format})
 		must(t, err)
 		must(t, stream.Close())
-		gotTree, wantTree := listing(t, got, v), listing(t, want, v)
-		if len(gotTree) < 100 {
-			t.Errorf("there are %d objects only", len(gotTree))
-		}
-		compare(t, gotTree, wantTree)
+		compare(t, listing(t, got, v), wantTree)
 	}
 }
 

@@ -28,6 +28,8 @@ type view struct {
 	holes   bool // where files have data
 	marks   bool // overlayfs's own attributes
 	content bool // what files hold as text, instead of its digest
+
+	skip string // a name that is not looked at, nor what is below it
 }
 
 // listing describes everything below dir, and dir itself as ".", a line for each name.
@@ -59,6 +61,9 @@ func (l *lister) dir(dir *inroot.Dir, prefix string) {
 	must(l.t, err)
 	for _, last := range names {
 		name := path.Join(prefix, last)
+		if name == l.skip {
+			continue
+		}
 		st, err := dir.Lstat(last)
 		must(l.t, err)
 		attrs, err := dir.Xattrs(last)
