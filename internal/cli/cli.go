@@ -29,10 +29,9 @@ type app struct {
 // Main runs the command line of this process and returns its exit status.
 func Main() int {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, signals: new(signals)}
-	ctx := a.signals.catch(context.Background())
 	root := newRoot(a, os.Args[1:])
 	root.SetArgs(os.Args[1:])
-	return a.report(root.ExecuteContext(ctx))
+	return a.report(root.ExecuteContext(context.Background()))
 }
 
 // a command of the tree: its name, so that it can be found without being

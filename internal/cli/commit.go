@@ -41,6 +41,7 @@ func (o *commitOptions) addFlags(f *pflag.FlagSet) {
 }
 
 func (o *commitOptions) run(ctx context.Context, a *app, args []string) error {
+	ctx = a.signals.catch(ctx)
 	opts := hcs.CommitOptions{Comment: o.message, Author: o.author}
 	var to image.Ref
 	if len(args) == 2 {

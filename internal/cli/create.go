@@ -23,6 +23,7 @@ func newCreate(a *app) *cobra.Command {
 }
 
 func (o *createOptions) run(ctx context.Context, a *app, args []string) error {
+	ctx = a.signals.catch(ctx)
 	spec, err := o.spec(args)
 	if err != nil {
 		return err

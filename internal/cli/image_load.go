@@ -43,6 +43,7 @@ func (o *imageLoadOptions) addFlags(f *pflag.FlagSet) {
 }
 
 func (o *imageLoadOptions) run(ctx context.Context, a *app, sources []string) error {
+	ctx = a.signals.catch(ctx)
 	if o.input != "" {
 		ref, err := archiveRef(ctx, o.input)
 		if err != nil {

@@ -31,6 +31,7 @@ func (o *imageSaveOptions) addFlags(f *pflag.FlagSet) {
 }
 
 func (o *imageSaveOptions) run(ctx context.Context, a *app, args []string) error {
+	ctx = a.signals.catch(ctx)
 	if (len(args) == 2) == (o.output != "") {
 		return usage("image save: say where to, as in oci:DIR:TAG, or with --output")
 	}

@@ -23,19 +23,27 @@ type interrupted syscall.Signal
 
 func (i interrupted) Error() string { return "interrupted: " + syscall.Signal(i).String() }
 
-// catch returns a context that ends when a signal says so.
+// catch returns a context that ends when a signal says so: for commands that
+// have something to clean up. Others just die of it, as is the custom, and
+// start sooner.
 func (s *signals) catch(ctx context.Context) context.Context {
 	ctx, s.cancel = context.WithCancelCause(ctx)
-	s.ch = make(chan os.Signal, 16)
-	signal.Notify(s.ch, endSignals...)
-	go func() {
-		for sig := range s.ch {
-			if n, ok := sig.(syscall.Signal); ok {
-				s.take(n)
-			}
-		}
-	}()
+	s.listen(endSignals)
 	return ctx
+}
+
+func (s *signals) listen(list []os.Signal) {
+	if s.ch == nil {
+		s.ch = make(chan os.Signal, 16)
+		go func() {
+			for sig := range s.ch {
+				if n, ok := sig.(syscall.Signal); ok {
+					s.take(n)
+				}
+			}
+		}()
+	}
+	signal.Notify(s.ch, list...)
 }
 
 func (s *signals) take(sig syscall.Signal) {
@@ -44,7 +52,7 @@ func (s *signals) take(sig syscall.Signal) {
 	switch {
 	case s.taker != nil:
 		s.taker(sig)
-	case isEnd(sig):
+	case isEnd(sig) && s.cancel != nil:
 		s.cancel(interrupted(sig))
 	}
 }
@@ -68,7 +76,7 @@ func (s *signals) divert(ctx context.Context, taker func(syscall.Signal)) (resto
 		taker(syscall.Signal(early))
 	}
 	s.taker = taker
-	signal.Notify(s.ch, passedSignals...)
+	s.listen(passedSignals)
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -33,6 +33,7 @@ func (o *startOptions) addFlags(f *pflag.FlagSet) {
 }
 
 func (o *startOptions) run(ctx context.Context, a *app, args []string) error {
+	ctx = a.signals.catch(ctx)
 	if !o.attach && !o.interactive {
 		return a.each(ctx, args, func(ctx context.Context, c *container.System) error {
 			return a.startMain(ctx, c, stdio{detached: true})

@@ -60,6 +60,7 @@ func (r statsRow) cells() []string {
 func (r statsRow) key() string { return r.ID }
 
 func (o *statsOptions) run(ctx context.Context, a *app, args []string) error {
+	ctx = a.signals.catch(ctx)
 	h, err := a.host()
 	if err != nil {
 		return err
