@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hostcompute/hcs/internal/sys"
@@ -50,7 +51,12 @@ func newRelay(r *wire.SpawnRequest, fds []int, log *logFile) (*relay, []*os.File
 // client's own descriptor.
 func (l *relay) pipes(r *wire.SpawnRequest) (*relay, []*os.File, error) {
 	var theirs []*os.File
-	if l.stdin != nil { // fds makes it block again, as programs expect
+	if l.stdin != nil {
+		// As programs expect it. Fd does not do that: the file was not made non-blocking by package os.
+		if err := syscall.SetNonblock(int(l.stdin.Fd()), false); err != nil {
+			l.close()
+			return nil, nil, err
+		}
 		theirs, l.stdin = append(theirs, l.stdin), nil
 	}
 	var ours []*os.File
