@@ -67,7 +67,7 @@ func (r imageRow) key() string { return r.ID }
 
 func (o *imageListOptions) row(img *image.Image) imageRow {
 	r := imageRow{
-		Repository: "<none>", Tag: "<none>", ID: img.ID().String(), Digest: img.Descriptor.Digest.String(), Size: humanSize(img.Size()),
+		Repository: "<none>", Tag: "<none>", CreatedSince: "N/A", ID: img.ID().String(), Digest: img.Descriptor.Digest.String(), Size: humanSize(img.Size()),
 	}
 	if i := strings.LastIndex(img.Name, ":"); i > strings.LastIndex(img.Name, "/") {
 		r.Repository, r.Tag = img.Name[:i], img.Name[i+1:]
