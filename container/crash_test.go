@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/sys"
@@ -78,7 +77,7 @@ func (o *childOrder) run() error {
 // returns the process and the system's id.
 func (f *fixture) client(spec container.Spec, script, word string) (cmd *exec.Cmd, id string) {
 	f.t.Helper()
-	spec.Layers = []digest.Digest(f.layers)
+	spec.Layers = f.layers
 	config := f.config
 	config.Layers = nil
 	order, err := json.Marshal(childOrder{Config: config, Layers: filepath.Join(f.dir, "layers"), Spec: spec, Script: script})

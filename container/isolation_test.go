@@ -200,13 +200,13 @@ func TestLimits(t *testing.T) {
 		t.Errorf("after the OOM kill: %+v, %v", st, err)
 	}
 	r := f.run(s, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done")
-	throttled := cgroupField(t, f.config.CgroupParent+"/"+s.ID(), "nr_throttled")
+	throttled := cgroupField(f.config.CgroupParent+"/"+s.ID(), "nr_throttled")
 	if r.Code != 0 || throttled == "0" || throttled == "" {
 		t.Errorf("a busy loop on a quarter of a processor: %+v, throttled %q times", r, throttled)
 	}
 }
 
-func cgroupField(t *testing.T, path, key string) string {
+func cgroupField(path, key string) string {
 	for _, file := range []string{"/sys/fs/cgroup/cpu" + path + "/cpu.stat", "/sys/fs/cgroup" + path + "/cpu.stat"} {
 		text, _ := os.ReadFile(file)
 		for line := range strings.Lines(string(text)) {

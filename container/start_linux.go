@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -34,11 +35,7 @@ func (s *System) start(ctx context.Context) error {
 	if _, err := s.service.records.Get(s.record.ID); err != nil {
 		return err
 	}
-	spec, err := s.prepare()
-	if err != nil {
-		return errors.Join(err, s.service.cleanUp(&s.record))
-	}
-	c, err := s.startShim(ctx, spec)
+	c, err := s.startShim(ctx)
 	if err != nil {
 		return errors.Join(err, s.service.cleanUp(&s.record))
 	}
@@ -140,8 +137,9 @@ func (s *System) writeBundle(dir, agent string) error {
 }
 
 // startShim starts the shim, in a session and a mount namespace of its own,
-// and returns the connection to it when the system runs.
-func (s *System) startShim(ctx context.Context, spec *wire.Spec) (*wire.Conn, error) {
+// and returns the connection to it when the system runs. While the program
+// starts, what it is to do is prepared.
+func (s *System) startShim(ctx context.Context) (_ *wire.Conn, err error) {
 	program, err := s.service.libexec("hcs-shim")
 	if err != nil {
 		return nil, err
@@ -150,32 +148,38 @@ func (s *System) startShim(ctx context.Context, spec *wire.Spec) (*wire.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
 	if err := os.Remove(s.statusFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, errors.Join(err, c.Close())
+		return nil, errors.Join(err, theirs.Close())
 	}
 	shim, err := s.execShim(program, theirs)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", program, err), c.Close())
-	}
 	theirs.Close()
-	go func() { _, _ = shim.Wait() }() // it may end before we do
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	spec, err := s.prepare()
+	if err != nil {
+		return nil, err // the shim ends when the connection does
+	}
 	body, err := json.Marshal(spec)
 	if err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, err
 	}
 	if _, err := callOn(ctx, c, wire.Message{Type: wire.Start, Body: body}); err != nil {
-		c.Close()
 		return nil, s.notStarted(ctx, shim, err)
 	}
 	return c, nil
 }
 
-// notStarted waits for the end of a shim that gave up, or of one that the
-// caller gave up on, and returns why.
-func (s *System) notStarted(ctx context.Context, shim *os.Process, err error) error {
+// notStarted returns why; a shim that the caller does not want to wait for is
+// ended.
+func (s *System) notStarted(ctx context.Context, shim *child, err error) error {
 	if ctx.Err() != nil {
-		_ = shim.Kill()
+		shim.kill()
 		return context.Cause(ctx)
 	}
 	if isClosed(err) {
@@ -185,7 +189,7 @@ func (s *System) notStarted(ctx context.Context, shim *os.Process, err error) er
 	return classify(err)
 }
 
-func (s *System) execShim(program string, socket *os.File) (*os.Process, error) {
+func (s *System) execShim(program string, socket *os.File) (*child, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -196,8 +200,42 @@ func (s *System) execShim(program string, socket *os.File) (*os.Process, error) 
 		return nil, err
 	}
 	defer log.Close()
-	return os.StartProcess(program, []string{"hcs-shim", s.service.runDir(s.record.ID)}, &os.ProcAttr{
-		Dir: "/", Env: os.Environ(), Files: []*os.File{null, null, log, socket},
+	// Without os/exec, which once a process forks another one to see whether it
+	// can have a pidfd.
+	pid, err := syscall.ForkExec(program, []string{"hcs-shim", s.service.runDir(s.record.ID)}, &syscall.ProcAttr{
+		Dir: "/", Env: os.Environ(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), socket.Fd()},
 		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS},
 	})
+	if err != nil {
+		return nil, err
+	}
+	p := &child{pid: pid}
+	go p.wait()
+	return p, nil
+}
+
+// child is a process of ours that may end before we do.
+type child struct {
+	pid int
+
+	mu    sync.Mutex
+	ended bool
+}
+
+// wait reaps the process. It is in one step that the process ends for kill
+// and that its number may be another's.
+func (c *child) wait() {
+	sys.AwaitEnd(c.pid)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = syscall.Wait4(c.pid, nil, 0, nil)
+	c.ended = true
+}
+
+func (c *child) kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		_ = syscall.Kill(c.pid, syscall.SIGKILL)
+	}
 }

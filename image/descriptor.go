@@ -49,7 +49,7 @@ func isLayer(mediaType string) bool {
 // hexadecimal digits as that algorithm has.
 func checkDigest(d digest.Digest) error {
 	algorithm, hex, _ := strings.Cut(string(d), ":")
-	want := 0
+	var want int
 	switch digest.Algorithm(algorithm) {
 	case digest.SHA256:
 		want = crypto.SHA256.Size() * 2

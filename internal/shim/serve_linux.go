@@ -2,6 +2,7 @@ package shim
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -162,7 +163,7 @@ func (s *shim) listenToAgent() {
 	for {
 		m, err := s.agent.Receive()
 		if err != nil {
-			s.first.kill() // whatever it is, it does not serve any more
+			s.killFirst() // whatever it is, it does not serve any more
 			return
 		}
 		s.mu.Lock()
@@ -183,13 +184,20 @@ func (s *shim) listenToAgent() {
 	}
 }
 
+// killFirst ends a system whose agent is not to be relied upon.
+func (s *shim) killFirst() {
+	if err := s.first.kill(); err != nil {
+		fmt.Fprintf(os.Stderr, "hcs-shim: kill the first process: %v\n", err)
+	}
+}
+
 // began is told that a process runs. s.mu is held.
 func (s *shim) began(p *process, m wire.Message) {
 	var b wire.Spawned
 	terminal := p.request.Flags&wire.Terminal != 0
 	if b.Decode(m.Body) != nil || terminal != (len(m.Files) == 1) || terminal && !sys.IsTerminalMaster(m.Files[0]) {
 		wire.CloseFiles(m.Files)
-		s.first.kill() // no agent of ours reports this
+		s.killFirst() // no agent of ours reports this
 		return
 	}
 	p.pid, p.started = max(b.Pid, 1), time.Now()
@@ -210,7 +218,7 @@ func (s *shim) agentEnded(p *process, m wire.Message) {
 	wire.CloseFiles(m.Files)
 	var x wire.Exit
 	if x.Decode(m.Body) != nil {
-		s.first.kill()
+		s.killFirst()
 		return
 	}
 	s.end(p, x)

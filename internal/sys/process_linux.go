@@ -27,6 +27,12 @@ func MountTmpfs(dir string) error {
 	return nil
 }
 
+// AwaitEnd returns when a child has ended, and leaves it a zombie.
+func AwaitEnd(pid int) {
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+}
+
 // Pidfd is a process, not just its number.
 type Pidfd struct{ fd int }
 
