@@ -237,6 +237,9 @@ func (a *applier) file(e *layer.Entry, r *layer.Reader, parent *dirHandle, last 
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
+	if a.opts.Format == OverlayUpper {
+		file.StartWriteback() // a store will wait for it in the end; for small files the calls cost what they spare
+	}
 	return a.finishFile(&j)
 }
 

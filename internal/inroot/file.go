@@ -66,6 +66,9 @@ func (f *File) RemoveXattr(attr string) error { return sys.RemoveXattrFD(f.fd, a
 // Sync makes the content durable.
 func (f *File) Sync() error { return sys.SyncFD(f.fd) }
 
+// StartWriteback has the kernel begin to write the content to disk, and does not wait.
+func (f *File) StartWriteback() { sys.StartWriteback(f.fd) }
+
 // SyncFS makes durable all that was written to the file system which the file is on.
 func (f *File) SyncFS() error { return sys.SyncFS(f.fd) }
 

@@ -298,6 +298,12 @@ func SyncFS(fd int) error {
 	return again(func() error { return unix.Syncfs(fd) })
 }
 
+// StartWriteback has the kernel begin to write the file's content to disk, and does not wait. A failure is not reported: it
+// is only a hint, and what cannot be written is SyncFS's to say.
+func StartWriteback(fd int) {
+	_ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}
+
 // SyncFD makes durable what fd stands for; a directory's entries where it is a directory.
 func SyncFD(fd int) error {
 	return again(func() error { return unix.Fsync(fd) })

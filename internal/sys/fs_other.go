@@ -116,6 +116,9 @@ func NextData(int, int64, int64) (int64, int64, error) { return 0, 0, errNotOnTh
 // SyncFS is for Linux.
 func SyncFS(int) error { return errNotOnThisOS }
 
+// StartWriteback is for Linux.
+func StartWriteback(int) {}
+
 // SyncFD is for Linux.
 func SyncFD(int) error { return errNotOnThisOS }
 
