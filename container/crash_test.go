@@ -59,8 +59,12 @@ func (o *childOrder) run() error {
 		return err
 	}
 	fmt.Println("created", s.ID())
-	if err := s.Start(ctx); err != nil {
+	if err := s.StartForMain(ctx); err != nil {
 		return err
+	}
+	if o.Script == "" {
+		fmt.Println("running", s.ID())
+		select {}
 	}
 	p, err := s.CreateProcess(ctx, &container.ProcessSpec{
 		Role: container.Main, Args: []string{"sh", "-c", o.Script}, Env: env, Stdin: blocked{}, Stdout: os.Stderr,
@@ -141,21 +145,50 @@ func TestClientOfEphemeralKilled(t *testing.T) {
 	})
 }
 
+// TestClientKilledBeforeItsProcess leaves a system that nobody needs.
+func TestClientKilledBeforeItsProcess(t *testing.T) {
+	f := newFixture(t)
+	cmd, id := f.client(container.Spec{}, "", "running")
+	f.must(cmd.Process.Kill())
+	_ = cmd.Wait()
+	s, err := f.Open(t.Context(), id)
+	f.must(err)
+	st, err := s.Wait(t.Context())
+	f.must(err)
+	if st.State != container.Stopped || st.Reason != "its client died before it had a process" {
+		t.Errorf("got %+v", st)
+	}
+}
+
 // TestClientKilledOnTheWay kills it between creation and the shim's taking
 // over, at a different point each time.
 func TestClientKilledOnTheWay(t *testing.T) {
 	f := newFixture(t)
 	for i := range 8 {
-		cmd, id := f.client(container.Spec{Ephemeral: i%2 == 0}, "sleep 1000", "created")
+		cmd, _ := f.client(container.Spec{Ephemeral: i%2 == 0}, "sleep 1000", "created")
 		time.Sleep(time.Duration(i) * 4 * time.Millisecond)
 		f.must(cmd.Process.Kill())
 		_ = cmd.Wait()
-		if s, err := f.Open(t.Context(), id); err == nil {
-			f.must(s.Terminate(t.Context()))
-			if err := s.Delete(t.Context()); err != nil && !errdefs.IsNotFound(err) {
-				t.Error(err)
+	}
+	// Those that came to run "sleep" do so; what stopped on the way is idle.
+	f.eventually("all is idle or ended", func() bool {
+		systems, err := f.Systems(t.Context())
+		f.must(err)
+		for _, s := range systems {
+			st, err := s.Status(t.Context())
+			if err == nil && st.State == container.Running {
+				if len(st.Processes) > 0 {
+					f.must(s.Terminate(t.Context()))
+				}
+				return false
 			}
 		}
+		return true
+	})
+	_, err := f.Prune(t.Context())
+	f.must(err)
+	if systems, err := f.Systems(t.Context()); err != nil || len(systems) > 0 {
+		t.Errorf("prune leaves %d systems: %v", len(systems), err)
 	}
 }
 

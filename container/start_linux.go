@@ -19,23 +19,31 @@ import (
 // Start brings the system to life: without a process of the caller's, which
 // CreateProcess adds. A running system stays as it is; a stopped one starts
 // again with what it has written.
-func (s *System) Start(ctx context.Context) error {
+func (s *System) Start(ctx context.Context) error { return s.startAs(ctx, wire.Spec{}) }
+
+// StartForMain is Start for a caller that creates the main process next:
+// should it die before it has, the system stops again.
+func (s *System) StartForMain(ctx context.Context) error {
+	return s.startAs(ctx, wire.Spec{NeedsProcess: true})
+}
+
+func (s *System) startAs(ctx context.Context, order wire.Spec) error {
 	lock, err := s.service.records.Lock(ctx, s.record.ID)
 	if err != nil {
 		return s.wrap("start", err)
 	}
-	err = s.start(ctx)
+	err = s.start(ctx, order)
 	return s.wrap("start", errors.Join(err, lock.Unlock(), s.letGo()))
 }
 
-func (s *System) start(ctx context.Context) error {
+func (s *System) start(ctx context.Context, order wire.Spec) error {
 	if s.answers() {
 		return nil
 	}
 	if _, err := s.service.records.Get(s.record.ID); err != nil {
 		return err
 	}
-	c, err := s.startShim(ctx)
+	c, err := s.startShim(ctx, order)
 	if err != nil {
 		return errors.Join(err, s.service.cleanUp(&s.record))
 	}
@@ -43,8 +51,8 @@ func (s *System) start(ctx context.Context) error {
 	return nil
 }
 
-// prepare writes the run directory and returns what the shim is to do.
-func (s *System) prepare() (*wire.Spec, error) {
+// prepare writes the run directory and completes what the shim is to do.
+func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 	if err := s.service.cleanUp(&s.record); err != nil { // of a shim that died
 		return nil, err
 	}
@@ -67,14 +75,13 @@ func (s *System) prepare() (*wire.Spec, error) {
 	if err := s.writeBundle(dir, agent); err != nil {
 		return nil, err
 	}
-	spec := &wire.Spec{
-		ID: s.record.ID, Dir: dir, Root: *root, Cgroup: s.service.cgroup(s.record.ID), Runtime: rt.wire(),
-		Log: s.logFile(), Status: s.statusFile(), Remove: []string{dir},
-	}
+	order.ID, order.Dir, order.Root, order.Cgroup = s.record.ID, dir, *root, s.service.cgroup(s.record.ID)
+	order.Runtime, order.Log, order.Status = rt.wire(), s.logFile(), s.statusFile()
+	order.Remove = []string{dir}
 	if s.record.Spec.Ephemeral {
-		spec.Remove = s.everything()
+		order.Remove = s.everything()
 	}
-	return spec, nil
+	return &order, nil
 }
 
 // everything lists what an Ephemeral system leaves nothing of; the record's
@@ -139,7 +146,7 @@ func (s *System) writeBundle(dir, agent string) error {
 // startShim starts the shim, in a session and a mount namespace of its own,
 // and returns the connection to it when the system runs. While the program
 // starts, what it is to do is prepared.
-func (s *System) startShim(ctx context.Context) (_ *wire.Conn, err error) {
+func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, err error) {
 	program, err := s.service.libexec("hcs-shim")
 	if err != nil {
 		return nil, err
@@ -153,15 +160,12 @@ func (s *System) startShim(ctx context.Context) (_ *wire.Conn, err error) {
 			c.Close()
 		}
 	}()
-	if err := os.Remove(s.statusFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, errors.Join(err, theirs.Close())
-	}
 	shim, err := s.execShim(program, theirs)
 	theirs.Close()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	spec, err := s.prepare()
+	spec, err := s.prepare(order)
 	if err != nil {
 		return nil, err // the shim ends when the connection does
 	}

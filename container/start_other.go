@@ -16,6 +16,9 @@ func (s *System) Start(context.Context) error {
 	return fmt.Errorf("start container %s: not supported on %s: %w", s.Name(), runtime.GOOS, errdefs.ErrNotImplemented)
 }
 
+// StartForMain returns an error: systems run on Linux only.
+func (s *System) StartForMain(ctx context.Context) error { return s.Start(ctx) }
+
 func newTerminal(fd int) *os.File { return os.NewFile(uintptr(fd), "terminal") }
 
 func resizeTerminal(*os.File, uint16, uint16) error { return errdefs.ErrNotImplemented }

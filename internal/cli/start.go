@@ -69,7 +69,7 @@ func (a *app) startMain(ctx context.Context, c *container.System, o stdio) error
 		}
 		return fmt.Errorf("start container %s: it is %s already: %w", c.Name(), st.State, errdefs.ErrFailedPrecondition)
 	}
-	if err := c.Start(ctx); err != nil {
+	if err := c.StartForMain(ctx); err != nil {
 		return err
 	}
 	main := *spec

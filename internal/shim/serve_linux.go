@@ -39,6 +39,9 @@ func (s *shim) serve(c *wire.Conn) {
 func (s *shim) leave(c *wire.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c == s.starting && s.spec.NeedsProcess && s.table.last == 0 {
+		s.stopLocked("its client died before it had a process")
+	}
 	s.table.leave(c)
 	s.waiters = slices.DeleteFunc(s.waiters, func(w *wire.Conn) bool { return w == c })
 	c.Close()
@@ -223,11 +226,7 @@ func (s *shim) agentEnded(p *process, m wire.Message) {
 	}
 	s.end(p, x)
 	if p.request.Flags&wire.Main != 0 {
-		select {
-		case <-s.ending:
-		default:
-			close(s.ending)
-		}
+		s.stopLocked("")
 	}
 }
 

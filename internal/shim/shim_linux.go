@@ -25,6 +25,8 @@ type shim struct {
 	agent   *wire.Conn
 	first   *firstProcess
 
+	starting *wire.Conn // the client that started it
+
 	mu      sync.Mutex // of all below
 	status  wire.Status
 	table   table
@@ -69,6 +71,7 @@ func (s *shim) supervise(client *wire.Conn) error {
 		err = errors.Join(err, s.undo(), listener.Close())
 		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
 	}
+	s.starting = client
 	s.reply(client, wire.Message{Type: wire.OK})
 	go s.listenToAgent()
 	go s.accept(listener)
@@ -76,11 +79,19 @@ func (s *shim) supervise(client *wire.Conn) error {
 	select {
 	case <-s.ending:
 	case <-s.first.ended:
-		s.stop("its first process died") // unless somebody stopped it before
+		s.stop(s.whyDied()) // unless somebody stopped it before
 	}
 	err = errors.Join(s.takeDown(), listener.Close())
 	s.bow(err)
 	return err
+}
+
+// whyDied says why there is no first process any more.
+func (s *shim) whyDied() string {
+	if c, err := s.cgroup.Stats(); err == nil && c.OOMKills > 0 {
+		return "its first process was killed, maybe for lack of memory"
+	}
+	return "its first process died"
 }
 
 // start mounts the root and has the starter start the agent. It returns when
@@ -165,6 +176,11 @@ func (s *shim) whyNot(failed <-chan error, err error) error {
 func (s *shim) stop(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stopLocked(reason)
+}
+
+// stopLocked is stop with s.mu held.
+func (s *shim) stopLocked(reason string) {
 	select {
 	case <-s.ending:
 	default:

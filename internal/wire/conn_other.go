@@ -28,6 +28,9 @@ func (*Conn) Send(Message) error { return errUnsupported }
 // Call returns an error.
 func (*Conn) Call(Message) (Message, error) { return Message{}, errUnsupported }
 
+// Receive returns an error.
+func (*Conn) Receive() (Message, error) { return Message{}, errUnsupported }
+
 // Reply returns an error.
 func (*Conn) Reply() (Message, error) { return Message{}, errUnsupported }
 

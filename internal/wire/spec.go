@@ -11,6 +11,10 @@ type Spec struct {
 	Log     string   // file for the output of Logged processes
 	Status  string   // file that the shim keeps Status in
 	Remove  []string // what goes when the system has stopped
+
+	// NeedsProcess has the system stop if the client that started it goes before
+	// any process was asked for.
+	NeedsProcess bool
 }
 
 // SocketName is the name of the shim's socket in Spec.Dir.
