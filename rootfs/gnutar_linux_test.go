@@ -80,7 +80,7 @@ func nastyTree(t testing.TB, dir string) {
 	must(t, root.Symlink("xattrs", "rel"))
 	must(t, root.Chown("rel", 33, 44))
 	must(t, root.Link("xattrs", "hard1"))
-	must(t, root.Link("rel", "hardlinked-symlink"))
+	must(t, root.Link("rel", "symlink-too"))
 	must(t, root.Link("mode4755", "dir777/hard2"))
 	must(t, root.Mknod("fifo", sys.ModeFIFO, 0, 0))
 	must(t, root.Mknod("null", sys.ModeChar, 1, 3))

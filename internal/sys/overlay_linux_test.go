@@ -139,8 +139,7 @@ func TestMountOverlayRefuses(t *testing.T) {
 func TestMountOverlayJoined(t *testing.T) {
 	t.Parallel()
 	o := Overlay{Target: needOverlay(t), Lower: layerDirs(t, 3, `:\`)}
-	add := func(fs int, o *Overlay) error { return addLowerJoined(fs, o) }
-	must(t, mountWith(&o, add))
+	must(t, mountWith(&o, addLowerJoined))
 	checkMerged(t, o.Target, 3)
 }
 
