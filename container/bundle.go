@@ -2,7 +2,7 @@ package container
 
 import (
 	"fmt"
-	"path/filepath"
+	"path"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -37,7 +37,7 @@ func (b *bundle) config() *specs.Spec {
 	return &specs.Spec{
 		Version:  "1.0.2", // what Debian's crun still takes
 		Hostname: b.hostname(),
-		Root:     &specs.Root{Path: filepath.Join(b.runDir, wire.RootName), Readonly: b.record.Spec.ReadOnly},
+		Root:     &specs.Root{Path: path.Join(b.runDir, wire.RootName), Readonly: b.record.Spec.ReadOnly},
 		Process: &specs.Process{
 			Args: []string{agentPath}, Cwd: "/", Env: []string{"PATH=/"},
 			Capabilities: &specs.LinuxCapabilities{
