@@ -300,3 +300,37 @@ func TestApplyOwners(t *testing.T) {
 	delete(got, ".")
 	compare(t, got, want)
 }
+
+// TestApplyReplacedDirectory has a directory whose metadata waits for the end while its name comes to lead elsewhere.
+func TestApplyReplacedDirectory(t *testing.T) {
+	t.Parallel()
+	d, e := dir("d"), dir("e")
+	d.Mode, e.Mode = 0o1777, 0o711
+	for _, format := range []rootfs.Format{rootfs.Directory, rootfs.OverlayUpper} {
+		dst := t.TempDir()
+		_, err := apply(t, dst, bytes.NewReader(tarOf(t, e, d, symlink("d", "e"))), rootfs.ApplyOptions{Format: format})
+		must(t, err)
+		if got := listing(t, dst, view{})["e"]; !strings.HasPrefix(got, "dir 0711 ") {
+			t.Errorf("the link's target became %q", got)
+		}
+	}
+}
+
+// TestApplyInheritsNothing applies a layer below a directory that hands its group on.
+func TestApplyInheritsNothing(t *testing.T) {
+	t.Parallel()
+	testenv.NeedRoot(t)
+	blob := tarOf(t, file("f", "x"), dir("d"), file("d/g", "y"), symlink("l", "x"), fifo("p"), file("i/h", "z"))
+	for _, format := range []rootfs.Format{rootfs.Directory, rootfs.OverlayUpper} {
+		dst := t.TempDir()
+		must(t, os.Chown(dst, 0, 7))
+		must(t, os.Chmod(dst, 0o755|os.ModeSetgid))
+		_, err := apply(t, dst, bytes.NewReader(blob), rootfs.ApplyOptions{Format: format})
+		must(t, err)
+		want := map[string]string{
+			".": "dir 2755 0:7", "d": "dir 0755 0:0", "i": "dir 0755 0:0", "l": "symlink 0777 0:0 -> x", "p": "fifo 0644 0:0",
+			"f": "file 0644 0:0 1 2d711642", "d/g": "file 0644 0:0 1 a1fce436", "i/h": "file 0644 0:0 1 594e519a",
+		}
+		compare(t, listing(t, dst, view{}), want)
+	}
+}
