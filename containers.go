@@ -92,7 +92,7 @@ func (h *Host) Commit(ctx context.Context, c *container.System, o CommitOptions)
 	if spec.ImageID == "" {
 		return nil, fail(fmt.Errorf("it was not made from an image: %w", errdefs.ErrFailedPrecondition))
 	}
-	base, err := h.images.Image(ctx, spec.ImageID.String())
+	base, err := h.imageOf(ctx, spec)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -114,6 +114,25 @@ func (h *Host) Commit(ctx context.Context, c *container.System, o CommitOptions)
 		return nil, fail(err)
 	}
 	return img, h.unpackAll(ctx, img)
+}
+
+// imageOf returns the image that a container was made from. Several may have
+// that configuration, with the same layers compressed in other ways: then it
+// is the one of the name that the container knows, or else any.
+func (h *Host) imageOf(ctx context.Context, spec container.Spec) (*image.Image, error) {
+	if img, err := h.images.Image(ctx, spec.Image); err == nil && img.ID() == spec.ImageID {
+		return img, nil
+	}
+	images, err := h.images.Images(ctx)
+	for _, img := range images {
+		if img.ID() == spec.ImageID {
+			return img, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h.images.Image(ctx, spec.ImageID.String())
 }
 
 func now() *time.Time {
