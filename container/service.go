@@ -298,7 +298,8 @@ func (s *Service) pruneLeftovers(p *Pruned) error {
 		}
 		errs = append(errs, lock.Unlock())
 	}
-	errs = append(errs, s.pruneNames(p), s.pruneParent())
+	_, err := s.records.Prune()
+	errs = append(errs, err, s.pruneNames(p), s.pruneParent())
 	return errors.Join(errs...)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -162,13 +163,23 @@ func (s *Store[T]) List() ([]Object[T], error) {
 	return objects, errors.Join(damaged...)
 }
 
-// Prune removes what dead writers left: half written records, and directories that never got one. Objects whose lock is
+// Prune removes what dead writers left: half written records, directories that never got one, and locks of objects that
+// went without the store's knowledge. Objects whose lock is
 // held are left alone. It returns the ids of directories which have no record but files of their owner's, who alone knows
 // how to undo them before he calls Delete.
 func (s *Store[T]) Prune() ([]string, error) {
 	ids, err := s.ids()
 	if err != nil {
 		return nil, err
+	}
+	locks, err := os.ReadDir(filepath.Join(s.dir, lockDir))
+	if err != nil {
+		return nil, fmt.Errorf("list locks of %ss: %w", s.kind, err)
+	}
+	for _, l := range locks {
+		if !slices.Contains(ids, l.Name()) && isID(l.Name()) {
+			ids = append(ids, l.Name())
+		}
 	}
 	var (
 		orphans []string
