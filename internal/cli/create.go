@@ -14,6 +14,7 @@ func newCreate(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:               "create [flags] IMAGE [COMMAND [ARG...]]",
 		Short:             "Make a container that does not run yet",
+		Args:              o.takes,
 		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
 		ValidArgsFunction: a.completeRun,
 	}

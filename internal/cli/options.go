@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/hostcompute/hcs"
@@ -89,17 +90,25 @@ func otherNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(name)
 }
 
+// takes judges the number of arguments.
+func (o *containerOptions) takes(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) > 0:
+		return nil
+	case o.rootfs == "":
+		return usageError(c, "name an image, or a directory with --rootfs")
+	case !o.entrypoint.Changed:
+		return usageError(c, "name the program to run in "+o.rootfs)
+	}
+	return nil
+}
+
 // spec turns flags and arguments, of which the first is the image unless
 // there is a root directory, into what the library wants.
 func (o *containerOptions) spec(args []string) (hcs.Spec, error) {
 	var spec hcs.Spec
-	switch {
-	case o.rootfs == "" && len(args) == 0:
-		return spec, usage("name an image, or a directory with --rootfs")
-	case o.rootfs == "":
+	if o.rootfs == "" {
 		spec.Image, args = args[0], args[1:]
-	case len(args) == 0 && !o.entrypoint.Changed:
-		return spec, usage("name the program to run in " + o.rootfs)
 	}
 	var err error
 	if spec.Command, err = o.overrides(); err != nil {

@@ -25,6 +25,7 @@ no IMAGE: the container stands on a directory, which stays as it is.`,
 		Example: `  hcs run --rm -it oci:layouts/debian
   hcs run -d --name web -v $PWD/site:/www:ro busybox httpd -f -h /www
   hcs run --rm --rootfs / sh`,
+		Args:              o.takes,
 		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
 		ValidArgsFunction: a.completeRun,
 	}
