@@ -54,10 +54,12 @@ func TestPlain(t *testing.T) {
 
 // TestScript runs each script on a host of its own, of which nothing may be
 // left on the machine. $IMAGES has the OCI layouts busybox and debian.
+//
+// The scripts run at once, and it is all of them that are watched: this
+// program's children could be anyone's. For the same reason the tests below,
+// which watch for themselves, are not parallel.
 func TestScript(t *testing.T) {
-	t.Parallel()
-	testenv.Programs(t)
-	testenv.NeedKernel(t, testenv.MountAPI, testenv.PidFD, testenv.Cgroups)
+	all := newHost(t)
 	images := filepath.Dir(testenv.Image(t, "busybox"))
 	files, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -66,9 +68,12 @@ func TestScript(t *testing.T) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newHost(t)
-			testscript.Run(t, testscript.Params{
+			h := &host{t: t, dir: filepath.Join(all.dir, name), cgroup: all.cgroup + "-" + name}
+			if err := os.Mkdir(h.dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(h.clean)
+			testscript.Run(t, testscript.Params{ // which runs in parallel
 				Files: []string{file}, Cmds: commands, RequireExplicitExec: true, WorkdirRoot: h.dir,
 				Setup: func(e *testscript.Env) error {
 					for _, v := range append(h.env(), "IMAGES="+images, "TERM=") {
@@ -93,18 +98,19 @@ type host struct {
 func newHost(t testing.TB) *host {
 	t.Helper()
 	testenv.Programs(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.PidFD, testenv.Cgroups)
 	h := &host{t: t, dir: t.TempDir()}
 	h.cgroup = "/hcs-cli-" + filepath.Base(filepath.Dir(h.dir))
 	testenv.NoLeaks(t, testenv.Scope{Dir: h.dir, Cgroup: h.cgroup, Settle: 10 * time.Second})
-	t.Cleanup(func() {
-		if out, err := h.hcs("ps", "-a", "-q").Output(); err == nil {
-			for _, id := range strings.Fields(string(out)) {
-				h.must("rm", "-f", id)
-			}
-		}
-		h.must("system", "prune", "-f")
-	})
+	t.Cleanup(h.clean)
 	return h
+}
+
+func (h *host) clean() {
+	for _, id := range strings.Fields(h.must("ps", "-a", "-q")) {
+		h.must("rm", "-f", id)
+	}
+	h.must("system", "prune", "-f")
 }
 
 func (h *host) env() []string {
@@ -211,7 +217,6 @@ func copyFile(to, from string) error {
 // TestManyAtOnce has twenty processes run the same image that nobody has
 // loaded: it is unpacked once.
 func TestManyAtOnce(t *testing.T) {
-	t.Parallel()
 	h := newHost(t)
 	ref := "oci:" + testenv.Image(t, "busybox")
 	const n = 20
@@ -254,7 +259,6 @@ func TestManyAtOnce(t *testing.T) {
 // TestKilledClient has a client die of a signal that it cannot catch: the
 // container does not notice.
 func TestKilledClient(t *testing.T) {
-	t.Parallel()
 	h := newHost(t)
 	ref := "oci:" + testenv.Image(t, "busybox")
 	cmd := h.hcs("run", "--name", "c", ref, "sh", "-c", "echo ready; while sleep 0.01; do :; done")

@@ -1,0 +1,213 @@
+package cli_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hostcompute/hcs/internal/testenv"
+)
+
+// console is a terminal with a program at it.
+type console struct {
+	t      *testing.T
+	master *os.File
+	slave  *os.File
+	cmd    *exec.Cmd
+
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+// startAt starts a program at a terminal of that size, which is its
+// controlling one.
+func startAt(t *testing.T, cmd *exec.Cmd, rows, cols uint16) *console {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	c := &console{t: t, master: master, cmd: cmd}
+	var n int
+	c.control(func(fd int) error { return unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0) })
+	c.control(func(fd int) (err error) { n, err = unix.IoctlGetInt(fd, unix.TIOCGPTN); return err })
+	c.slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.slave.Close() })
+	c.resize(rows, cols)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.slave, c.slave, c.slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // if the test has failed it waits for a key
+		_ = cmd.Wait()
+	})
+	go c.read()
+	return c
+}
+
+func (c *console) control(f func(fd int) error) {
+	c.t.Helper()
+	raw, err := c.master.SyscallConn()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if cerr := raw.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil || err != nil {
+		c.t.Fatal(cerr, err)
+	}
+}
+
+func (c *console) read() {
+	b := make([]byte, 4096)
+	for {
+		n, err := c.master.Read(b)
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		c.out.Write(b[:n])
+		c.mu.Unlock()
+	}
+}
+
+func (c *console) resize(rows, cols uint16) {
+	c.t.Helper()
+	c.control(func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+	})
+}
+
+func (c *console) write(text string) {
+	c.t.Helper()
+	if _, err := c.master.WriteString(text); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// expect waits for the text, and forgets what came up to its end.
+func (c *console) expect(text string) {
+	c.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		_, rest, found := strings.Cut(c.out.String(), text)
+		if found {
+			c.out.Reset()
+			c.out.WriteString(rest)
+		}
+		c.mu.Unlock()
+		if found {
+			return
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t.Fatalf("no %q at the terminal; there is %q", text, c.out.String())
+}
+
+// modes are the settings of the terminal.
+func (c *console) modes() unix.Termios {
+	c.t.Helper()
+	var m *unix.Termios
+	raw, err := c.slave.SyscallConn()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if cerr := raw.Control(func(fd uintptr) { m, err = unix.IoctlGetTermios(int(fd), unix.TCGETS) }); cerr != nil || err != nil {
+		c.t.Fatal(cerr, err)
+	}
+	return *m
+}
+
+// TestTerminal uses "run" and "exec" as a person does: sizes, keys that are
+// signals in the container, and the terminal as it was at the end.
+func TestTerminal(t *testing.T) {
+	h := newHost(t)
+	h.must("run", "-d", "--name", "c", "oci:"+testenv.Image(t, "busybox"), "sleep", "1000")
+	for name, args := range map[string][]string{
+		"run":  {"run", "--rm", "-it", "busybox", "sh"},
+		"exec": {"exec", "-it", "c", "sh"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := h.hcs(args...)
+			c := startAt(t, cmd, 33, 77)
+			before := c.modes()
+			c.expect("# ")
+			if raw := c.modes(); raw.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
+				t.Errorf("the terminal is not raw: %#x", raw.Lflag)
+			}
+			c.write("stty size\n")
+			c.expect("33 77\r\n")
+			c.resize(44, 88)
+			c.write("while [ \"$(stty size)\" != '44 88' ]; do :; done; echo re''sized\n")
+			c.expect("resized\r\n")
+			c.write("echo slee''ping; sleep 1000\n")
+			c.expect("sleeping\r\n")
+			c.write("\x03")
+			c.expect("# ")
+			c.write("echo status $?\n")
+			c.expect("status 130\r\n")
+			c.write("exit 3\n")
+			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 3 {
+				t.Errorf("got %v, want exit status 3", err)
+			}
+			if after := c.modes(); after != before {
+				t.Errorf("the terminal is left different: %+v, was %+v", after, before)
+			}
+		})
+	}
+}
+
+// TestTerminalWithoutInput leaves the terminal as it is: Ctrl-C is a signal to
+// us, which the process gets.
+func TestTerminalWithoutInput(t *testing.T) {
+	h := newHost(t)
+	h.must("image", "load", "-q", "oci:"+testenv.Image(t, "busybox"))
+	cmd := h.hcs("run", "--rm", "-t", "busybox", "sh", "-c", "trap 'exit 9' INT; echo ready; while sleep 0.01; do :; done")
+	c := startAt(t, cmd, 24, 80)
+	c.expect("ready")
+	c.write("\x03")
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 9 {
+		t.Errorf("got %v, want exit status 9", err)
+	}
+}
+
+// TestLiveStats redraws a table until it is interrupted.
+func TestLiveStats(t *testing.T) {
+	h := newHost(t)
+	h.must("run", "-d", "--name", "c", "oci:"+testenv.Image(t, "busybox"), "sleep", "1000")
+	cmd := h.hcs("stats")
+	c := startAt(t, cmd, 24, 120)
+	for range 2 {
+		c.expect("\x1b[H\x1b[2JCONTAINER ID")
+		c.expect(" c ")
+	}
+	c.write("\x03")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("interrupted: %v", err)
+	}
+}
+
+// TestProgress draws a line and clears it.
+func TestProgress(t *testing.T) {
+	h := newHost(t)
+	cmd := h.hcs("image", "load", "oci:"+testenv.Image(t, "busybox"))
+	c := startAt(t, cmd, 24, 120)
+	c.expect("\r\x1b[K")
+	c.expect("loaded busybox:latest: 1 layer, ")
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
