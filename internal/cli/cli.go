@@ -43,9 +43,21 @@ type entry struct {
 
 // containerCommands are verbs of "hcs container" and, for short, of hcs.
 var containerCommands = []entry{
-	{"commit", newCommit}, {"create", newCreate}, {"exec", newExec}, {"inspect", newInspect}, {"kill", newKill},
-	{"logs", newLogs}, {"pause", newPause}, {"ps", newPs}, {"rm", newRemove}, {"run", newRun}, {"start", newStart},
-	{"stats", newStats}, {"stop", newStop}, {"unpause", newUnpause}, {"wait", newWait},
+	{"commit", newCommit},
+	{"create", newCreate},
+	{"exec", newExec},
+	{"inspect", newInspect},
+	{"kill", newKill},
+	{"logs", newLogs},
+	{"pause", newPause},
+	{"ps", newPs},
+	{"rm", newRemove},
+	{"run", newRun},
+	{"start", newStart},
+	{"stats", newStats},
+	{"stop", newStop},
+	{"unpause", newUnpause},
+	{"wait", newWait},
 }
 
 var otherCommands = []entry{

@@ -9,7 +9,11 @@ import (
 )
 
 var imageCommands = []entry{
-	{"inspect", newImageInspect}, {"load", newImageLoad}, {"ls", newImageList}, {"rm", newImageRemove}, {"save", newImageSave},
+	{"inspect", newImageInspect},
+	{"load", newImageLoad},
+	{"ls", newImageList},
+	{"rm", newImageRemove},
+	{"save", newImageSave},
 	{"tag", newImageTag},
 }
 

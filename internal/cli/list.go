@@ -127,8 +127,13 @@ func roughly(d time.Duration) string {
 		size  time.Duration
 		least int64
 	}{
-		{"year", 365 * 24 * time.Hour, 2}, {"month", 30 * 24 * time.Hour, 2}, {"week", 7 * 24 * time.Hour, 2},
-		{"day", 24 * time.Hour, 2}, {"hour", time.Hour, 2}, {"minute", time.Minute, 2}, {"second", time.Second, 2},
+		{"year", 365 * 24 * time.Hour, 2},
+		{"month", 30 * 24 * time.Hour, 2},
+		{"week", 7 * 24 * time.Hour, 2},
+		{"day", 24 * time.Hour, 2},
+		{"hour", time.Hour, 2},
+		{"minute", time.Minute, 2},
+		{"second", time.Second, 2},
 	} {
 		if n := int64(d / u.size); n >= u.least {
 			return fmt.Sprintf("%d %ss", n, u.name)

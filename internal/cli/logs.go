@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,23 +88,20 @@ func (o *logsOptions) run(ctx context.Context, a *app, ref string) error {
 		return nil
 	}
 	w := logWriter{out: a.out, err: a.err, stamp: o.timestamps, lineStart: true}
+	flush := func() error { return nil }
 	if !o.follow { // else every line is to be seen at once
 		b := bufio.NewWriterSize(a.out, 64<<10)
-		defer b.Flush()
-		w.out = b
+		w.out, flush = b, b.Flush
 	}
 	for out, err := range c.Logs(ctx, opts) {
 		if err == nil {
 			err = w.write(out)
 		}
-		if errors.Is(err, syscall.EPIPE) {
-			return nil
-		}
 		if err != nil {
-			return err
+			return errors.Join(err, flush())
 		}
 	}
-	return nil
+	return flush()
 }
 
 // logWriter writes each stream's output to ours of that name.

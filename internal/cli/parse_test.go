@@ -21,7 +21,7 @@ func TestParseSize(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int64{
 		"0": 0, "1024": 1024, "1b": 1, "512m": 512 << 20, "512M": 512 << 20, "1.5g": 3 << 29, "64KiB": 64 << 10, "2kb": 2 << 10,
-		"1t": 1 << 40, " 1g ": 1 << 30, ".5k": 512,
+		"1t": 1 << 40, ".5k": 512,
 	} {
 		if got, err := parseSize(text); err != nil || got != want {
 			t.Errorf("%q: got %d, %v, want %d", text, got, err, want)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"sync"
@@ -72,7 +73,7 @@ func isEnd(sig syscall.Signal) bool {
 func (s *signals) divert(ctx context.Context, taker func(syscall.Signal)) (restore func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if early, ok := context.Cause(ctx).(interrupted); ok {
+	if early, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
 		taker(syscall.Signal(early))
 	}
 	s.taker = taker
