@@ -68,12 +68,13 @@ func TestScript(t *testing.T) {
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := &host{t: t, dir: filepath.Join(all.dir, name), cgroup: all.cgroup + "-" + name}
 			if err := os.Mkdir(h.dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(h.clean)
-			testscript.Run(t, testscript.Params{ // which runs in parallel
+			testscript.Run(t, testscript.Params{
 				Files: []string{file}, Cmds: commands, RequireExplicitExec: true, WorkdirRoot: h.dir,
 				Setup: func(e *testscript.Env) error {
 					for _, v := range append(h.env(), "IMAGES="+images, "TERM=") {
