@@ -26,7 +26,7 @@ func newHost(t *testing.T) (*hcs.Host, string) {
 	bin := testenv.Programs(t)
 	dir := t.TempDir()
 	cgroup := "/hcs-test-" + filepath.Base(filepath.Dir(dir))
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Cgroup: cgroup, Settle: 10 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: cgroup, Settle: 10 * time.Second})
 	h, err := hcs.Open(hcs.Config{
 		Root: filepath.Join(dir, "root"), Run: filepath.Join(dir, "run"), Libexec: bin, CgroupParent: cgroup,
 	})

@@ -134,14 +134,22 @@ func must(tb testing.TB, err error) {
 }
 
 // BenchmarkRun starts a container that does nothing, from the command line to
-// its removal, against runc's run of an equal bundle.
+// its removal, against runc's run of an equal bundle: with crun, which is the
+// default where there is one, and with the same runc.
 func BenchmarkRun(b *testing.B) {
 	f := newFixture(b)
-	ours := func() error { return f.hcs("run", "--rm", "--rootfs", f.rootfs, "/bin/true").Run() }
 	theirs := func() error {
 		return exec.Command("runc", "--root", f.dir+"/runc", "run", "--bundle", f.bundle, "once").Run()
 	}
-	compare(b, ours, theirs)
+	for _, runtime := range []string{"crun", "runc"} {
+		b.Run(runtime, func(b *testing.B) {
+			testenv.NeedCommand(b, runtime)
+			ours := func() error {
+				return f.hcs("--runtime", runtime, "run", "--rm", "--rootfs", f.rootfs, "/bin/true").Run()
+			}
+			compare(b, ours, theirs)
+		})
+	}
 }
 
 // BenchmarkExec runs a program in a running container, from the command line,
@@ -175,8 +183,11 @@ func BenchmarkSpawn(b *testing.B) {
 			return err
 		}
 		var status syscall.WaitStatus
-		_, err = syscall.Wait4(pid, &status, 0, nil)
-		return err
+		for {
+			if _, err = syscall.Wait4(pid, &status, 0, nil); err != syscall.EINTR {
+				return err
+			}
+		}
 	}
 	compare(b, ours, theirs)
 }

@@ -42,7 +42,7 @@ func newFixture(t testing.TB) *fixture {
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.PidFD, testenv.Cgroups)
 	dir := t.TempDir()
 	parent := "/hcs-test-" + filepath.Base(filepath.Dir(dir))
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Cgroup: parent, Settle: 10 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: parent, Settle: 10 * time.Second})
 	f := &fixture{t: t, dir: dir, config: container.Config{
 		Root: filepath.Join(dir, "root"), Run: filepath.Join(dir, "run"), Libexec: bin, CgroupParent: parent,
 	}}

@@ -26,8 +26,9 @@ type Runtime struct {
 
 func (r *Runtime) wire() wire.Runtime { return wire.Runtime{Path: r.Path, Kind: r.Kind} }
 
-// runtimeNames are looked for in this order where none is named.
-var runtimeNames = []string{"runc", "crun"}
+// runtimeNames are looked for in this order where none is named: crun starts a
+// container in two thirds of the time.
+var runtimeNames = []string{"crun", "runc"}
 
 // findRuntime finds the runtime with the given name or path; empty is the
 // first of runtimeNames that there is. What a program said of itself is kept

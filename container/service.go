@@ -32,7 +32,7 @@ type Config struct {
 	// Layers is the store that Spec.Layers names layers of; scratch layers are
 	// made there too.
 	Layers *rootfs.Store
-	// Runtime is the name or path of the OCI runtime. Empty: runc, else crun.
+	// Runtime is the name or path of the OCI runtime. Empty: crun, else runc.
 	Runtime string
 	// Libexec is the directory of the programs hcs-shim and hcs-agent. Empty: the
 	// directory of this program, then $PATH, then /usr/local/libexec/hcs and

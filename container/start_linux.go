@@ -33,7 +33,7 @@ func (s *System) startAs(ctx context.Context, order wire.Spec) error {
 		return s.wrap("start", err)
 	}
 	err = s.start(ctx, order)
-	return s.wrap("start", errors.Join(err, lock.Unlock(), s.letGo()))
+	return s.wrap("start", errors.Join(err, lock.Unlock()))
 }
 
 func (s *System) start(ctx context.Context, order wire.Spec) error {
@@ -173,7 +173,14 @@ func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := callOn(ctx, c, wire.Message{Type: wire.Start, Body: body}); err != nil {
+	err = c.Send(wire.Message{Type: wire.Start, Body: body})
+	if err == nil {
+		err = s.letGo() // the record's lock keeps everybody away now
+	}
+	if err == nil {
+		_, err = replyOn(ctx, c)
+	}
+	if err != nil {
 		return nil, s.notStarted(ctx, shim, err)
 	}
 	return c, nil

@@ -201,8 +201,16 @@ func (s *System) call(ctx context.Context, m wire.Message) (wire.Message, error)
 
 // callOn makes a request; the end of the context closes the connection.
 func callOn(ctx context.Context, c *wire.Conn, m wire.Message) (wire.Message, error) {
+	if err := c.Send(m); err != nil {
+		return wire.Message{}, err
+	}
+	return replyOn(ctx, c)
+}
+
+// replyOn receives a reply; the end of the context closes the connection.
+func replyOn(ctx context.Context, c *wire.Conn) (wire.Message, error) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	reply, err := c.Call(m)
+	reply, err := c.Reply()
 	if !stop() && ctx.Err() != nil {
 		wire.CloseFiles(reply.Files)
 		return wire.Message{}, context.Cause(ctx)

@@ -102,7 +102,7 @@ func newHost(t testing.TB) *host {
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.PidFD, testenv.Cgroups)
 	h := &host{t: t, dir: t.TempDir()}
 	h.cgroup = "/hcs-cli-" + filepath.Base(filepath.Dir(h.dir))
-	testenv.NoLeaks(t, testenv.Scope{Dir: h.dir, Cgroup: h.cgroup, Settle: 10 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: h.dir, Children: true, Cgroup: h.cgroup, Settle: 10 * time.Second})
 	t.Cleanup(h.clean)
 	return h
 }

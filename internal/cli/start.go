@@ -36,7 +36,7 @@ func (o *startOptions) run(ctx context.Context, a *app, args []string) error {
 	ctx = a.signals.catch(ctx)
 	if !o.attach && !o.interactive {
 		return a.each(ctx, args, func(ctx context.Context, c *container.System) error {
-			return a.startMain(ctx, c, stdio{detached: true})
+			return a.startIdle(ctx, c, stdio{detached: true})
 		})
 	}
 	if len(args) > 1 {
@@ -47,7 +47,22 @@ func (o *startOptions) run(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	defer c.Close()
-	return a.startMain(ctx, c, stdio{interactive: o.interactive})
+	return a.startIdle(ctx, c, stdio{interactive: o.interactive})
+}
+
+// startIdle is startMain for a container that may run already.
+func (a *app) startIdle(ctx context.Context, c *container.System, o stdio) error {
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if !isRunning(st) {
+		return a.startMain(ctx, c, o)
+	}
+	if o.detached {
+		return nil
+	}
+	return fmt.Errorf("start container %s: it is %s already: %w", c.Name(), st.State, errdefs.ErrFailedPrecondition)
 }
 
 // startMain starts the container and the process that it was made for.
@@ -59,22 +74,12 @@ func (a *app) startMain(ctx context.Context, c *container.System, o stdio) error
 	if err := o.check(a, spec.Terminal); err != nil {
 		return err
 	}
-	st, err := c.Status(ctx)
-	if err != nil {
-		return err
-	}
-	if isRunning(st) {
-		if o.detached {
-			return nil
-		}
-		return fmt.Errorf("start container %s: it is %s already: %w", c.Name(), st.State, errdefs.ErrFailedPrecondition)
-	}
 	if err := c.StartForMain(ctx); err != nil {
 		return err
 	}
 	main := *spec
 	main.Role = container.Main
-	err = a.runProcess(ctx, c, main, o)
+	err := a.runProcess(ctx, c, main, o)
 	if _, failed := errors.AsType[notStarted](err); failed {
 		return errors.Join(err, c.Terminate(context.WithoutCancel(ctx)))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -68,7 +69,7 @@ func (s *shim) supervise(client *wire.Conn) error {
 	}
 	go s.reaper.Run()
 	if err := s.start(); err != nil {
-		err = errors.Join(err, s.undo(), listener.Close())
+		err = errors.Join(err, s.undo(othersUnknown), listener.Close())
 		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
 	}
 	s.starting = client
@@ -76,6 +77,7 @@ func (s *shim) supervise(client *wire.Conn) error {
 	go s.listenToAgent()
 	go s.accept(listener)
 	go s.serve(client)
+	s.keepStatus()
 	select {
 	case <-s.ending:
 	case <-s.first.ended:
@@ -157,7 +159,17 @@ func (s *shim) awaitAgent(failed <-chan error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.State, s.status.Pid, s.status.Started = wire.Running, pid, time.Now().UnixNano()
-	return s.writeStatus()
+	return nil
+}
+
+// keepStatus writes the status for those who come after the shim. While it
+// lives they ask it: one that is not on disk yet does no harm.
+func (s *shim) keepStatus() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.writeStatus(); err != nil {
+		fmt.Fprintf(os.Stderr, "hcs-shim: keep the status: %v\n", err)
+	}
 }
 
 // whyNot prefers what the starter says to the mere end of the connection: the
@@ -210,7 +222,10 @@ func (s *shim) takeDown() error {
 	}
 	err = errors.Join(err, s.agent.Close())
 	s.endAll()
-	return errors.Join(err, s.undo())
+	if err != nil {
+		return errors.Join(err, s.undo(othersUnknown))
+	}
+	return s.undo(othersEnded)
 }
 
 // endAll ends the processes whose end the agent did not live to tell.
@@ -236,8 +251,8 @@ func (s *shim) endAll() {
 }
 
 // undo takes back what start did, as far as it came.
-func (s *shim) undo() error {
-	err := s.starter.undo()
+func (s *shim) undo(others othersState) error {
+	err := s.starter.undo(others)
 	rootfs := filepath.Join(s.spec.Dir, wire.RootName)
 	if uerr := sys.Unmount(rootfs); uerr != nil {
 		return errors.Join(err, uerr)
@@ -258,7 +273,11 @@ func (s *shim) bow(err error) {
 	if err != nil {
 		s.status.Reason = err.Error()
 	}
-	if werr := errors.Join(s.writeStatus(), s.log.close()); werr != nil {
+	werr := s.log.close()
+	if err != nil || !slices.Contains(s.spec.Remove, filepath.Dir(s.spec.Status)) {
+		werr = errors.Join(werr, s.writeStatus())
+	}
+	if werr != nil {
 		fmt.Fprintf(os.Stderr, "hcs-shim: leave the status: %v\n", werr)
 	}
 	if err == nil {

@@ -22,10 +22,18 @@ type starter interface {
 	// start begins. The agent gets its end of the socket as descriptor 3 and
 	// reports by itself; failed tells, at most once, that it never will.
 	start(agentEnd *os.File, failed func(error)) error
-	// undo takes away what start made, at any point, after the first process
-	// has ended or if there never was one.
-	undo() error
+	// undo takes away what start made, at any point: after the first process has
+	// ended, and all others with it, or where none is known.
+	undo(others othersState) error
 }
+
+// othersState says whether the container may still have processes.
+type othersState uint8
+
+const (
+	othersUnknown othersState = iota
+	othersEnded               // as they are when the first process of a pid namespace has ended
+)
 
 // ociRuntime starts the first process with an OCI runtime.
 type ociRuntime struct {
@@ -37,9 +45,10 @@ type ociRuntime struct {
 	done chan struct{} // closed when the runtime's own process has ended
 }
 
-// stateDir is the runtime's own state, private to this one container: taking
-// it away, with the control groups, leaves nothing that "delete" would have
-// had to do, at a tenth of the time.
+// stateDir is the runtime's own state, private to this one container: it goes
+// with the run directory. That and taking the control groups away leaves
+// nothing that the runtime's "delete" would have had to do, at a tenth of the
+// time.
 func (o *ociRuntime) stateDir() string { return filepath.Join(o.spec.Dir, "runtime") }
 
 func (o *ociRuntime) logFile() string { return filepath.Join(o.spec.Dir, "runtime.log") }
@@ -79,7 +88,7 @@ func (o *ociRuntime) start(agentEnd *os.File, failed func(error)) error {
 
 // undo waits for the runtime's process first: it goes on for a moment after
 // the first process runs.
-func (o *ociRuntime) undo() error {
+func (o *ociRuntime) undo(others othersState) error {
 	if o.done != nil {
 		select {
 		case <-o.done:
@@ -88,7 +97,11 @@ func (o *ociRuntime) undo() error {
 			<-o.done
 		}
 	}
-	return errors.Join(o.cgroup.Kill(5*time.Second), o.cgroup.Remove(), os.RemoveAll(o.stateDir()))
+	var err error
+	if others == othersUnknown {
+		err = o.cgroup.Kill(5 * time.Second)
+	}
+	return errors.Join(err, o.cgroup.Remove())
 }
 
 // failure says what the runtime said: the last error of its log, or of its

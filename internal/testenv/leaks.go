@@ -10,8 +10,10 @@ import (
 // Scope says where to look for leaks. Tests that run at once give each other disjoint scopes.
 type Scope struct {
 	// Dir limits mounts and loop devices to those at or below it, and adds the processes, whoever's child they are, that
-	// have it in their command line. Empty means all mounts and loop devices, and only own children.
+	// have it in their command line. Empty means all mounts and loop devices.
 	Dir string
+	// Children adds all children of this process. Tests that run at once with others cannot tell theirs from the others'.
+	Children bool
 	// Cgroup is the prefix of cgroups' paths, in all hierarchies: "/hcs" covers /hcs, /hcs-1 and /hcs/x. Empty means none.
 	Cgroup string
 	// Settle is how long things may take to go after the test's end. Use it only where the kernel or a process outside of

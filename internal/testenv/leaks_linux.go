@@ -119,7 +119,7 @@ func (s Scope) loops() ([]string, error) {
 	return all, nil
 }
 
-// processes lists own children, zombies too, and those which name the scope's directory.
+// processes lists those which name the scope's directory, and, if the scope has them, own children, zombies too.
 func (s Scope) processes() ([]string, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -136,7 +136,9 @@ func (s Scope) processes() ([]string, error) {
 			continue // ended meanwhile
 		}
 		cmdline, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if parent(stat) != os.Getpid() && (s.Dir == "" || !bytes.Contains(cmdline, []byte(s.Dir))) {
+		ours := s.Children && parent(stat) == os.Getpid()
+		named := s.Dir != "" && bytes.Contains(cmdline, []byte(s.Dir))
+		if !ours && !named {
 			continue
 		}
 		all = append(all, fmt.Sprintf("process %d (%s)", pid, describe(stat, cmdline)))

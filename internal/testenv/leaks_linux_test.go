@@ -47,7 +47,7 @@ func TestLeaksAreFound(t *testing.T) {
 
 func TestWhatGoesInTimeIsNoLeak(t *testing.T) {
 	r := record(t, func(tb testing.TB) {
-		testenv.NoLeaks(tb, testenv.Scope{Dir: t.TempDir(), Settle: 20 * time.Second})
+		testenv.NoLeaks(tb, testenv.Scope{Dir: t.TempDir(), Children: true, Settle: 20 * time.Second})
 		cmd := startChild(t, "sleep", "0.1")
 		go func() { _ = cmd.Wait() }()
 	})
@@ -140,7 +140,7 @@ func leakLoop(t *testing.T, dir string) testenv.Scope {
 
 func leakChild(t *testing.T, _ string) testenv.Scope {
 	startChild(t, "sleep", "1000")
-	return testenv.Scope{Dir: "/nowhere"}
+	return testenv.Scope{Dir: "/nowhere", Children: true}
 }
 
 // leakForeign leaves a process that is not a child of this one: its parent, a shell, has ended.
