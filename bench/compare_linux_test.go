@@ -26,13 +26,19 @@ func compare(b *testing.B, ours, theirs func() error) {
 				must(b, theirs())
 			}
 			for b.Loop() {
-				pairs(b, mode.pairs, mode.pause, ours, theirs)
+				pairs(b, mode.pairs, mode.pause, runner{run: ours}, runner{run: theirs})
 			}
 		})
 	}
 }
 
-func pairs(b *testing.B, n int, pause time.Duration, ours, theirs func() error) {
+// runner is what is timed, and what goes before it untimed.
+type runner struct {
+	before func()
+	run    func() error
+}
+
+func pairs(b *testing.B, n int, pause time.Duration, ours, theirs runner) {
 	var a, p []time.Duration
 	for range n {
 		a = append(a, timed(b, pause, ours))
@@ -48,10 +54,13 @@ func pairs(b *testing.B, n int, pause time.Duration, ours, theirs func() error) 
 	}
 }
 
-func timed(b *testing.B, pause time.Duration, f func() error) time.Duration {
+func timed(b *testing.B, pause time.Duration, r runner) time.Duration {
+	if r.before != nil {
+		r.before()
+	}
 	time.Sleep(pause)
 	start := time.Now()
-	err := f()
+	err := r.run()
 	took := time.Since(start)
 	must(b, err)
 	return took
