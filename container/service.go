@@ -115,7 +115,7 @@ func (s *Service) libexec(name string) (string, error) {
 }
 
 // Create makes a system that does not run yet.
-func (s *Service) Create(ctx context.Context, spec Spec) (*System, error) {
+func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) {
 	if err := spec.validate(); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
@@ -124,7 +124,7 @@ func (s *Service) Create(ctx context.Context, spec Spec) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Unlock()
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	creator, err := s.records.TryLock(creatorLock(r.ID))
 	if err != nil {
 		return nil, err

@@ -386,12 +386,12 @@ func (s *System) Wait(ctx context.Context) (Status, error) {
 }
 
 // cleanUpIfLost takes away what a shim that died has left.
-func (s *System) cleanUpIfLost(ctx context.Context) error {
+func (s *System) cleanUpIfLost(ctx context.Context) (err error) {
 	lock, err := s.service.records.Lock(ctx, s.record.ID)
 	if err != nil {
 		return err
 	}
-	defer lock.Unlock()
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	st, err := s.rest()
 	if err != nil || st.State != Lost || s.answers() {
 		return err

@@ -103,7 +103,7 @@ func layerTar(t testing.TB, name string, size int) []byte {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	content := make([]byte, size)
-	rnd := rand.NewChaCha8([32]byte([]byte(fmt.Sprintf("%-32.32s", name))))
+	rnd := rand.NewChaCha8([32]byte(fmt.Appendf(nil, "%-32.32s", name)))
 	_, _ = rnd.Read(content)
 	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(size)}); err != nil {
 		t.Fatal(err)

@@ -137,17 +137,17 @@ func (t *archiveTarget) blob(ctx context.Context, src Source, desc v1.Descriptor
 // header begins a file. Everything about it but name and size is constant, so
 // that equal images make equal archives.
 func (t *archiveTarget) header(name string, size int64) error {
-	dir := ""
+	var dir strings.Builder
 	for part := range strings.SplitSeq(name[:strings.LastIndexByte(name, '/')+1], "/") {
 		if part == "" {
 			continue
 		}
-		dir += part + "/"
-		if t.written[dir] {
+		dir.WriteString(part + "/")
+		if t.written[dir.String()] {
 			continue
 		}
-		t.written[dir] = true
-		if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755, ModTime: time.Unix(0, 0)}); err != nil {
+		t.written[dir.String()] = true
+		if err := t.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir.String(), Mode: 0o755, ModTime: time.Unix(0, 0)}); err != nil {
 			return err
 		}
 	}

@@ -55,12 +55,12 @@ func (c *cage) check(t testing.TB) {
 var hostCanaries = []string{"/canary", "/canarydir", "/evil", "/x"}
 
 func hostState() string {
-	var s string
+	var s strings.Builder
 	for _, name := range hostCanaries {
 		_, err := os.Lstat(name)
-		s += fmt.Sprint(name, err, ";")
+		s.WriteString(fmt.Sprint(name, err, ";"))
 	}
-	return s
+	return s.String()
 }
 
 func vectors(t testing.TB) []layertest.Vector {

@@ -92,27 +92,28 @@ func (l *lister) line(name string, st *sys.Stat, attrs map[string]string) string
 		sys.ModeRegular: "file", sys.ModeDir: "dir", sys.ModeSymlink: "symlink", sys.ModeChar: "char",
 		sys.ModeBlock: "block", sys.ModeFIFO: "fifo", sys.ModeSocket: "socket",
 	}
-	s := fmt.Sprintf("%s %04o %d:%d", kinds[st.Type()], st.Mode&sys.ModePerm, st.UID, st.GID)
+	var s strings.Builder
+	s.WriteString(fmt.Sprintf("%s %04o %d:%d", kinds[st.Type()], st.Mode&sys.ModePerm, st.UID, st.GID))
 	if st.Type() == sys.ModeChar || st.Type() == sys.ModeBlock {
-		s += fmt.Sprintf(" dev %d:%d", st.Major, st.Minor)
+		s.WriteString(fmt.Sprintf(" dev %d:%d", st.Major, st.Minor))
 	}
 	if !st.IsDir() && st.Nlink > 1 {
 		id := [2]uint64{st.Dev, st.Ino}
 		if first, known := l.links[id]; known {
-			s += " same as " + first
+			s.WriteString(" same as " + first)
 		} else {
 			l.links[id] = name
 		}
 	}
 	for _, attr := range slices.Sorted(maps.Keys(attrs)) {
 		if l.marks || !strings.HasPrefix(attr, "trusted.overlay.") && !strings.HasPrefix(attr, "user.overlay.") {
-			s += fmt.Sprintf(" %s=%q", attr, attrs[attr])
+			s.WriteString(fmt.Sprintf(" %s=%q", attr, attrs[attr]))
 		}
 	}
 	if l.times {
-		s += " " + st.MTime.UTC().Format("2006-01-02T15:04:05.000000000")
+		s.WriteString(" " + st.MTime.UTC().Format("2006-01-02T15:04:05.000000000"))
 	}
-	return s
+	return s.String()
 }
 
 func (l *lister) file(dir *inroot.Dir, last string) string {

@@ -89,7 +89,7 @@ func lookPath(name string, env []string, dir string) (string, *wire.Failure) {
 		return "", &wire.Failure{Class: wire.NotFound, Text: "start a program without a name"}
 	}
 	var denied bool
-	for _, d := range strings.Split(value(env, "PATH"), ":") {
+	for d := range strings.SplitSeq(value(env, "PATH"), ":") {
 		if !strings.HasPrefix(d, "/") {
 			d = dir + "/" + d
 		}

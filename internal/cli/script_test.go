@@ -108,7 +108,7 @@ func newHost(t testing.TB) *host {
 }
 
 func (h *host) clean() {
-	for _, id := range strings.Fields(h.must("ps", "-a", "-q")) {
+	for id := range strings.FieldsSeq(h.must("ps", "-a", "-q")) {
 		h.must("rm", "-f", id)
 	}
 	h.must("system", "prune", "-f")

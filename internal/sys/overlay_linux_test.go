@@ -23,7 +23,7 @@ func layerDirs(t testing.TB, n int, suffix string) []string {
 		dir := filepath.Join(base, fmt.Sprint(i)+suffix)
 		must(t, os.Mkdir(dir, 0o755))
 		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("file", i)), nil, 0o644))
-		must(t, os.WriteFile(filepath.Join(dir, "all"), []byte(fmt.Sprint(i)), 0o644))
+		must(t, os.WriteFile(filepath.Join(dir, "all"), fmt.Append(nil, i), 0o644))
 		dirs = append(dirs, dir)
 	}
 	return dirs
