@@ -200,10 +200,13 @@ type Pruned struct {
 // behind.
 func (h *Host) Prune(ctx context.Context) (Pruned, error) {
 	var p Pruned
-	var err error
-	if p.Containers, err = h.containers.Prune(ctx); err != nil {
-		return p, err
-	}
+	var cerr error
+	p.Containers, cerr = h.containers.Prune(ctx)
+	p2, err := h.pruneImages(ctx, p)
+	return p2, errors.Join(cerr, err)
+}
+
+func (h *Host) pruneImages(ctx context.Context, p Pruned) (Pruned, error) {
 	var keep []digest.Digest
 	systems, err := h.containers.Systems(ctx)
 	if err != nil {

@@ -63,10 +63,8 @@ func (s *System) Logs(ctx context.Context, o LogOptions) iter.Seq2[Output, error
 func (s *System) readLog(ctx context.Context, o LogOptions, yield func(Output) bool) error {
 	f, err := os.Open(s.logFile())
 	if errors.Is(err, os.ErrNotExist) {
-		if st, serr := s.Status(ctx); serr != nil || st.State != Running {
-			return serr
-		}
-		return nil // never had an output
+		_, serr := s.Status(ctx) // does it exist?
+		return serr
 	}
 	if err != nil {
 		return err
@@ -114,7 +112,7 @@ func (l *logReader) entries(yield func(Output) bool) (more bool, err error) {
 		}
 		out, err := parseEntry(line)
 		if err != nil {
-			return false, err
+			continue // half an entry: its writer was killed, or the disk full
 		}
 		if out.Time.After(l.since) && !yield(out) {
 			return false, nil
@@ -137,35 +135,44 @@ func parseEntry(line []byte) (Output, error) {
 	return Output{Time: t, Stream: Stream(stream), Text: text}, nil
 }
 
-// seekTail moves to where the last n lines of output begin.
+// seekTail moves to where the last n lines of output begin. A line may be of
+// several entries, the last of which is tagged F.
 func seekTail(f *os.File, n int) error {
 	if n <= 0 {
 		return nil
 	}
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, 64<<10)
-	start, seen := end, 0
-	for start > 0 {
-		size := min(start, int64(len(buf)))
-		start -= size
-		if _, err := f.ReadAt(buf[:size], start); err != nil {
+	starts := make([]int64, 0, min(n, 1024)+1) // of the last lines, oldest first
+	var offset int64
+	begins := true
+	for r := bufio.NewReaderSize(f, 64<<10); ; {
+		entry, err := r.ReadSlice('\n')
+		if begins && len(entry) > 0 {
+			starts = append(starts, offset)
+			starts = starts[max(0, len(starts)-n):]
+		}
+		offset += int64(len(entry))
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return err
 		}
-		for i := size - 1; i >= 0; i-- {
-			if buf[i] != '\n' || start+i == end-1 {
-				continue
-			}
-			if seen++; seen == n {
-				_, err := f.Seek(start+i+1, io.SeekStart)
-				return err
-			}
-		}
+		begins = err == nil && tagOf(entry) == 'F'
 	}
-	_, err = f.Seek(0, io.SeekStart)
+	if len(starts) == 0 {
+		starts = []int64{0}
+	}
+	_, err := f.Seek(starts[0], io.SeekStart)
 	return err
+}
+
+// tagOf returns the tag of an entry, which follows the second blank.
+func tagOf(entry []byte) byte {
+	fields := bytes.SplitN(entry, []byte(" "), 4)
+	if len(fields) < 4 || len(fields[2]) != 1 {
+		return 0
+	}
+	return fields[2][0]
 }
 
 func lastLine(text []byte) string {

@@ -41,6 +41,11 @@ type ProcessSpec struct {
 	Stdin  io.Reader `json:"-"`
 	Stdout io.Writer `json:"-"`
 	Stderr io.Writer `json:"-"`
+
+	// OutputGrace bounds how long Wait waits, after the end of an Additional
+	// process, for output that others still hold open: what it has started in the
+	// background. 0 waits until they close it.
+	OutputGrace time.Duration `json:"-"`
 }
 
 // Role says what a process is to its system.
@@ -72,9 +77,12 @@ type Process struct {
 	role   Role
 	master *os.File // the terminal, where the shim does not hold it
 
-	output sync.WaitGroup // copies that Wait waits for
-	stdin  *os.File       // our end
-	copied []error        // of output
+	output    sync.WaitGroup // copies that Wait waits for
+	allCopied chan struct{}  // closed when they are done
+	sources   []*os.File     // our ends, copied from
+	stdin     *os.File       // our end
+	copied    []error        // of output
+	grace     time.Duration
 
 	done   chan struct{} // closed when status and err are set
 	status ExitStatus
@@ -102,24 +110,16 @@ func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process
 		return nil, err
 	}
 	m := wire.Message{Type: wire.Spawn, Body: spec.request(pipes).Encode(), Files: pipes.theirFDs()}
-	for {
-		c, err := s.conn()
-		if err != nil {
-			return nil, errors.Join(err, pipes.close())
-		}
-		reply, err := callOn(ctx, c, m)
-		switch {
-		case err == nil:
-			return s.began(c, reply, spec, pipes), nil
-		case asFailure(err):
-			s.release(c)
-			return nil, errors.Join(classify(err), pipes.close())
-		}
-		c.Close()
-		if !isClosed(err) || ctx.Err() != nil {
-			return nil, errors.Join(err, pipes.close())
-		}
+	reply, c, err := s.exchange(ctx, m)
+	if err == nil {
+		return s.began(c, reply, spec, pipes), nil
 	}
+	if c != nil {
+		s.release(c)
+	} else if errdefs.IsNotFound(err) { // the system, which is not to be taken for a program
+		err = &refusal{text: err.Error(), class: errdefs.ErrUnavailable}
+	}
+	return nil, errors.Join(err, pipes.close())
 }
 
 // OpenProcess finds a process that runs in the system, by its number there, or
@@ -137,11 +137,12 @@ func (s *System) OpenProcess(ctx context.Context, pid int) (*Process, error) {
 		if int(ps.Pid) != pid {
 			continue
 		}
-		c, err := s.conn()
-		if err == nil {
-			err = c.Send(wire.Message{Type: wire.WaitOne, Seq: ps.Seq})
-		}
+		c, err := wire.Dial(s.socket())
 		if err != nil {
+			return nil, s.wrap("open a process in", err)
+		}
+		if err := c.Send(wire.Message{Type: wire.WaitOne, Seq: ps.Seq}); err != nil {
+			c.Close()
 			return nil, s.wrap("open a process in", err)
 		}
 		p := &Process{system: s, conn: c, seq: ps.Seq, pid: pid, done: make(chan struct{})}
@@ -175,7 +176,10 @@ func (s *System) began(c *wire.Conn, m wire.Message, spec *ProcessSpec, pipes *p
 	pipes.closeTheirs()
 	if len(m.Files) == 1 {
 		p.master = newTerminal(m.Files[0])
-		pipes.useTerminal(p.master)
+		pipes.useTerminal(p.master, spec)
+	}
+	if p.role == Additional {
+		p.grace = spec.OutputGrace
 	}
 	p.copyStreams(spec, pipes)
 	go p.await()
@@ -198,16 +202,26 @@ func (p *Process) copyStreams(spec *ProcessSpec, pipes *pipes) {
 		from *os.File
 		to   io.Writer
 	}{{pipes.stdout, spec.Stdout}, {pipes.stderr, spec.Stderr}} {
-		if c.from != nil {
-			p.output.Go(func() { p.copied[i] = p.copyOutput(c.to, c.from) })
+		if c.from == nil {
+			continue
 		}
+		if c.to == nil {
+			c.to = io.Discard
+		}
+		p.sources = append(p.sources, c.from)
+		p.output.Go(func() { p.copied[i] = p.copyOutput(c.to, c.from) })
 	}
+	p.allCopied = make(chan struct{})
+	go func() {
+		p.output.Wait()
+		close(p.allCopied)
+	}()
 }
 
 func (p *Process) copyOutput(to io.Writer, from *os.File) error {
 	_, err := io.Copy(to, from)
-	if errors.Is(err, syscall.EIO) && from == p.master { // how a terminal ends
-		err = nil
+	if errors.Is(err, syscall.EIO) && from == p.master || errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil // how a terminal ends; and how Wait gives up
 	}
 	if err != nil { // the process must not block because we cannot write
 		_, _ = io.Copy(io.Discard, from)
@@ -269,11 +283,37 @@ func (p *Process) Wait(ctx context.Context) (ExitStatus, error) {
 	if p.err != nil {
 		return ExitStatus{}, p.err
 	}
-	p.output.Wait()
+	if err := p.awaitOutput(ctx); err != nil {
+		return ExitStatus{}, err
+	}
 	if err := errors.Join(p.copied...); err != nil {
 		return p.status, p.system.wrap("copy the output of a process in", err)
 	}
 	return p.status, nil
+}
+
+// awaitOutput returns when all output is copied, or, after the grace, without
+// what others may still write.
+func (p *Process) awaitOutput(ctx context.Context) error {
+	if p.allCopied == nil { // opened: its output is its creator's
+		return nil
+	}
+	var over <-chan time.Time
+	if p.grace > 0 {
+		over = time.After(p.grace)
+	}
+	select {
+	case <-p.allCopied:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-over:
+	}
+	for _, f := range p.sources {
+		_ = f.SetReadDeadline(time.Now()) // closed already where all is copied
+	}
+	<-p.allCopied
+	return nil
 }
 
 // Signal sends a signal to the process. One that has ended needs none.
@@ -382,8 +422,14 @@ func (p *pipes) closeTheirs() {
 	p.theirs = nil
 }
 
-// useTerminal has one terminal carry all streams.
-func (p *pipes) useTerminal(master *os.File) { p.stdin, p.stdout = master, master }
+// useTerminal has one terminal carry all streams. Somebody has to read it,
+// wanted or not: else the process blocks when it is full.
+func (p *pipes) useTerminal(master *os.File, spec *ProcessSpec) {
+	p.stdout = master
+	if spec.Stdin != nil {
+		p.stdin = master
+	}
+}
 
 func (p *pipes) close() error {
 	p.closeTheirs()

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -172,6 +173,62 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("role %d: exit status %d, output %q", role, status.Code, out.text.String())
 		}
 	}
+}
+
+func TestTerminalWithoutStreams(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	for _, role := range []container.Role{container.Additional, container.Main} {
+		p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{
+			Role: role, Terminal: true, Args: []string{"sh", "-c", "yes | head -c 200000; exit 3"}, Env: env,
+		})
+		f.must(err)
+		if status, err := p.Wait(t.Context()); err != nil || status.Code != 3 {
+			t.Errorf("role %d: %v, %v", role, status, err)
+		}
+	}
+}
+
+func TestRequestsThatAreTooLarge(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	_, err := s.CreateProcess(t.Context(), &container.ProcessSpec{
+		Args: []string{"true"}, Env: append(env, "BIG="+strings.Repeat("x", 5<<20)),
+	})
+	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "4 MiB") {
+		t.Errorf("5 MiB: %v", err)
+	}
+	_, err = s.CreateProcess(t.Context(), &container.ProcessSpec{
+		Args: []string{"true"}, Env: append(env, "BIG="+strings.Repeat("x", 200<<10)),
+	})
+	if !errdefs.IsPermissionDenied(err) || !strings.Contains(err.Error(), "argument list too long") {
+		t.Errorf("more than the kernel takes: %v", err)
+	}
+	f.ok(s, "true")
+}
+
+// TestOutputGrace has a process leave another that holds its output.
+func TestOutputGrace(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	out := new(lines)
+	p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{
+		Args: []string{"sh", "-c", "sleep 1000 & echo started"}, Env: env, Stdout: out, OutputGrace: 10 * time.Millisecond,
+	})
+	f.must(err)
+	if status, err := p.Wait(t.Context()); err != nil || status.Code != 0 || !out.has("started") {
+		t.Errorf("%v, %v, %q", status, err, out.text.String())
+	}
+	p, err = s.CreateProcess(t.Context(), &container.ProcessSpec{
+		Args: []string{"sh", "-c", "sleep 1000 & echo started"}, Env: env, Stdout: out,
+	})
+	f.must(err)
+	f.eventually("it has ended", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := p.Wait(ctx) // no grace: it waits, but not longer than its context
+		return errors.Is(err, context.DeadlineExceeded)
+	})
 }
 
 func TestCancelledCallsReturn(t *testing.T) {

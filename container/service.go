@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -38,8 +39,8 @@ type Config struct {
 	// directory of this program, then $PATH, then /usr/local/libexec/hcs and
 	// /usr/libexec/hcs.
 	Libexec string
-	// CgroupParent is the control group that the systems' own are made in. Empty:
-	// /hcs.
+	// CgroupParent is the control group that a group of this Root's, and in it
+	// the systems' own, are made in. Empty: /hcs.
 	CgroupParent string
 	// Logger takes what goes wrong where no error can tell. Nil discards it.
 	Logger *slog.Logger
@@ -49,6 +50,7 @@ type Config struct {
 // also by several programs on the same directories.
 type Service struct {
 	cfg     Config
+	group   string // control group of all systems: this root's own
 	records *state.Store[Record]
 	// ephemeral are the same records: those of Ephemeral systems do not outlive
 	// the machine, and need no sync.
@@ -63,7 +65,8 @@ func Open(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg}
+	root := sha256.Sum256([]byte(cfg.Root))
+	s := &Service{cfg: cfg, group: cfg.CgroupParent + "/" + hex.EncodeToString(root[:6])}
 	for _, dir := range []string{s.namesDir(), filepath.Join(cfg.Run, "containers")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open container service: %w", err)
@@ -84,7 +87,7 @@ func (s *Service) namesDir() string { return filepath.Join(s.cfg.Root, "names") 
 
 func (s *Service) runDir(id string) string { return filepath.Join(s.cfg.Run, "containers", id) }
 
-func (s *Service) cgroup(id string) string { return s.cfg.CgroupParent + "/" + id }
+func (s *Service) cgroup(id string) string { return s.group + "/" + id }
 
 // Runtime returns the OCI runtime that systems are started with.
 func (s *Service) Runtime() (*Runtime, error) {
@@ -111,7 +114,7 @@ func (s *Service) libexec(name string) (string, error) {
 			return filepath.Abs(file)
 		}
 	}
-	return "", fmt.Errorf("find program %s: not in %s: %w", name, strings.Join(dirs, ", "), errdefs.ErrNotFound)
+	return "", fmt.Errorf("find program %s: not in %s: %w", name, strings.Join(slices.DeleteFunc(dirs, func(d string) bool { return d == "" }), ", "), errdefs.ErrNotFound)
 }
 
 // Create makes a system that does not run yet.
@@ -268,8 +271,9 @@ type Pruned struct {
 // started meanwhile is left alone.
 func (s *Service) Prune(ctx context.Context) (Pruned, error) {
 	var p Pruned
+	errs := []error{s.pruneLeftovers(&p)} // damaged records among them
 	systems, err := s.Systems(ctx)
-	errs := []error{err}
+	errs = append(errs, err)
 	for _, system := range systems {
 		switch err := system.deleteIfIdle(ctx); {
 		case err == nil:
@@ -278,7 +282,7 @@ func (s *Service) Prune(ctx context.Context) (Pruned, error) {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, s.pruneLeftovers(&p))
+	errs = append(errs, s.pruneNames(&p), s.pruneParents())
 	return p, errors.Join(errs...)
 }
 
@@ -291,19 +295,32 @@ func (s *Service) pruneLeftovers(p *Pruned) error {
 		if err != nil {
 			continue // being created
 		}
-		r := &Record{ID: id}
-		if _, err := s.records.Get(id); errdefs.IsNotFound(err) {
-			errs = append(errs, s.cleanUp(r), s.removeFiles(r))
+		if ok, err := s.pruneStray(id); ok || err != nil {
+			errs = append(errs, err)
 			p.Leftovers = append(p.Leftovers, id)
 		}
 		errs = append(errs, lock.Unlock())
 	}
 	_, err := s.records.Prune()
-	errs = append(errs, err, s.pruneNames(p), s.pruneParent())
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
 }
 
-// strays lists the ids that something on this machine bears, and no record.
+// pruneStray removes what bears an id without a readable record, unless a shim
+// answers for it. The id's lock is held.
+func (s *Service) pruneStray(id string) (removed bool, err error) {
+	r := Record{ID: id}
+	if _, err := s.records.Get(id); !errdefs.IsNotFound(err) && !errdefs.IsDataLoss(err) {
+		return false, nil
+	}
+	system := System{service: s, record: r}
+	if answers, err := system.answers(); err != nil || answers {
+		return false, err
+	}
+	return true, errors.Join(s.cleanUp(&r), s.removeFiles(&r))
+}
+
+// strays lists the ids that something of this root bears, and no readable
+// record.
 func (s *Service) strays() []string {
 	var ids []string
 	if scratches, err := s.cfg.Layers.Scratches(); err == nil {
@@ -317,7 +334,7 @@ func (s *Service) strays() []string {
 			ids = append(ids, e.Name())
 		}
 	}
-	if cg, err := sys.NewCgroup(s.cfg.CgroupParent); err == nil {
+	if cg, err := sys.NewCgroup(s.group); err == nil {
 		names, _ := cg.Children()
 		ids = append(ids, names...)
 	}
@@ -327,7 +344,7 @@ func (s *Service) strays() []string {
 			return true
 		}
 		_, err := s.records.Get(id)
-		return !errdefs.IsNotFound(err)
+		return !errdefs.IsNotFound(err) && !errdefs.IsDataLoss(err)
 	})
 }
 
@@ -349,19 +366,24 @@ func (s *Service) pruneNames(p *Pruned) error {
 	return nil
 }
 
-// pruneParent removes the group that the systems' are in, if none is left.
-func (s *Service) pruneParent() error {
+// pruneParents removes the groups that the systems' are in, if none is left.
+func (s *Service) pruneParents() error {
 	if runtime.GOOS != "linux" {
 		return nil
 	}
-	cg, err := sys.NewCgroup(s.cfg.CgroupParent)
-	if err != nil {
-		return err
+	for _, path := range []string{s.group, s.cfg.CgroupParent} {
+		cg, err := sys.NewCgroup(path)
+		if err != nil {
+			return err
+		}
+		if names, err := cg.Children(); err != nil || len(names) > 0 {
+			return err
+		}
+		if err := cg.Remove(); err != nil {
+			return err
+		}
 	}
-	if names, err := cg.Children(); err != nil || len(names) > 0 {
-		return err
-	}
-	return cg.Remove()
+	return nil
 }
 
 // cleanUp ends what is left of a system whose shim is gone.
@@ -372,6 +394,9 @@ func (s *Service) cleanUp(r *Record) error {
 	}
 	if cg.Exists() {
 		err = errors.Join(cg.Kill(killTimeout), cg.Remove())
+	}
+	if _, serr := os.Lstat(s.runDir(r.ID)); errors.Is(serr, fs.ErrNotExist) {
+		return err // RemoveAll of nothing fails on a read-only file system
 	}
 	return errors.Join(err, os.RemoveAll(s.runDir(r.ID)))
 }

@@ -45,6 +45,12 @@ type Resources struct {
 	Pids   int64   `json:"pids,omitempty"`   // processes and threads, the agent's not counted
 }
 
+// The kernel's own limits: CONFIG_NR_CPUS and PID_MAX_LIMIT at their largest.
+const (
+	maxCPUs = 8192
+	maxPids = 4 << 20
+)
+
 // MinMemory is the least memory that a system can be limited to.
 const MinMemory = 8 << 20
 
@@ -133,6 +139,9 @@ func (s *Spec) checkRoot() error {
 	return nil
 }
 
+// ownTargets are mounts that a system does not work without.
+var ownTargets = []string{"/dev", "/proc", "/sys", agentPath}
+
 func (s *Spec) checkMounts() error {
 	seen := make(map[string]bool)
 	for _, m := range s.Mounts {
@@ -141,6 +150,8 @@ func (s *Spec) checkMounts() error {
 			return fmt.Errorf("mount at %q: type %q: use bind or tmpfs", m.Target, m.Type)
 		case !path.IsAbs(m.Target) || path.Clean(m.Target) == "/":
 			return fmt.Errorf("mount at %q: the target must be an absolute path other than /", m.Target)
+		case slices.Contains(ownTargets, path.Clean(m.Target)):
+			return fmt.Errorf("mount at %q: the system's own %s is needed there", m.Target, path.Clean(m.Target))
 		case m.Type != "tmpfs" && !path.IsAbs(m.Source):
 			return fmt.Errorf("mount at %q: source %q is not an absolute path", m.Target, m.Source)
 		case seen[path.Clean(m.Target)]:
@@ -158,10 +169,10 @@ func (s *Spec) checkResources() error {
 	switch {
 	case r.Memory != 0 && r.Memory < MinMemory:
 		return fmt.Errorf("memory limit of %d bytes: at least %d", r.Memory, int64(MinMemory))
-	case r.CPUs < 0 || r.CPUs != 0 && r.CPUs < 0.01:
-		return fmt.Errorf("limit of %g cpus: at least 0.01", r.CPUs)
-	case r.Pids < 0:
-		return fmt.Errorf("limit of %d processes is negative", r.Pids)
+	case r.CPUs != 0 && !(r.CPUs >= 0.01 && r.CPUs <= maxCPUs): // NaN is neither
+		return fmt.Errorf("limit of %g cpus: from 0.01 to %d", r.CPUs, maxCPUs)
+	case r.Pids < 0 || r.Pids > maxPids:
+		return fmt.Errorf("limit of %d processes: from 1 to %d", r.Pids, maxPids)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -33,6 +34,9 @@ func TestSpecsAreJudged(t *testing.T) {
 		{"mount of nothing", Spec{RootDir: "/", Mounts: []Mount{{Target: "/a"}}}, `source ""`},
 		{"mount twice", Spec{RootDir: "/", Mounts: []Mount{{Source: "/a", Target: "/a"}, {Source: "/b", Target: "/a/"}}}, "given twice"},
 		{"mount type", Spec{RootDir: "/", Mounts: []Mount{{Type: "nfs", Target: "/a"}}}, `type "nfs"`},
+		{"mount over /dev", Spec{RootDir: "/", Mounts: []Mount{{Source: "/a", Target: "/dev/"}}}, "own /dev"},
+		{"no number of cpus", Spec{RootDir: "/", Resources: Resources{CPUs: math.NaN()}}, "cpus"},
+		{"too many pids", Spec{RootDir: "/", Resources: Resources{Pids: math.MaxInt64}}, "processes"},
 		{"tmpfs", Spec{RootDir: "/", Mounts: []Mount{{Type: "tmpfs", Target: "/a", Size: 1}}}, ""},
 	} {
 		err := tt.spec.validate()

@@ -37,8 +37,8 @@ func (s *System) startAs(ctx context.Context, order wire.Spec) error {
 }
 
 func (s *System) start(ctx context.Context, order wire.Spec) error {
-	if s.answers() {
-		return nil
+	if answers, err := s.answers(); err != nil || answers {
+		return err
 	}
 	if _, err := s.service.records.Get(s.record.ID); err != nil {
 		return err

@@ -66,6 +66,7 @@ type System struct {
 
 	mu      sync.Mutex
 	idle    []*wire.Conn // connections to the shim that nobody uses
+	closed  bool         // no connection is to be kept any more
 	creator *state.Lock  // held from Create to Start: keeps Prune away
 }
 
@@ -95,7 +96,7 @@ func (s *System) Close() error {
 	for _, c := range s.idle {
 		errs = append(errs, c.Close())
 	}
-	s.idle = nil
+	s.idle, s.closed = nil, true
 	return errors.Join(errs...)
 }
 
@@ -133,20 +134,26 @@ func (s *System) logFile() string { return filepath.Join(s.dir(), "output.log") 
 
 // conn returns a connection to the shim, an idle one or a new one. There is
 // none, of class ErrFailedPrecondition, if the system does not run.
-func (s *System) conn() (*wire.Conn, error) {
+func (s *System) conn() (c *wire.Conn, wasIdle bool, err error) {
 	s.mu.Lock()
 	if n := len(s.idle); n > 0 {
 		c := s.idle[n-1]
 		s.idle = s.idle[:n-1]
 		s.mu.Unlock()
-		return c, nil
+		return c, true, nil
 	}
 	s.mu.Unlock()
-	c, err := wire.Dial(s.socket())
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, s.notRunning()
+	c, err = wire.Dial(s.socket())
+	if noShim(err) {
+		return nil, false, s.notRunning()
 	}
-	return c, err
+	return c, false, err
+}
+
+// noShim reports whether a failure to connect means that nobody listens. Any
+// other says nothing about the system.
+func noShim(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // maxIdle bounds the idle connections of a System.
@@ -156,7 +163,7 @@ const maxIdle = 8
 func (s *System) release(c *wire.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.idle) < maxIdle {
+	if len(s.idle) < maxIdle && !s.closed {
 		s.idle = append(s.idle, c)
 		return
 	}
@@ -179,29 +186,60 @@ func (s *System) notRunning() error {
 // call asks the shim. An idle connection may have been closed meanwhile by a
 // shim that ended: the request is then made again on a new one.
 func (s *System) call(ctx context.Context, m wire.Message) (wire.Message, error) {
+	reply, c, err := s.exchange(ctx, m)
+	if c != nil {
+		s.release(c)
+	}
+	return reply, err
+}
+
+// exchange is call, but leaves the connection to the caller if it is of
+// further use.
+func (s *System) exchange(ctx context.Context, m wire.Message) (wire.Message, *wire.Conn, error) {
 	for {
-		c, err := s.conn()
+		c, wasIdle, err := s.conn()
 		if err != nil {
-			return wire.Message{}, err
+			return wire.Message{}, nil, err
 		}
 		reply, err := callOn(ctx, c, m)
 		if err == nil || asFailure(err) {
-			s.release(c)
-			return reply, classify(err)
+			return reply, c, classify(err)
 		}
 		c.Close()
-		if !isClosed(err) {
-			return wire.Message{}, err
-		}
-		if err := ctx.Err(); err != nil {
-			return wire.Message{}, context.Cause(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return wire.Message{}, nil, context.Cause(ctx)
+		case !isClosed(err):
+			return wire.Message{}, nil, requestError(err)
+		case !wasIdle: // the shim is going, or does not want us
+			return wire.Message{}, nil, s.cutOff()
 		}
 	}
 }
 
+// requestError gives what kept a request from being sent its class.
+func requestError(err error) error {
+	if errors.Is(err, wire.ErrTooLarge) {
+		return &refusal{text: err.Error(), class: errdefs.ErrInvalidArgument}
+	}
+	return err
+}
+
+// cutOff says why a new connection was closed unanswered: the system has
+// stopped meanwhile, or, when it should run, its shim would not answer.
+func (s *System) cutOff() error {
+	if answers, err := s.answers(); err == nil && !answers {
+		return s.notRunning()
+	}
+	return &refusal{text: "its shim closed the connection", class: errdefs.ErrUnavailable}
+}
+
 // callOn makes a request; the end of the context closes the connection.
 func callOn(ctx context.Context, c *wire.Conn, m wire.Message) (wire.Message, error) {
-	if err := c.Send(m); err != nil {
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	err := c.Send(m)
+	stop()
+	if err != nil {
 		return wire.Message{}, err
 	}
 	return replyOn(ctx, c)
@@ -314,10 +352,13 @@ func (s *System) rest() (Status, error) {
 		return Status{}, s.wrap("inspect", err)
 	}
 	st, err := s.decode(text)
-	if err == nil && st.State != Stopped {
-		st = Status{State: Lost, Started: st.Started, ExitCode: 137, Reason: "its shim died", Processes: nil}
+	if err != nil {
+		return Status{State: Lost, ExitCode: 137, Reason: "its status is damaged"}, nil
 	}
-	return st, err
+	if st.State != Stopped {
+		st = Status{State: Lost, Started: st.Started, ExitCode: 137, Reason: "its shim died"}
+	}
+	return st, nil
 }
 
 // Pause stops all processes of the system where they are. A paused one stays
@@ -393,20 +434,25 @@ func (s *System) cleanUpIfLost(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	st, err := s.rest()
-	if err != nil || st.State != Lost || s.answers() {
+	if err != nil || st.State != Lost {
+		return err
+	}
+	if answers, err := s.answers(); err != nil || answers {
 		return err
 	}
 	return s.service.cleanUp(&s.record)
 }
 
 // answers reports whether the system has a shim.
-func (s *System) answers() bool {
+func (s *System) answers() (bool, error) {
 	c, err := wire.Dial(s.socket())
-	if err != nil {
-		return false
+	if noShim(err) {
+		return false, nil
 	}
-	c.Close()
-	return true
+	if err != nil {
+		return false, err
+	}
+	return true, c.Close()
 }
 
 // Delete removes all that is kept of the system, what it has written too. It
@@ -438,7 +484,10 @@ func (s *System) deleteLocked(lock *state.Lock) (err error) {
 	if _, err := s.service.records.Get(s.record.ID); err != nil {
 		return err
 	}
-	if s.answers() {
+	switch answers, err := s.answers(); {
+	case err != nil:
+		return err
+	case answers:
 		return fmt.Errorf("it runs: %w", errBusy)
 	}
 	if err := s.service.cleanUp(&s.record); err != nil {

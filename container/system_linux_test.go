@@ -2,6 +2,8 @@ package container_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -11,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/container"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 func (f *fixture) state(s *container.System) container.State {
@@ -95,6 +98,107 @@ func TestWhatDoesNotFitTheState(t *testing.T) {
 	}
 	f.must(s.Resume(ctx))
 	f.ok(s, "true")
+}
+
+// TestPauseMeetsTheEnd has a pause and the end of the system come at once:
+// what is frozen does not die.
+func TestPauseMeetsTheEnd(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	for range 15 {
+		s := f.running(container.Spec{})
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				other, err := f.Open(ctx, s.ID())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for range 5 {
+					_ = other.Pause(ctx)
+				}
+				other.Close()
+			})
+		}
+		f.must(s.Terminate(ctx))
+		wg.Wait()
+		f.must(s.Delete(ctx))
+	}
+}
+
+func TestSignalsWhilePaused(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.running(container.Spec{})
+	p, err := s.CreateProcess(ctx, &container.ProcessSpec{Role: container.Main, Args: []string{"sleep", "1000"}, Env: env})
+	f.must(err)
+	f.must(s.Pause(ctx))
+	if err := s.Signal(ctx, syscall.SIGUSR1); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "paused") {
+		t.Errorf("USR1: %v", err)
+	}
+	f.must(s.Signal(ctx, syscall.SIGKILL))
+	if status, err := p.Wait(ctx); err != nil || status.Signal != syscall.SIGKILL {
+		t.Errorf("%v, %v", status, err)
+	}
+}
+
+// TestPruneKeepsToItsRoot has two services share a parent control group.
+func TestPruneKeepsToItsRoot(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	config := f.config
+	config.Root, config.Run = filepath.Join(f.dir, "root2"), filepath.Join(f.dir, "run2")
+	layers, err := rootfs.Open(rootfs.Config{Dir: filepath.Join(f.dir, "layers2")})
+	f.must(err)
+	config.Layers = layers
+	other, err := container.Open(config)
+	f.must(err)
+	if p, err := other.Prune(t.Context()); err != nil || len(p.Leftovers) != 0 {
+		t.Errorf("pruned %+v, %v", p, err)
+	}
+	f.ok(s, "true")
+}
+
+func TestDamagedRecords(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	damage := func(s *container.System, name string) {
+		f.must(os.WriteFile(filepath.Join(f.config.Root, "containers", s.ID(), name), []byte("{"), 0o600))
+	}
+	s := f.running(container.Spec{})
+	f.must(s.Terminate(ctx))
+	damage(s, "status.json")
+	if got := f.state(s); got != container.Lost {
+		t.Errorf("damaged status: %s", got)
+	}
+	f.must(s.Delete(ctx))
+	s = f.created(container.Spec{Name: "damaged"})
+	f.must(s.Close())
+	damage(s, "record.json")
+	if _, err := f.Open(ctx, "damaged"); !errdefs.IsDataLoss(err) {
+		t.Errorf("open: %v", err)
+	}
+	if p, err := f.Prune(ctx); err != nil || len(p.Leftovers) == 0 {
+		t.Errorf("pruned %+v, %v", p, err)
+	}
+	f.created(container.Spec{Name: "damaged"})
+}
+
+func TestTailCountsLines(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	f.run(s, "echo zero; head -c 20000 /dev/zero | tr '\\0' x; echo; echo two; printf three", main)
+	for n, want := range map[int]int{1: 5, 2: 9, 3: 20010, 4: 20015, 9: 20015} {
+		got := 0
+		for out, err := range s.Logs(t.Context(), container.LogOptions{Tail: n}) {
+			f.must(err)
+			got += len(out.Text)
+		}
+		if got != want {
+			t.Errorf("tail %d: %d bytes, want %d", n, got, want)
+		}
+	}
 }
 
 func TestScratchOutlivesTheRun(t *testing.T) {
@@ -230,7 +334,7 @@ func TestLogs(t *testing.T) {
 	if got := <-followed; !sorted(got) || !strings.HasSuffix(got, "out: end\n") {
 		t.Errorf("followed: %q", got)
 	}
-	if got := read(container.LogOptions{Tail: 1}); got != "out: end\n" {
+	if got := read(container.LogOptions{Tail: 1}); got != "out:partout: end\n" { // one line, of two entries
 		t.Errorf("tail: %q", got)
 	}
 	if got := read(container.LogOptions{Since: time.Now()}); got != "" {

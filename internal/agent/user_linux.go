@@ -10,14 +10,18 @@ import (
 // is all that the agent sees.
 func resolveUser(spec string) (user, *wire.Failure) {
 	passwd, f := readSmall("/etc/passwd")
-	if f != nil {
-		return user{}, f
+	group, g := readSmall("/etc/group")
+	if f == nil {
+		f = g
 	}
-	group, f := readSmall("/etc/group")
-	if f != nil {
-		return user{}, f
+	if f == nil {
+		return findUser(spec, passwd, group)
 	}
-	return findUser(spec, passwd, group)
+	// Whoever spoils the files is not to shut out those who need no names.
+	if u, nameless := findUser(spec, "", ""); nameless == nil {
+		return u, nil
+	}
+	return user{}, f
 }
 
 // readSmall returns a file's content, empty where there is none. The program

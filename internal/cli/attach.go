@@ -106,7 +106,7 @@ func (p *pipeWriters) writer(to io.Writer) io.Writer { return &pipeWriter{to: to
 
 func (w *pipeWriter) Write(b []byte) (int, error) {
 	n, err := w.to.Write(b)
-	if errors.Is(err, syscall.EPIPE) {
+	if err != nil { // a broken pipe, or a full disk: nobody gets what follows
 		w.all.gone()
 	}
 	return n, err

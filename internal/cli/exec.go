@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,8 +42,13 @@ func (o *execOptions) run(ctx context.Context, a *app, ref string, args []string
 }
 
 // process is like the container's main one where the flags say nothing else.
+// outputGrace is how long a command that has left others in the background is
+// waited for: they may hold its output for ever.
+const outputGrace = 2 * time.Second
+
 func (o *execOptions) process(main *container.ProcessSpec, args, env []string) container.ProcessSpec {
-	p := container.ProcessSpec{Args: args, Dir: o.workdir, User: o.user, Terminal: o.terminal}
+	p := container.ProcessSpec{Args: args, Dir: o.workdir, User: o.user, OutputGrace: outputGrace}
+	p.Terminal = o.terminal && !o.stdio().detached // nobody would hold the other end
 	if o.terminal {
 		p.Env = []string{"TERM=xterm"}
 	}

@@ -53,7 +53,11 @@ func (l *logFile) write(stream string, p []byte) {
 		}
 		p = p[n:]
 	}
-	_, _ = l.file.Write(l.buf)
+	if n, err := l.file.Write(l.buf); err != nil && n > 0 {
+		if info, err := l.file.Stat(); err == nil { // no half entry for the next to follow
+			_ = l.file.Truncate(info.Size() - int64(n))
+		}
+	}
 }
 
 func (l *logFile) close() error { return l.file.Close() }

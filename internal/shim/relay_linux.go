@@ -19,7 +19,8 @@ type relay struct {
 	stdin  *os.File // the client's, for a terminal
 	stdout *os.File // the client's; nil if it wants none
 	stderr *os.File
-	master *os.File // the terminal
+	master *os.File   // the terminal
+	reads  []*os.File // our ends of the process's output
 	copies sync.WaitGroup
 }
 
@@ -70,6 +71,7 @@ func (l *relay) pipes(r *wire.SpawnRequest) (*relay, []*os.File, error) {
 		ours, theirs = append(ours, pr), append(theirs, pw)
 	}
 	r.Flags |= wire.Stdout | wire.Stderr
+	l.reads = ours
 	l.copies.Go(func() { l.copy(ours[0], "stdout", l.stdout) })
 	l.copies.Go(func() { l.copy(ours[1], "stderr", l.stderr) })
 	return l, theirs, nil
@@ -77,7 +79,7 @@ func (l *relay) pipes(r *wire.SpawnRequest) (*relay, []*os.File, error) {
 
 // attach starts copying from and to the terminal.
 func (l *relay) attach(master *os.File) {
-	l.master = master
+	l.master, l.reads = master, []*os.File{master}
 	l.copies.Go(func() { l.copy(master, "stdout", l.stdout) })
 	if l.stdin != nil {
 		go func() { // ends with the client's end, or with the relay's
@@ -118,7 +120,8 @@ func (l *relay) copy(from *os.File, stream string, to *os.File) {
 	}
 }
 
-// patience is how long a client that does not read may hold up the end.
+// patience is how long a client that does not read, or a process elsewhere
+// that was handed the output's other end, may hold up the end.
 const patience = 10 * time.Second
 
 // finish waits for the output that is still on its way, after the last
@@ -128,6 +131,9 @@ func (l *relay) finish() {
 		if f != nil {
 			_ = f.SetWriteDeadline(time.Now().Add(patience)) // not for files, which never block
 		}
+	}
+	for _, f := range l.reads {
+		_ = f.SetReadDeadline(time.Now().Add(patience))
 	}
 	l.copies.Wait()
 	l.close()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/hostcompute/hcs/internal/sys"
@@ -26,6 +27,9 @@ func (s *shim) serve(c *wire.Conn) {
 	defer s.leave(c)
 	for {
 		m, err := c.Receive()
+		if errors.Is(err, wire.ErrVersion) || errors.Is(err, wire.ErrMalformed) {
+			s.reply(c, failureMessage(wire.Invalid, err))
+		}
 		if err != nil {
 			return
 		}
@@ -56,7 +60,7 @@ func (s *shim) reply(c *wire.Conn, m wire.Message) {
 }
 
 // handle does what a message asks for, and answers unless it returns a
-// failure. Descriptors are the callee's unless it fails.
+// failure. Descriptors are closed by then unless it fails.
 func (s *shim) handle(c *wire.Conn, m wire.Message) *wire.Failure {
 	if m.Type == wire.Spawn {
 		return s.spawn(c, m)
@@ -98,9 +102,10 @@ func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
 	theirs, body := m.Files, m.Body
 	if p.request.Flags&wire.Logged != 0 {
 		relay, held, err := newRelay(&p.request, m.Files, s.log)
-		if err != nil {
+		if err != nil { // and they are closed
 			s.forget(p)
-			return &wire.Failure{Text: err.Error()}
+			s.reply(c, failureMessage(wire.Internal, err))
+			return nil
 		}
 		defer closeAll(held)
 		p.relay, theirs, body = relay, fds(held), p.request.Encode()
@@ -112,6 +117,9 @@ func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
 	if err != nil { // the agent is gone: the system is about to end
 		s.forget(p)
 		s.reply(c, failureMessage(wire.Wrong, errors.New("the system is stopping")))
+		if p.relay != nil {
+			go p.relay.finish()
+		}
 	}
 	return nil
 }
@@ -205,6 +213,7 @@ func (s *shim) began(p *process, m wire.Message) {
 	}
 	p.pid, p.started = max(b.Pid, 1), time.Now()
 	if p.relay != nil && terminal {
+		_ = syscall.SetNonblock(m.Files[0], true) // so that reading can be given up
 		p.relay.attach(files(m.Files)[0])
 		m.Files = nil
 	}
@@ -257,11 +266,23 @@ func (s *shim) refused(p *process, m wire.Message) {
 }
 
 func (s *shim) signal(c *wire.Conn, m wire.Message) *wire.Failure {
+	var r wire.SignalRequest
+	if err := r.Decode(m.Body); err != nil {
+		return &wire.Failure{Class: wire.Invalid, Text: err.Error()}
+	}
 	s.mu.Lock()
 	p := s.target(m.Seq)
+	paused := s.status.State == wire.Paused
 	s.mu.Unlock()
-	if p == nil {
+	switch {
+	case p == nil:
 		return noProcess()
+	case paused && p.request.Flags&wire.Main != 0 && syscall.Signal(r.Signal) == syscall.SIGKILL:
+		s.stop("") // which the agent, paused too, could not do
+		s.reply(c, wire.Message{Type: wire.OK})
+		return nil
+	case paused: // the agent would not take it
+		return &wire.Failure{Class: wire.Wrong, Text: "the system is paused"}
 	}
 	m.Seq = p.seq
 	if err := s.agent.Send(m); err != nil { // the agent passes over one that has ended
@@ -341,6 +362,11 @@ const freezeTimeout = 10 * time.Second
 func (s *shim) pause(c *wire.Conn) *wire.Failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	select {
+	case <-s.ending: // what is frozen does not die
+		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
+	default:
+	}
 	if s.status.State == wire.Running {
 		if err := s.cgroup.Freeze(freezeTimeout); err != nil {
 			return &wire.Failure{Text: err.Error()}

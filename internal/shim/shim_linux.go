@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -218,7 +217,7 @@ func (s *shim) takeDown() error {
 	select {
 	case <-s.first.ended:
 	case <-time.After(killTimeout):
-		err = errors.Join(err, fmt.Errorf("the first process outlives SIGKILL for %v", killTimeout))
+		err = errors.Join(err, fmt.Errorf("the first process outlives SIGKILL for %v", killTimeout), s.cgroup.Kill(killTimeout))
 	}
 	err = errors.Join(err, s.agent.Close())
 	s.endAll()
@@ -273,11 +272,7 @@ func (s *shim) bow(err error) {
 	if err != nil {
 		s.status.Reason = err.Error()
 	}
-	werr := s.log.close()
-	if err != nil || !slices.Contains(s.spec.Remove, filepath.Dir(s.spec.Status)) {
-		werr = errors.Join(werr, s.writeStatus())
-	}
-	if werr != nil {
+	if werr := errors.Join(s.log.close(), s.writeStatus()); werr != nil {
 		fmt.Fprintf(os.Stderr, "hcs-shim: leave the status: %v\n", werr)
 	}
 	if err == nil {
@@ -294,13 +289,28 @@ func (s *shim) bow(err error) {
 }
 
 // writeStatus replaces the status file. It is not synced: should the machine
-// stop, the system has stopped too, and the library knows it by the boot.
+// stop, so has the system, and what is found then says that it is lost.
 func (s *shim) writeStatus() error {
-	temp := s.spec.Status + ".new"
-	if err := os.WriteFile(temp, s.encodeStatus(), 0o600); err != nil {
+	temp, text := s.spec.Status+".new", s.encodeStatus()
+	err := os.WriteFile(temp, text, 0o600)
+	if err == nil {
+		return os.Rename(temp, s.spec.Status)
+	}
+	_ = os.Remove(temp)
+	if oerr := overwrite(s.spec.Status, text); oerr != nil {
+		return errors.Join(err, oerr)
+	}
+	return nil
+}
+
+// overwrite writes a file in its place: what is left on a full disk.
+func overwrite(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
 		return err
 	}
-	return os.Rename(temp, s.spec.Status)
+	_, err = f.WriteAt(text, 0)
+	return errors.Join(err, f.Truncate(int64(len(text))), f.Close())
 }
 
 func (s *shim) encodeStatus() []byte {

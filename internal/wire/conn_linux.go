@@ -116,6 +116,9 @@ func (c *Conn) Send(m Message) error { return c.send(m, c.sendPacket) }
 func (c *Conn) SendNow(m Message) error { return c.send(m, c.sendPacketNow) }
 
 func (c *Conn) send(m Message, packet func(p, control []byte) error) error {
+	if len(m.Body) > MaxBody {
+		return ErrTooLarge
+	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	body, files := m.Body, m.Files
@@ -157,15 +160,6 @@ func (c *Conn) Receive() (Message, error) {
 		return Message{}, err
 	}
 	return m, nil
-}
-
-// Call sends a request and returns its reply; an Error reply is returned as
-// *Failure.
-func (c *Conn) Call(m Message) (Message, error) {
-	if err := c.Send(m); err != nil {
-		return Message{}, err
-	}
-	return c.Reply()
 }
 
 // Reply receives a reply; an Error is returned as *Failure.

@@ -25,9 +25,6 @@ func (*Conn) Close() error { return errUnsupported }
 // Send returns an error.
 func (*Conn) Send(Message) error { return errUnsupported }
 
-// Call returns an error.
-func (*Conn) Call(Message) (Message, error) { return Message{}, errUnsupported }
-
 // Receive returns an error.
 func (*Conn) Receive() (Message, error) { return Message{}, errUnsupported }
 

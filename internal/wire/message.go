@@ -17,7 +17,7 @@ import (
 )
 
 // Version is the first byte of every message. A peer that speaks another
-// version is refused with an error that names both.
+// version is answered by an Error in this one, and cut off.
 const Version = 1
 
 // Type says what a message is; it decides the form of the body.
@@ -36,13 +36,12 @@ const (
 
 	Start     // client → shim: Spec as JSON; OK when the agent serves
 	Resize    // client → shim: ResizeRequest, for a terminal that the shim holds
-	CloseIn   // client → shim: ProcessRef; closes a standard input that the shim holds
-	WaitOne   // client → shim: ProcessRef; answered by Ended when the process has ended
+	WaitOne   // client → shim: no body; answered by Ended when the process Seq has ended
 	WaitAll   // client → shim: no body; answered by StatusReply when the system has stopped
 	Query     // client → shim: no body; answered by StatusReply at once
 	Pause     // client → shim: no body
 	Resume    // client → shim: no body
-	Terminate // client → shim: no body; OK when nothing of the system runs any more
+	Terminate // client → shim: no body; answered like WaitAll
 
 	OK          // shim → client: done; no body
 	StatusReply // shim → client: Status as JSON
@@ -50,7 +49,7 @@ const (
 )
 
 var typeNames = [...]string{
-	"nothing", "Ready", "Spawn", "Began", "Ended", "Signal", "Start", "Resize", "CloseIn", "WaitOne", "WaitAll",
+	"nothing", "Ready", "Spawn", "Began", "Ended", "Signal", "Start", "Resize", "WaitOne", "WaitAll",
 	"Query", "Pause", "Resume", "Terminate", "OK", "StatusReply", "Error",
 }
 
@@ -86,6 +85,7 @@ const MaxFiles = 4
 var (
 	ErrVersion   = errors.New("message of another protocol version")
 	ErrMalformed = errors.New("malformed message")
+	ErrTooLarge  = errors.New("arguments and environment of more than 4 MiB")
 )
 
 func appendHeader(b []byte, m Message) []byte {

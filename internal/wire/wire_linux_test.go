@@ -51,9 +51,8 @@ func TestMessagesTravel(t *testing.T) {
 }
 
 func TestTooLargeIsRefused(t *testing.T) {
-	a, b := pair(t)
-	go a.Send(wire.Message{Type: wire.Spawn, Body: make([]byte, wire.MaxBody+1)})
-	if _, err := b.Receive(); !errors.Is(err, wire.ErrMalformed) {
+	a, _ := pair(t)
+	if err := a.Send(wire.Message{Type: wire.Spawn, Body: make([]byte, wire.MaxBody+1)}); !errors.Is(err, wire.ErrTooLarge) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -173,7 +172,10 @@ func TestListenAndDial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if m, err := c.Call(wire.Message{Type: wire.Query, Seq: 3}); err != nil || m.Type != wire.OK || m.Seq != 3 {
+	if err := c.Send(wire.Message{Type: wire.Query, Seq: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := c.Reply(); err != nil || m.Type != wire.OK || m.Seq != 3 {
 		t.Errorf("got %+v, %v", m, err)
 	}
 	if err := l.Close(); err != nil {
@@ -192,7 +194,10 @@ func TestFailureIsAnError(t *testing.T) {
 			_ = b.Send(wire.Message{Type: wire.Error, Body: want.Encode()})
 		}
 	}()
-	_, err := a.Call(wire.Message{Type: wire.Pause})
+	if err := a.Send(wire.Message{Type: wire.Pause}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := a.Reply()
 	got, ok := errors.AsType[*wire.Failure](err)
 	if !ok || cmp.Diff(want, got) != "" {
 		t.Errorf("got %v", err)
