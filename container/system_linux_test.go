@@ -2,6 +2,7 @@ package container_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -309,9 +310,10 @@ func TestLogs(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
 	s := f.running(container.Spec{})
+	in, feed := io.Pipe()
 	p, err := s.CreateProcess(ctx, &container.ProcessSpec{
-		Role: container.Main, Args: []string{"sh", "-c", "echo one; echo two >&2; printf part; read x; echo ' end'"},
-		Env: env, Stdin: blocked{},
+		Role: container.Main, Args: []string{"sh", "-c", "echo one; echo two >&2; read x; printf part; read x; echo ' end'"},
+		Env: env, Stdin: in,
 	})
 	f.must(err)
 	read := func(o container.LogOptions) string {
@@ -322,10 +324,12 @@ func TestLogs(t *testing.T) {
 		}
 		return b.String()
 	}
-	sorted := func(s string) bool {
-		return strings.Contains(s, "out:one\n") && strings.Contains(s, "err:two\n") && strings.Contains(s, "out:part")
-	}
-	f.eventually("the log has it all", func() bool { return sorted(read(container.LogOptions{})) })
+	// The streams come as they come; what follows has to wait for both.
+	sorted := func(s string) bool { return strings.Contains(s, "out:one\n") && strings.Contains(s, "err:two\n") }
+	f.eventually("the log has both", func() bool { return sorted(read(container.LogOptions{})) })
+	_, err = feed.Write([]byte("\n"))
+	f.must(err)
+	f.eventually("the log has the part", func() bool { return strings.HasSuffix(read(container.LogOptions{}), "out:part") })
 	followed := make(chan string, 1)
 	go func() { followed <- read(container.LogOptions{Follow: container.Follow}) }()
 	f.must(p.CloseStdin())
