@@ -84,9 +84,8 @@ done
 for id in $ids; do
 	while read -r group; do found "control group $group"; done < <(find /sys/fs/cgroup -type d -path "*$id*" 2>/dev/null)
 done
-# The locks of what is gone are empty files that stay.
 while read -r file; do found "$file"; done < <(
-	find "$HCS_RUN/containers" "$HCS_ROOT"/{containers,names,scratch,layers} -mindepth 1 -name '.*' -prune -o -mindepth 1 -print
+	find "$HCS_RUN/containers" "$HCS_ROOT"/{containers,names,scratch,layers} -mindepth 1 ! -path '*/.lock' ! -path '*/.empty' -print
 	find "$HCS_ROOT/images/blobs" -type f
 )
 [ "$left" = 0 ] || exit 1
