@@ -148,7 +148,15 @@ func leakChild(t *testing.T, _ string) testenv.Scope {
 
 // leakForeign leaves a process that is not a child of this one: its parent, a shell, has ended.
 func leakForeign(t *testing.T, dir string) testenv.Scope {
-	cmd := exec.Command("sh", "-c", `sh -c 'echo $$; exec >/dev/null; while :; do sleep 1000; done' "$0" & wait $!`, dir)
+	// It reads, and starts nothing: a child of its own would look like it until it has become another program.
+	cmd := exec.Command("sh", "-c", `exec 3<&0; sh -c 'echo $$; exec >/dev/null; read x <&3' "$0" & wait $!`, dir)
+	never, hold, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hold.Close() })
+	defer never.Close()
+	cmd.Stdin = never
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
