@@ -202,15 +202,16 @@ func (h *Host) Prune(ctx context.Context) (Pruned, error) {
 	var p Pruned
 	var cerr error
 	p.Containers, cerr = h.containers.Prune(ctx)
-	p2, err := h.pruneImages(ctx, p)
-	return p2, errors.Join(cerr, err)
+	err := h.pruneImages(ctx, &p)
+	return p, errors.Join(cerr, err)
 }
 
-func (h *Host) pruneImages(ctx context.Context, p Pruned) (Pruned, error) {
+// pruneImages is Prune without the containers.
+func (h *Host) pruneImages(ctx context.Context, p *Pruned) error {
 	var keep []digest.Digest
 	systems, err := h.containers.Systems(ctx)
 	if err != nil {
-		return p, err
+		return err
 	}
 	for _, s := range systems {
 		if id := s.Record().Spec.ImageID; id != "" {
@@ -218,12 +219,12 @@ func (h *Host) pruneImages(ctx context.Context, p Pruned) (Pruned, error) {
 		}
 	}
 	if p.Images, err = h.images.Prune(ctx, image.PruneOptions{Keep: keep}); err != nil {
-		return p, err
+		return err
 	}
 	inUse, err := h.layersInUse(ctx)
 	if err != nil {
-		return p, err
+		return err
 	}
 	p.Layers, err = h.layers.Prune(ctx, func(id digest.Digest) bool { return inUse[id] })
-	return p, err
+	return err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
@@ -175,7 +176,7 @@ func (s *System) began(c *wire.Conn, m wire.Message, spec *ProcessSpec, pipes *p
 	p := &Process{system: s, conn: c, seq: m.Seq, pid: int(b.Pid), role: spec.Role, done: make(chan struct{})}
 	pipes.closeTheirs()
 	if len(m.Files) == 1 {
-		p.master = newTerminal(m.Files[0])
+		p.master = sys.NewTerminal(m.Files[0])
 		pipes.useTerminal(p.master, spec)
 	}
 	if p.role == Additional {
@@ -334,7 +335,7 @@ func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
 // Resize sets the size of the process's terminal.
 func (p *Process) Resize(ctx context.Context, rows, cols uint16) error {
 	if p.master != nil {
-		return p.system.wrap("resize a terminal in", resizeTerminal(p.master, rows, cols))
+		return p.system.wrap("resize a terminal in", sys.SetWindowSize(p.master, rows, cols))
 	}
 	body := wire.ResizeRequest{Rows: rows, Cols: cols}.Encode()
 	_, err := p.system.call(ctx, wire.Message{Type: wire.Resize, Seq: p.seq, Body: body})

@@ -5,7 +5,6 @@ package container
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 
 	"github.com/containerd/errdefs"
@@ -18,7 +17,3 @@ func (s *System) Start(context.Context) error {
 
 // StartForMain returns an error: systems run on Linux only.
 func (s *System) StartForMain(ctx context.Context) error { return s.Start(ctx) }
-
-func newTerminal(fd int) *os.File { return os.NewFile(uintptr(fd), "terminal") }
-
-func resizeTerminal(*os.File, uint16, uint16) error { return errdefs.ErrNotImplemented }

@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"errors"
 	"io"
 	"os"
 	"sync"
@@ -86,15 +85,6 @@ func (l *relay) attach(master *os.File) {
 			_, _ = io.Copy(master, l.stdin)
 		}()
 	}
-}
-
-func (l *relay) resize(r wire.ResizeRequest) error {
-	raw, err := l.master.SyscallConn()
-	if err != nil {
-		return err
-	}
-	cerr := raw.Control(func(fd uintptr) { err = sys.SetWindowSize(fd, r.Rows, r.Cols) })
-	return errors.Join(cerr, err)
 }
 
 // copy reads until the last writer is gone. A client that is gone, or that

@@ -213,8 +213,7 @@ func (s *shim) began(p *process, m wire.Message) {
 	}
 	p.pid, p.started = max(b.Pid, 1), time.Now()
 	if p.relay != nil && terminal {
-		_ = syscall.SetNonblock(m.Files[0], true) // so that reading can be given up
-		p.relay.attach(files(m.Files)[0])
+		p.relay.attach(sys.NewTerminal(m.Files[0]))
 		m.Files = nil
 	}
 	if p.client != nil {
@@ -316,7 +315,7 @@ func (s *shim) resize(c *wire.Conn, m wire.Message) *wire.Failure {
 	if p == nil || p.relay == nil || p.relay.master == nil {
 		return &wire.Failure{Class: wire.NotFound, Text: "no such terminal"}
 	}
-	if err := p.relay.resize(r); err != nil {
+	if err := sys.SetWindowSize(p.relay.master, r.Rows, r.Cols); err != nil {
 		return &wire.Failure{Class: wire.Wrong, Text: err.Error()}
 	}
 	s.reply(c, wire.Message{Type: wire.OK})

@@ -54,11 +54,6 @@ func (p Pidfd) Signal(sig syscall.Signal) error {
 // Close forgets the process.
 func (p Pidfd) Close() error { return unix.Close(p.fd) }
 
-// SetWindowSize sets the size of the terminal whose master or slave fd is.
-func SetWindowSize(fd uintptr, rows, cols uint16) error {
-	return os.NewSyscallError("ioctl", unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols}))
-}
-
 // IsTerminalMaster reports whether fd is the master of a pseudo terminal, by
 // its device number.
 func IsTerminalMaster(fd int) bool {
