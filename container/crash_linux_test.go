@@ -17,6 +17,7 @@ import (
 
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -64,7 +65,7 @@ func (o *childOrder) run() error {
 	}
 	if o.Script == "" {
 		fmt.Println("running", s.ID())
-		select {}
+		testenv.AwaitKill()
 	}
 	p, err := s.CreateProcess(ctx, &container.ProcessSpec{
 		Role: container.Main, Args: []string{"sh", "-c", o.Script}, Env: env, Stdin: blocked{}, Stdout: os.Stderr,

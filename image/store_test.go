@@ -73,7 +73,8 @@ func hang(_ context.Context, _ int, _ digest.Digest, open func() (io.ReadCloser,
 		return err
 	}
 	fmt.Println("half way")
-	select {}
+	testenv.AwaitKill()
+	return nil
 }
 
 func reexec(t *testing.T, env ...string) *exec.Cmd {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostcompute/hcs/internal/state"
+	"github.com/hostcompute/hcs/internal/testenv"
 )
 
 // The test binary plays other processes when this variable names a role, see roles.
@@ -74,7 +75,8 @@ func holdForever(s *state.Store[record]) error {
 		return err
 	}
 	fmt.Println("held")
-	select {}
+	testenv.AwaitKill()
+	return nil
 }
 
 func start(t *testing.T, role, dir string) (*exec.Cmd, *bufio.Scanner) {
