@@ -36,9 +36,12 @@ type OwnerPolicy int
 const (
 	// KeepOwner applies owners and all extended attributes, and fails where that is not permitted.
 	KeepOwner OwnerPolicy = iota
-	// IgnoreOwner leaves objects to their creator, and leaves out attributes that he may not set, where that is not
-	// permitted.
+	// IgnoreOwner leaves objects to their creator, and leaves out attributes that he may not set and device nodes that he may
+	// not make, where that is not permitted.
 	IgnoreOwner
+	// MapOwner is for root of a user namespace: owners are applied as it maps them, which fails for those it has no ids for,
+	// and what only the machine's root may make, device nodes and attributes trusted.*, is left out.
+	MapOwner
 )
 
 // ApplyOptions says how a layer is applied. The zero value is right for a plain tree.
@@ -248,7 +251,7 @@ func (a *applier) file(e *layer.Entry, r *layer.Reader, parent *dirHandle, last 
 func (a *applier) finishFile(j *job) error {
 	err := j.write()
 	if err == nil && j.chown {
-		err = a.owner.tolerate(j.file.Chown(j.entry.UID, j.entry.GID))
+		err = a.owner.chowned(j.entry, j.file.Chown(j.entry.UID, j.entry.GID))
 	}
 	if err == nil && a.owner.mustChmod(j.entry.Mode) {
 		err = j.file.Chmod(j.entry.Mode)
@@ -283,8 +286,16 @@ func (a *applier) hardlink(e *layer.Entry, parent *dirHandle, last string) error
 
 // device makes a device node.
 func (a *applier) device(e *layer.Entry, parent *dirHandle, last string, kind uint32) error {
-	err := a.node(e, parent, last, func() error { return parent.Mknod(last, kind|0o600, e.Major, e.Minor) })
-	if os.Geteuid() != 0 && errors.Is(err, sys.ErrNotPermitted) {
+	denied := false
+	err := a.node(e, parent, last, func() error {
+		err := parent.Mknod(last, kind|0o600, e.Major, e.Minor)
+		denied = errors.Is(err, sys.ErrNotPermitted)
+		return err
+	})
+	if denied && a.opts.Owner != KeepOwner {
+		return nil
+	}
+	if os.Geteuid() != 0 && denied {
 		return fmt.Errorf("make a device node, for which CAP_MKNOD is needed: %w: %w", err, errdefs.ErrPermissionDenied)
 	}
 	return err
@@ -296,7 +307,7 @@ func (a *applier) node(e *layer.Entry, parent *dirHandle, last string, create fu
 		return err
 	}
 	if a.owner.mustChown(e, parent) {
-		if err := a.owner.tolerate(parent.Chown(last, e.UID, e.GID)); err != nil {
+		if err := a.owner.chowned(e, parent.Chown(last, e.UID, e.GID)); err != nil {
 			return err
 		}
 	}

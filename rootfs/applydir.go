@@ -276,7 +276,7 @@ func (a *applier) describeDir(d *inroot.Dir, m *dirMeta) error {
 		return self.SetTimes(m.atime, m.mtime)
 	}
 	if e.UID != st.UID || e.GID != st.GID {
-		if err := a.owner.tolerate(self.Chown(e.UID, e.GID)); err != nil {
+		if err := a.owner.chowned(e, self.Chown(e.UID, e.GID)); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/internal/sys"
@@ -61,9 +64,24 @@ func (o *ownership) mustChown(e *layer.Entry, parent *dirHandle) bool {
 	return e.UID != o.uid || e.GID != o.gid || parent.Stat().GID != o.gid
 }
 
-// tolerate drops the error of what only root may do, where that is the policy.
-func (o *ownership) tolerate(err error) error {
-	if o.policy == IgnoreOwner && errors.Is(err, sys.ErrNotPermitted) {
+// chowned judges how giving an object to the entry's owner went. The kernel calls an id invalid that the user namespace
+// does not map.
+func (o *ownership) chowned(e *layer.Entry, err error) error {
+	unmapped := errors.Is(err, syscall.EINVAL)
+	switch {
+	case o.policy == IgnoreOwner && (unmapped || errors.Is(err, sys.ErrNotPermitted)):
+		return nil
+	case unmapped:
+		return fmt.Errorf("give it to %d:%d, for which this user namespace has no ids: %w: %w", e.UID, e.GID, err,
+			errdefs.ErrFailedPrecondition)
+	}
+	return err
+}
+
+// xattrSet drops the error of an attribute that only root may set, where that is the policy.
+func (o *ownership) xattrSet(attr string, err error) error {
+	if errors.Is(err, sys.ErrNotPermitted) &&
+		(o.policy == IgnoreOwner || o.policy == MapOwner && strings.HasPrefix(attr, "trusted.")) {
 		return nil
 	}
 	return err
@@ -75,7 +93,7 @@ func (a *applier) setXattrs(e *layer.Entry, set func(attr, value string) error) 
 		if isHostXattr(attr) {
 			continue
 		}
-		if err := a.owner.tolerate(set(attr, value)); err != nil {
+		if err := a.owner.xattrSet(attr, set(attr, value)); err != nil {
 			return fmt.Errorf("set extended attribute %s: %w", attr, err)
 		}
 	}
