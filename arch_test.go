@@ -32,14 +32,14 @@ var (
 	publicRooms = []string{".", "container", "rootfs", "network", "image", "disk", "layer", "ntfs", "regf"}
 
 	rooms = []room{
-		{dir: ".", ours: []string{"container", "rootfs", "network", "image", "layer"}},
+		{dir: ".", ours: []string{"container", "rootfs", "network", "image", "layer", "internal/userns"}},
 		{dir: "layer", ours: []string{"ntfs"}},
 		{dir: "ntfs", stdOnly: true},
 		{dir: "regf", stdOnly: true},
 		{dir: "disk", ours: []string{"layer"}},
 		{dir: "image", ours: []string{"layer"}},
 		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "internal/inroot", "internal/state", "internal/sys"}, os: true},
-		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/state", "internal/sys"}, os: true},
+		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/state", "internal/sys", "internal/userns"}, os: true},
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},
 		{dir: "compat/...", ours: publicRooms},
 		{dir: "adapter/...", ours: publicRooms, os: true},
@@ -50,6 +50,7 @@ var (
 		{dir: "internal/state", os: true},
 		{dir: "internal/wire", stdOnly: true, os: true},
 		{dir: "internal/reap", stdOnly: true, os: true},
+		{dir: "internal/userns", stdOnly: true, os: true},
 		{dir: "internal/shim", ours: []string{"internal/wire", "internal/sys", "internal/reap"}, stdOnly: true, os: true},
 		{dir: "internal/agent", ours: []string{"internal/wire", "internal/sys", "internal/reap"}, stdOnly: true, os: true},
 		{dir: "internal/cli", ours: publicRooms, os: true},

@@ -106,7 +106,7 @@ func (h *Host) Commit(ctx context.Context, c *container.System, o CommitOptions)
 	}
 	defer func() { err = errors.Join(err, resume()) }()
 	img, err := h.images.Commit(ctx, base, o.Name, image.Change{
-		WriteLayer: func(w io.Writer) error { return writeDiff(ctx, scratch, mountTargets(spec), w) },
+		WriteLayer: func(w io.Writer) error { return h.writeDiff(ctx, scratch, mountTargets(spec), w) },
 		History:    v1.History{CreatedBy: createdBy(spec), Comment: o.Comment, Author: o.Author, Created: now()},
 		Edit:       o.Edit,
 	})
@@ -173,12 +173,12 @@ func mountTargets(spec container.Spec) map[string]bool {
 }
 
 // writeDiff writes what a scratch layer holds as a compressed layer.
-func writeDiff(ctx context.Context, scratch *rootfs.Scratch, skip map[string]bool, w io.Writer) error {
+func (h *Host) writeDiff(ctx context.Context, scratch *rootfs.Scratch, skip map[string]bool, w io.Writer) error {
 	blob, err := layer.CreateBlob(w, layer.Gzip)
 	if err != nil {
 		return err
 	}
-	err = rootfs.Diff(ctx, scratch.Upper(), func(e *layer.Entry, content io.Reader) error {
+	err = h.layers.Diff(ctx, scratch, func(e *layer.Entry, content io.Reader) error {
 		if skip[e.Name] && e.Kind != layer.Whiteout && e.Size == 0 {
 			return nil
 		}

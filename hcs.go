@@ -8,7 +8,8 @@
 // them, such as running an image or making one of what a container has
 // written.
 //
-// Running containers takes root today, and an OCI runtime (runc or crun).
+// Running containers takes an OCI runtime (runc or crun), and root, or what an
+// ordinary user has of it after EnterUserNamespace.
 package hcs
 
 import (
@@ -19,10 +20,33 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/userns"
 	"github.com/hostcompute/hcs/rootfs"
 )
+
+// EnterUserNamespace makes an ordinary user's program root of a user and a
+// mount namespace of its own, in which Open, images and containers work as
+// they do for root. It runs the program again, in place of this process, with
+// the same arguments, environment and open descriptors; so it is to be called
+// first in main, before anything is started or read. For root, and in the
+// program that was run again, it returns at once.
+//
+// The user is 0 in the namespace. The ids from 1 on are those that /etc/subuid
+// and /etc/subgid give the user, where the programs newuidmap and newgidmap
+// are installed. If there are none, images are unpacked without their owners
+// and containers have no user but root.
+//
+// Programs that enter one after the other, in other sessions too, find each
+// other's containers. Mounts are the program's own and end with it.
+func EnterUserNamespace() error { return userns.Enter() }
+
+// OwnNamespace reports whether EnterUserNamespace has brought this program,
+// and not one that it was started by, into its namespace.
+func OwnNamespace() bool { return userns.Entered() }
 
 // Config says where a host keeps its state and what it runs containers with.
 // The zero value is right for most.
@@ -58,8 +82,17 @@ func (c Config) withDefaults() (Config, error) {
 	return c, errors.Join(err, rerr, serr)
 }
 
+// owner returns the uid of the ordinary user whose program this is.
+func owner() (uid int, ordinary bool) {
+	if uid, ok := userns.Owner(); ok {
+		return uid, true
+	}
+	uid = os.Geteuid()
+	return uid, uid != 0
+}
+
 func defaultRoot() (string, error) {
-	if os.Geteuid() == 0 {
+	if _, ordinary := owner(); !ordinary {
 		return "/var/lib/hcs", nil
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -72,14 +105,38 @@ func defaultRoot() (string, error) {
 	return filepath.Join(home, ".local", "share", "hcs"), nil
 }
 
+// defaultRun must be the same in every session of a user: not all have the
+// variable set.
 func defaultRun() string {
-	if os.Geteuid() == 0 {
+	uid, ordinary := owner()
+	if !ordinary {
 		return "/run/hcs"
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "hcs")
 	}
-	return filepath.Join(os.TempDir(), "hcs-"+strconv.Itoa(os.Geteuid()))
+	dir := filepath.Join("/run/user", strconv.Itoa(uid))
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return filepath.Join(dir, "hcs")
+	}
+	return filepath.Join(os.TempDir(), "hcs-"+strconv.Itoa(uid))
+}
+
+// layerConfig says how layers are unpacked here: as far as this process may.
+func layerConfig(c Config) (rootfs.Config, error) {
+	r := rootfs.Config{Dir: c.Root, Logger: c.Logger, UserXattr: os.Geteuid() > 0}
+	if userns.IsInitial() {
+		return r, nil
+	}
+	uids, err := userns.UIDs()
+	if err != nil {
+		return r, fmt.Errorf("read the user namespace's ids: %w", err)
+	}
+	r.UserXattr, r.Owner = true, rootfs.MapOwner
+	if uids.Count() == 1 {
+		r.Owner = rootfs.IgnoreOwner
+	}
+	return r, nil
 }
 
 // Host is the services on one pair of state directories. Its methods may be
@@ -100,14 +157,18 @@ func Open(c Config) (*Host, error) {
 	}
 	h := &Host{config: c}
 	for _, dir := range []string{c.Root, c.Run} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := makePrivate(dir); err != nil {
 			return nil, fmt.Errorf("open host: %w", err)
 		}
 	}
 	if h.images, err = image.OpenStore(filepath.Join(c.Root, "images")); err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
 	}
-	if h.layers, err = rootfs.Open(rootfs.Config{Dir: c.Root, Logger: c.Logger}); err != nil {
+	lc, err := layerConfig(c)
+	if err != nil {
+		return nil, fmt.Errorf("open host: %w", err)
+	}
+	if h.layers, err = rootfs.Open(lc); err != nil {
 		return nil, fmt.Errorf("open host: %w", err)
 	}
 	h.containers, err = container.Open(container.Config{
@@ -118,6 +179,26 @@ func Open(c Config) (*Host, error) {
 		return nil, fmt.Errorf("open host: %w", err)
 	}
 	return h, nil
+}
+
+// makePrivate makes a directory, or sees that the one that is there is nobody
+// else's to write to: one with a known name in /tmp could be anyone's. The
+// owner is whoever may change its mode.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, info.Mode()); err != nil {
+		return fmt.Errorf("use directory %s: it is another user's: %w", dir, err)
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("use directory %s: everybody may write to it: %w", dir, errdefs.ErrPermissionDenied)
+	}
+	return nil
 }
 
 // Config returns the configuration with the defaults filled in.

@@ -18,6 +18,7 @@ debootstrap     debootstrap
 bsdtar          libarchive-tools
 getfattr        attr
 setcap          libcap2-bin
+newuidmap       uidmap
 xz              xz-utils
 zstd            zstd
 losetup         mount
