@@ -34,7 +34,7 @@ func (a *agent) spawn(m wire.Message) *wire.Failure {
 	defer io.close()
 	attr := &syscall.ProcAttr{Dir: dir, Env: env, Files: io.files[:], Sys: &syscall.SysProcAttr{
 		Setsid: true, Setctty: io.master >= 0, Ctty: 0,
-		Credential: &syscall.Credential{Uid: who.uid, Gid: who.gid, Groups: who.groups},
+		Credential: &syscall.Credential{Uid: who.uid, Gid: who.gid, Groups: who.groups, NoSetGroups: groupsAreFixed()},
 	}}
 	return a.start(m.Seq, path, r.Args, attr, io.master)
 }
@@ -58,6 +58,9 @@ func (a *agent) start(seq uint32, path string, args []string, attr *syscall.Proc
 		a.tell(wire.Message{Type: wire.Ended, Seq: seq, Body: x.Encode()})
 	}
 	err := a.reaper.Start(path, args, attr, began, ended)
+	if err == syscall.EINVAL && !hasIDs(attr.Sys.Credential) {
+		return &wire.Failure{Class: wire.Invalid, Text: "start " + args[0] + ": the user has no id in the container's user namespace"}
+	}
 	if err != nil {
 		return failure(err, "start "+args[0])
 	}

@@ -103,7 +103,10 @@ func (s *shim) start() error {
 		return err
 	}
 	root := s.spec.Root
-	overlay := sys.Overlay{Lower: root.Lower, Upper: root.Upper, Work: root.Work, Volatile: root.Volatile, Target: rootfs}
+	overlay := sys.Overlay{
+		Lower: root.Lower, Upper: root.Upper, Work: root.Work, Target: rootfs,
+		UserXattr: root.UserXattr, Volatile: root.Volatile,
+	}
 	if err := sys.MountOverlay(overlay); err != nil {
 		return err
 	}

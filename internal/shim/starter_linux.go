@@ -64,10 +64,6 @@ func (o *ociRuntime) start(agentEnd *os.File, failed func(error)) error {
 		return err
 	}
 	defer stderr.Close()
-	argv := []string{
-		filepath.Base(o.spec.Runtime.Path), "--root", o.stateDir(), "--log", o.logFile(), "--log-format", "json",
-		"run", "--detach", "--preserve-fds", "1", "--bundle", o.spec.Dir, o.spec.ID,
-	}
 	attr := &syscall.ProcAttr{
 		Dir: o.spec.Dir, Env: os.Environ(), Sys: &syscall.SysProcAttr{Setsid: true},
 		Files: []uintptr{null.Fd(), null.Fd(), stderr.Fd(), agentEnd.Fd()},
@@ -79,11 +75,22 @@ func (o *ociRuntime) start(agentEnd *os.File, failed func(error)) error {
 			failed(o.failure(status))
 		}
 	}
-	if err := o.reaper.Start(o.spec.Runtime.Path, argv, attr, func(pid int) { o.pid = pid }, ended); err != nil {
+	if err := o.reaper.Start(o.spec.Runtime.Path, o.command(), attr, func(pid int) { o.pid = pid }, ended); err != nil {
 		o.done = nil
 		return fmt.Errorf("start runtime %s: %w", o.spec.Runtime.Path, err)
 	}
 	return nil
+}
+
+// command returns the runtime's command line.
+func (o *ociRuntime) command() []string {
+	argv := []string{
+		filepath.Base(o.spec.Runtime.Path), "--root", o.stateDir(), "--log", o.logFile(), "--log-format", "json",
+	}
+	if o.spec.Cgroup == "" && o.spec.Runtime.Kind == "crun" {
+		argv = append(argv, "--cgroup-manager", "disabled") // runc finds out by itself
+	}
+	return append(argv, "run", "--detach", "--preserve-fds", "1", "--bundle", o.spec.Dir, o.spec.ID)
 }
 
 // undo waits for the runtime's process first: it goes on for a moment after

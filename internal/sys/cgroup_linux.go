@@ -32,8 +32,12 @@ type hierarchies struct {
 }
 
 // NewCgroup names the group at path, which starts with a slash. It need not
-// exist.
+// exist. The empty path is for those who may have none: there is nothing to
+// end or to remove then, and freezing and measuring fail with ErrNoCgroup.
 func NewCgroup(path string) (*Cgroup, error) {
+	if path == "" {
+		return new(Cgroup), nil
+	}
 	h, err := mountedHierarchies()
 	if err != nil {
 		return nil, fmt.Errorf("find the control group hierarchies: %w", err)
@@ -88,6 +92,13 @@ func (h *hierarchies) add(line string) {
 func (h *hierarchies) covered() bool {
 	var st unix.Statfs_t
 	return h.unified != "" && unix.Statfs(h.unified, &st) == nil && st.Type != unix.CGROUP2_SUPER_MAGIC
+}
+
+func (c *Cgroup) wrap(op string, err error) error {
+	if c.path == "" {
+		return fmt.Errorf("%s processes: %w", op, err)
+	}
+	return fmt.Errorf("%s control group %s: %w", op, c.path, err)
 }
 
 // Path returns the group's path below each hierarchy.
@@ -242,7 +253,7 @@ const (
 // Freeze stops every process in the group and returns when all have stopped.
 func (c *Cgroup) Freeze(timeout time.Duration) error {
 	if err := c.setFrozen(frozen); err != nil {
-		return fmt.Errorf("freeze control group %s: %w", c.path, err)
+		return c.wrap("freeze", err)
 	}
 	deadline := time.Now().Add(timeout)
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 10*time.Millisecond) {
@@ -261,12 +272,15 @@ func (c *Cgroup) Freeze(timeout time.Duration) error {
 // Thaw lets the group's processes run again.
 func (c *Cgroup) Thaw() error {
 	if err := c.setFrozen(thawed); err != nil {
-		return fmt.Errorf("thaw control group %s: %w", c.path, err)
+		return c.wrap("thaw", err)
 	}
 	return nil
 }
 
 func (c *Cgroup) setFrozen(s freezerState) error {
+	if c.path == "" {
+		return ErrNoCgroup
+	}
 	value := [...]string{thawed: "THAWED", frozen: "FROZEN"}[s]
 	if _, v1 := c.h.v1["freezer"]; !v1 {
 		value = strconv.Itoa(int(s))
@@ -281,6 +295,24 @@ func (c *Cgroup) isFrozen() (bool, error) {
 	}
 	s := string(text)
 	return strings.HasPrefix(s, "FROZEN") || strings.Contains(s, "frozen 1"), nil
+}
+
+// MayMakeCgroup reports whether this process may make the group at path, or
+// groups in it if it exists, in every hierarchy.
+func MayMakeCgroup(path string) bool {
+	c, err := NewCgroup(path)
+	if err != nil || path == "" {
+		return false
+	}
+	for i, dir := range c.Dirs() {
+		for dir != c.h.dirs[i] && unix.Access(dir, unix.F_OK) == unix.ENOENT {
+			dir = filepath.Dir(dir)
+		}
+		if unix.Access(dir, unix.W_OK) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // HasV1Cgroups reports whether any v1 hierarchy is mounted.

@@ -10,6 +10,9 @@ import (
 // Stats reads the group's counters.
 func (c *Cgroup) Stats() (CgroupStats, error) {
 	var s CgroupStats
+	if c.path == "" {
+		return s, ErrNoCgroup
+	}
 	if _, err := os.Stat(c.file("memory", "", "")); err != nil {
 		return s, err
 	}

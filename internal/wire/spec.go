@@ -6,7 +6,7 @@ type Spec struct {
 	ID      string
 	Dir     string // run directory of the system, absolute: config.json, socket, runtime state
 	Root    Root
-	Cgroup  string // path below each hierarchy, starting with a slash
+	Cgroup  string // path below each hierarchy, starting with a slash; empty for none
 	Runtime Runtime
 	Log     string   // file for the output of Logged processes
 	Status  string   // file that the shim keeps Status in
@@ -27,10 +27,11 @@ const RootName = "rootfs"
 // mounted in a mount namespace of the shim's own, so that it cannot outlive
 // shim and container.
 type Root struct {
-	Lower    []string // topmost first
-	Upper    string
-	Work     string
-	Volatile bool // Upper is lost with the machine: unmounting does not flush it
+	Lower     []string // topmost first
+	Upper     string
+	Work      string
+	UserXattr bool // overlayfs keeps its marks in user.overlay.*
+	Volatile  bool // Upper is lost with the machine: unmounting does not flush it
 }
 
 // Runtime is the starter of kind "OCI runtime".

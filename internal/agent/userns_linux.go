@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// groupsAreFixed reports whether the kernel lets nobody here set supplementary
+// groups: so it is in a user namespace that an ordinary user made without help
+// (user_namespaces(7)).
+var groupsAreFixed = sync.OnceValue(func() bool {
+	return strings.TrimSpace(readProc("/proc/self/setgroups")) == "deny"
+})
+
+// hasIDs reports whether the user namespace has the user and all groups.
+func hasIDs(c *syscall.Credential) bool {
+	gids := readProc("/proc/self/gid_map")
+	for _, g := range append([]uint32{c.Gid}, c.Groups...) {
+		if !mapped(gids, g) {
+			return false
+		}
+	}
+	return mapped(readProc("/proc/self/uid_map"), c.Uid)
+}
+
+// mapped looks an id up in a map: lines of the first id here, the first id
+// outside, and their number.
+func mapped(text string, id uint32) bool {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		first, err1 := strconv.ParseUint(f[0], 10, 32)
+		count, err2 := strconv.ParseUint(f[2], 10, 32)
+		if err1 == nil && err2 == nil && uint64(id) >= first && uint64(id)-first < count {
+			return true
+		}
+	}
+	return false
+}
+
+// readProc reads one of the kernel's own small files; one that cannot be read
+// is empty.
+func readProc(path string) string {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer syscall.Close(fd)
+	b := make([]byte, 16<<10)
+	n, err := syscall.Read(fd, b)
+	if err != nil || n <= 0 {
+		return ""
+	}
+	return string(b[:n])
+}
