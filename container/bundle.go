@@ -3,6 +3,7 @@ package container
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -29,7 +30,13 @@ type bundle struct {
 	agent   string // the agent's program on the host
 	seccomp *specs.LinuxSeccomp
 	hybrid  bool // the machine has v1 hierarchies: the system shares the host's cgroup namespace
+
+	user     bool // the system is in a user namespace, where the kernel mounts less
+	ttyGroup bool // there is a group ttyGID
 }
+
+// ttyGID is the group of terminals, by the habit of all distributions.
+const ttyGID = 5
 
 // config returns the OCI configuration: the isolation that users of docker
 // expect, and the agent as process.
@@ -77,7 +84,7 @@ func (b *bundle) namespaces() []specs.LinuxNamespace {
 }
 
 func (b *bundle) mounts() []specs.Mount {
-	list := append([]specs.Mount(nil), standardMounts...)
+	list := b.standard()
 	list = append(list, specs.Mount{
 		Destination: agentPath, Type: "bind", Source: b.agent,
 		Options: []string{"bind", "ro", "nosuid", "nodev"},
@@ -89,6 +96,28 @@ func (b *bundle) mounts() []specs.Mount {
 	}
 	for _, m := range b.record.Spec.Mounts {
 		list = append(list, m.oci())
+	}
+	return list
+}
+
+// standard returns the mounts that every system has, as far as the kernel
+// allows them.
+func (b *bundle) standard() []specs.Mount {
+	var list []specs.Mount
+	for _, m := range standardMounts {
+		switch {
+		case m.Type == "cgroup" && b.cgroup == "" && b.hybrid: // there is none to show, and the host's are to stay out
+			m.Type, m.Source = "tmpfs", "tmpfs"
+			m.Options = append(slices.Clone(m.Options), "mode=755")
+		case m.Type == "devpts" && b.ttyGroup:
+			m.Options = append(slices.Clone(m.Options), "gid="+strconv.Itoa(ttyGID))
+		case m.Type == "sysfs" && b.user && b.record.Spec.Network == NetworkHost: // only who owns the network may mount it
+			m = specs.Mount{
+				Destination: m.Destination, Type: "bind", Source: "/sys",
+				Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"},
+			}
+		}
+		list = append(list, m)
 	}
 	return list
 }
@@ -117,6 +146,9 @@ func (m *Mount) protect(o specs.Mount) specs.Mount {
 }
 
 func (b *bundle) resources() *specs.LinuxResources {
+	if b.cgroup == "" {
+		return nil
+	}
 	r := b.record.Spec.Resources
 	out := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
 	if r.Memory > 0 {
@@ -142,7 +174,7 @@ var standardMounts = []specs.Mount{
 	},
 	{
 		Destination: "/dev/pts", Type: "devpts", Source: "devpts",
-		Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"},
+		Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"},
 	},
 	{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 	{

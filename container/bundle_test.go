@@ -23,11 +23,15 @@ func TestBundles(t *testing.T) {
 			Resources: Resources{Memory: 64 << 20, CPUs: 1.5, Pids: 10},
 			Mounts:    []Mount{{Source: "/src", Target: "/dst", ReadOnly: true}, {Type: "tmpfs", Target: "/tmp", Size: 1 << 20}},
 		},
+		"user": {Layers: []digest.Digest{digest.FromString("x")}, Network: NetworkHost},
 	} {
 		b := bundle{
 			record: &Record{ID: "0123456789abcdef0123456789abcdef", Spec: spec}, runDir: "/run/hcs/containers/0123",
-			cgroup: "/hcs/0123", agent: "/bin/hcs-agent", hybrid: name == "all",
+			cgroup: "/hcs/0123", agent: "/bin/hcs-agent", hybrid: name != "plain", ttyGroup: name != "user",
 			seccomp: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno},
+		}
+		if name == "user" { // an ordinary one, with a single id and no control groups
+			b.user, b.cgroup = true, ""
 		}
 		got, err := json.MarshalIndent(b.config(), "", "\t")
 		if err != nil {

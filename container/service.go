@@ -21,6 +21,7 @@ import (
 
 	"github.com/hostcompute/hcs/internal/state"
 	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/userns"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -40,7 +41,9 @@ type Config struct {
 	// /usr/libexec/hcs.
 	Libexec string
 	// CgroupParent is the control group that a group of this Root's, and in it
-	// the systems' own, are made in. Empty: /hcs.
+	// the systems' own, are made in. Empty: /hcs. In a user namespace systems have
+	// no control groups, and so neither limits nor counters, unless its owner may
+	// make them there.
 	CgroupParent string
 	// Logger takes what goes wrong where no error can tell. Nil discards it.
 	Logger *slog.Logger
@@ -50,7 +53,7 @@ type Config struct {
 // also by several programs on the same directories.
 type Service struct {
 	cfg     Config
-	group   string // control group of all systems: this root's own
+	group   string // control group of all systems: this root's own; empty where this user may have none
 	records *state.Store[Record]
 	// ephemeral are the same records: those of Ephemeral systems do not outlive
 	// the machine, and need no sync.
@@ -65,8 +68,11 @@ func Open(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	root := sha256.Sum256([]byte(cfg.Root))
-	s := &Service{cfg: cfg, group: cfg.CgroupParent + "/" + hex.EncodeToString(root[:6])}
+	s := &Service{cfg: cfg}
+	if userns.IsInitial() || sys.MayMakeCgroup(cfg.CgroupParent) {
+		root := sha256.Sum256([]byte(cfg.Root))
+		s.group = cfg.CgroupParent + "/" + hex.EncodeToString(root[:6])
+	}
 	for _, dir := range []string{s.namesDir(), filepath.Join(cfg.Run, "containers")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open container service: %w", err)
@@ -87,7 +93,12 @@ func (s *Service) namesDir() string { return filepath.Join(s.cfg.Root, "names") 
 
 func (s *Service) runDir(id string) string { return filepath.Join(s.cfg.Run, "containers", id) }
 
-func (s *Service) cgroup(id string) string { return s.group + "/" + id }
+func (s *Service) cgroup(id string) string {
+	if s.group == "" {
+		return ""
+	}
+	return s.group + "/" + id
+}
 
 // Runtime returns the OCI runtime that systems are started with.
 func (s *Service) Runtime() (*Runtime, error) {
@@ -122,6 +133,9 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) 
 	if err := spec.validate(); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
+	if err := s.mayHave(spec.Resources); err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
 	r := &Record{ID: newID(), Created: time.Now().UTC(), Spec: spec}
 	lock, err := s.records.Lock(ctx, r.ID)
 	if err != nil {
@@ -138,28 +152,45 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) 
 	return &System{service: s, record: *r, creator: creator}, nil
 }
 
+// mayHave reports what keeps a system of this user's from having the limits.
+func (s *Service) mayHave(r Resources) error {
+	if s.group != "" || r == (Resources{}) {
+		return nil
+	}
+	return fmt.Errorf("limit its resources: this user may not write to the control group %s, which root can make and give away: %w",
+		s.cfg.CgroupParent, errdefs.ErrPermissionDenied)
+}
+
 // create makes, in this order, scratch, record and name: a crash leaves a
 // scratch layer that no record names, or a nameless record, for Prune.
 func (s *Service) create(ctx context.Context, r *Record) error {
-	layers := make([]*rootfs.Layer, len(r.Spec.Layers))
-	for i, id := range r.Spec.Layers {
-		l, err := s.cfg.Layers.Layer(id)
-		if err != nil {
-			return err
-		}
-		layers[i] = l
+	layers, err := s.layers(&r.Spec)
+	if err != nil {
+		return err
 	}
 	if _, err := s.cfg.Layers.CreateScratch(ctx, r.ID, layers...); err != nil {
 		return err
 	}
-	err := s.putRecord(r)
-	if err == nil {
+	if err = s.putRecord(r); err == nil {
 		err = s.claimName(r)
 	}
 	if err != nil {
 		return errors.Join(err, s.removeFiles(r))
 	}
 	return nil
+}
+
+// layers finds the layers that a system is made of, lowest first.
+func (s *Service) layers(spec *Spec) ([]*rootfs.Layer, error) {
+	list := make([]*rootfs.Layer, len(spec.Layers))
+	for i, id := range spec.Layers {
+		l, err := s.cfg.Layers.Layer(id)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = l
+	}
+	return list, nil
 }
 
 func (s *Service) putRecord(r *Record) error {
@@ -368,7 +399,7 @@ func (s *Service) pruneNames(p *Pruned) error {
 
 // pruneParents removes the groups that the systems' are in, if none is left.
 func (s *Service) pruneParents() error {
-	if runtime.GOOS != "linux" {
+	if runtime.GOOS != "linux" || s.group == "" {
 		return nil
 	}
 	for _, path := range []string{s.group, s.cfg.CgroupParent} {

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/userns"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
@@ -100,31 +101,30 @@ func (s *System) root() (*wire.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	root := &wire.Root{Upper: sc.Upper(), Work: sc.Work(), Volatile: s.record.Spec.Ephemeral}
-	if dir := s.record.Spec.RootDir; dir != "" {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return nil, fmt.Errorf("use root directory: %w", err)
-		}
-		if !info.IsDir() {
-			return nil, fmt.Errorf("use root directory %s: not a directory: %w", dir, errdefs.ErrInvalidArgument)
-		}
-		root.Lower = []string{dir}
-		return root, nil
+	spec := &s.record.Spec
+	layers, err := s.service.layers(spec)
+	if err != nil {
+		return nil, err
 	}
-	layers := s.record.Spec.Layers
-	if len(layers) > sys.MaxLower {
-		return nil, fmt.Errorf("stack %d layers: at most %d: %w", len(layers), sys.MaxLower, errdefs.ErrInvalidArgument)
+	o := s.service.cfg.Layers.Overlay(sc, "", layers...)
+	if spec.RootDir != "" {
+		o.Lower = []string{spec.RootDir}
+		err = checkRootDir(spec.RootDir)
+	} else if len(o.Lower) > sys.MaxLower {
+		err = fmt.Errorf("stack %d layers: at most %d: %w", len(o.Lower), sys.MaxLower, errdefs.ErrInvalidArgument)
 	}
-	root.Lower = make([]string, len(layers))
-	for i, id := range layers {
-		l, err := s.service.cfg.Layers.Layer(id)
-		if err != nil {
-			return nil, err
-		}
-		root.Lower[len(layers)-1-i] = l.Path()
+	return &wire.Root{Lower: o.Lower, Upper: o.Upper, Work: o.Work, UserXattr: o.UserXattr, Volatile: spec.Ephemeral}, err
+}
+
+func checkRootDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s: not a directory: %w", dir, errdefs.ErrInvalidArgument)
 	}
-	return root, nil
+	if err != nil {
+		return fmt.Errorf("use root directory: %w", err)
+	}
+	return nil
 }
 
 func (s *System) writeBundle(dir, agent string) error {
@@ -132,9 +132,13 @@ func (s *System) writeBundle(dir, agent string) error {
 	if err != nil {
 		return fmt.Errorf("make the seccomp filter: %w", err)
 	}
+	gids, err := userns.GIDs()
+	if err != nil {
+		return fmt.Errorf("read the user namespace's ids: %w", err)
+	}
 	b := bundle{
 		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent, seccomp: filter,
-		hybrid: sys.HasV1Cgroups(),
+		hybrid: sys.HasV1Cgroups(), user: !userns.IsInitial(), ttyGroup: gids.Has(ttyGID),
 	}
 	text, err := json.Marshal(b.config())
 	if err != nil {
