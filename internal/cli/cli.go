@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -61,7 +62,8 @@ var containerCommands = []entry{
 }
 
 var otherCommands = []entry{
-	{"container", newContainer}, {"image", newImage}, {"layer", newLayer}, {"system", newSystem}, {"version", newVersion},
+	{"container", newContainer}, {"image", newImage}, {"layer", newLayer}, {"system", newSystem},
+	{"unshare", newUnshare}, {"version", newVersion},
 }
 
 // newRoot makes the command tree, or, if the arguments name one command, the
@@ -144,15 +146,36 @@ func (a *app) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.logLevel, "log-level", "warn", "least `level` of what is logged: debug, info, warn, error")
 }
 
-// host opens the host of the flags.
+// host opens the host of the flags, as root: an ordinary user's program is
+// started again for that, unless it was before. What works without, such as
+// listing images, does so where the kernel has no user namespaces for users.
 func (a *app) host() (*hcs.Host, error) {
+	c := a.config
+	var err error
+	if c.Logger, err = a.logger(); err != nil {
+		return nil, err
+	}
+	if err := hcs.EnterUserNamespace(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		c.Logger.Warn("going on as an ordinary user", "reason", err)
+	}
+	return hcs.Open(c)
+}
+
+func (a *app) logger() (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
 		return nil, usage(fmt.Sprintf("log level %q: use debug, info, warn or error", a.logLevel))
 	}
-	c := a.config
-	c.Logger = slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
-	return hcs.Open(c)
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})), nil
+}
+
+// becomeRoot is for commands that cannot do without, and for those that read
+// something before they open the host.
+func (a *app) becomeRoot() error {
+	if err := hcs.EnterUserNamespace(); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
 }
 
 // system opens a container by name or id.

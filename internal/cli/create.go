@@ -24,6 +24,9 @@ func newCreate(a *app) *cobra.Command {
 }
 
 func (o *createOptions) run(ctx context.Context, a *app, args []string) error {
+	if err := a.becomeRoot(); err != nil {
+		return err
+	}
 	ctx = a.signals.catch(ctx)
 	spec, err := o.spec(args)
 	if err != nil {

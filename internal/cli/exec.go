@@ -26,6 +26,9 @@ func newExec(a *app) *cobra.Command {
 }
 
 func (o *execOptions) run(ctx context.Context, a *app, ref string, args []string) error {
+	if err := a.becomeRoot(); err != nil {
+		return err
+	}
 	if err := o.stdio().check(a, o.terminal); err != nil {
 		return err
 	}

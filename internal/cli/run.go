@@ -34,6 +34,9 @@ no IMAGE: the container stands on a directory, which stays as it is.`,
 }
 
 func (o *runOptions) run(ctx context.Context, a *app, args []string) error {
+	if err := a.becomeRoot(); err != nil {
+		return err
+	}
 	ctx = a.signals.catch(ctx)
 	if err := o.stdio().check(a, o.terminal); err != nil {
 		return err
