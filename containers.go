@@ -85,7 +85,7 @@ type CommitOptions struct {
 }
 
 // Commit makes an image of a container's image and of what the container has
-// written. A running container is paused meanwhile.
+// written. A running container is paused meanwhile, if it can be.
 func (h *Host) Commit(ctx context.Context, c *container.System, o CommitOptions) (_ *image.Image, err error) {
 	fail := func(err error) error { return fmt.Errorf("commit container %s: %w", c.Name(), err) }
 	spec := c.Record().Spec
@@ -153,7 +153,11 @@ func pause(ctx context.Context, c *container.System) (resume func() error, err e
 	if err != nil || st.State != container.Running {
 		return func() error { return nil }, err
 	}
-	return func() error { return c.Resume(context.WithoutCancel(ctx)) }, c.Pause(ctx)
+	err = c.Pause(ctx)
+	if errdefs.IsNotImplemented(err) {
+		return func() error { return nil }, nil
+	}
+	return func() error { return c.Resume(context.WithoutCancel(ctx)) }, err
 }
 
 // mountTargets lists the names, as entries have them, at which something of

@@ -157,8 +157,8 @@ func (s *Service) mayHave(r Resources) error {
 	if s.group != "" || r == (Resources{}) {
 		return nil
 	}
-	return fmt.Errorf("limit its resources: this user may not write to the control group %s, which root can make and give away: %w",
-		s.cfg.CgroupParent, errdefs.ErrPermissionDenied)
+	return fmt.Errorf("limit its resources: this user may not write to the control group %s, which root can make and give to the user: %w",
+		s.cfg.CgroupParent, errdefs.ErrNotImplemented)
 }
 
 // create makes, in this order, scratch, record and name: a crash leaves a
@@ -410,7 +410,11 @@ func (s *Service) pruneParents() error {
 		if names, err := cg.Children(); err != nil || len(names) > 0 {
 			return err
 		}
-		if err := cg.Remove(); err != nil {
+		err = cg.Remove()
+		if errors.Is(err, fs.ErrPermission) && path == s.cfg.CgroupParent {
+			return nil // somebody else made it, for us to have groups in
+		}
+		if err != nil {
 			return err
 		}
 	}

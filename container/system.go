@@ -270,6 +270,7 @@ func asFailure(err error) bool {
 var classes = map[wire.Class]error{
 	wire.Internal: errdefs.ErrInternal, wire.NotFound: errdefs.ErrNotFound, wire.Invalid: errdefs.ErrInvalidArgument,
 	wire.Wrong: errdefs.ErrFailedPrecondition, wire.NotRunnable: errdefs.ErrPermissionDenied,
+	wire.Unsupported: errdefs.ErrNotImplemented,
 }
 
 // classify gives a failure its class.
@@ -362,7 +363,8 @@ func (s *System) rest() (Status, error) {
 }
 
 // Pause stops all processes of the system where they are. A paused one stays
-// so.
+// so. One without a control group cannot be paused: the error is of class
+// ErrNotImplemented.
 func (s *System) Pause(ctx context.Context) error {
 	_, err := s.call(ctx, wire.Message{Type: wire.Pause})
 	return s.wrap("pause", err)
@@ -496,15 +498,19 @@ func (s *System) deleteLocked(lock *state.Lock) (err error) {
 	return s.service.removeFiles(&s.record)
 }
 
-// Stats returns what the kernel counts of the running system.
+// Stats returns what the kernel counts of the running system. Nothing is
+// counted without a control group: the error is of class ErrNotImplemented.
 func (s *System) Stats(context.Context) (Stats, error) {
 	cg, err := sys.NewCgroup(s.service.cgroup(s.record.ID))
 	if err != nil {
 		return Stats{}, s.wrap("measure", err)
 	}
 	c, err := cg.Stats()
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		err = s.notRunning()
+	case errors.Is(err, sys.ErrNoCgroup):
+		err = &refusal{text: err.Error(), class: errdefs.ErrNotImplemented}
 	}
 	if err != nil {
 		return Stats{}, s.wrap("measure", err)

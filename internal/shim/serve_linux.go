@@ -367,7 +367,11 @@ func (s *shim) pause(c *wire.Conn) *wire.Failure {
 	default:
 	}
 	if s.status.State == wire.Running {
-		if err := s.cgroup.Freeze(freezeTimeout); err != nil {
+		err := s.cgroup.Freeze(freezeTimeout)
+		if errors.Is(err, sys.ErrNoCgroup) {
+			return &wire.Failure{Class: wire.Unsupported, Text: err.Error()}
+		}
+		if err != nil {
 			return &wire.Failure{Text: err.Error()}
 		}
 		s.status.State = wire.Paused

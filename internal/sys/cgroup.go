@@ -3,7 +3,7 @@ package sys
 import "errors"
 
 // ErrNoCgroup is the error of what takes a control group where there is none.
-var ErrNoCgroup = errors.New("there is no control group, which this user may not make")
+var ErrNoCgroup = errors.New("there is no control group, as this user may not make one")
 
 // CgroupStats is what the kernel counts of a control group. A number that the
 // kernel does not keep is 0.

@@ -163,6 +163,7 @@ const (
 	Invalid                  // the request makes no sense
 	Wrong                    // not in this state
 	NotRunnable              // the program is there and cannot be run
+	Unsupported              // this system cannot have it
 )
 
 // Failure is the body of Error: what went wrong, as a clause for the receiver
