@@ -26,6 +26,13 @@ mkfs.ext4       e2fsprogs
 setpriv         util-linux
 wget            wget
 skopeo          skopeo
+umoci           umoci
+qemu-img        qemu-utils
+vhdiinfo        libvhdi-utils
+sgdisk          gdisk
+sfdisk          fdisk
+mkntfs          ntfs-3g
+wimlib-imagex   wimtools
 '
 if [ "$purpose" = check ]; then # the race detector needs a C compiler
 	needs="$needs

@@ -1,0 +1,296 @@
+package bench_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	kgzip "github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/testenv"
+	"github.com/hostcompute/hcs/layer"
+)
+
+// rounds is how often each program unpacks each image: the median of fewer than three quiet runs is no figure.
+const rounds = 3
+
+// An unpacker unpacks the image that tag names into target, which does not exist.
+type unpacker struct {
+	name   string
+	cannot func(compression string) bool
+	args   func(o order) [][]string // the commands, one after the other
+}
+
+// order is what an unpacker is asked to do.
+type order struct {
+	layout, tag string
+	blobs       []string // base first
+	target      string
+}
+
+// BenchmarkUnpack unpacks four kinds of image, compressed in two ways, to two kinds of file system, with every unpacker
+// that the machine has, in turn, each on a file system of its own, and prints one table. hcs and umoci make a bundle, with
+// an mtree manifest; the others only files. The bound is the larger of decompressing in process without looking at what
+// comes out, and of making the same files with two threads.
+func BenchmarkUnpack(b *testing.B) {
+	testenv.NeedRoot(b)
+	bin := programs(b)
+	paths := layouts(b)
+	all := unpackers(b, bin)
+	var table []string
+	for b.Loop() {
+		for _, place := range []string{"tmpfs", "disk"} {
+			for _, i := range unpackImages {
+				for _, c := range []string{"gzip", "zstd"} {
+					table = append(table, unpackRow(b, place, i.name, paths[i.name], c, all)...)
+				}
+			}
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	fmt.Printf("\n%-6s %-7s %-5s %-17s %9s %6s %9s\n%s\n", "place", "image", "blob", "program", "seconds", "ratio", "peak MiB", strings.Join(table, "\n"))
+}
+
+func unpackers(b *testing.B, bin string) []unpacker {
+	apply := filepath.Join(b.TempDir(), "archive-apply")
+	build := exec.CommandContext(b.Context(), "go", "build", "-o", apply, "./archive-apply")
+	build.Dir = "peers"
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("build the peers: %v: %s", err, out)
+	}
+	tar := testenv.NeedCommand(b, "tar", "bsdtar", "umoci")
+	never := func(string) bool { return false }
+	return []unpacker{
+		{"hcs", never, func(o order) [][]string {
+			return [][]string{{filepath.Join(bin, "hcs"), "image", "unpack", "--image", o.layout + ":" + o.tag, o.target}}
+		}},
+		{"umoci", func(c string) bool { return c == "zstd" }, func(o order) [][]string {
+			return [][]string{{tar[2], "unpack", "--image", o.layout + ":" + o.tag, o.target}}
+		}},
+		{"GNU tar", never, func(o order) [][]string {
+			cmds := [][]string{{"mkdir", o.target}}
+			for _, blob := range o.blobs {
+				cmds = append(cmds, []string{tar[0], "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--" + o.tag, "-f", blob, "-C", o.target})
+			}
+			return cmds
+		}},
+		{"bsdtar", func(c string) bool { return c == "zstd" }, func(o order) [][]string {
+			cmds := [][]string{{"mkdir", o.target}}
+			for _, blob := range o.blobs {
+				cmds = append(cmds, []string{tar[1], "-x", "-p", "--numeric-owner", "-f", blob, "-C", o.target})
+			}
+			return cmds
+		}},
+		{"containerd", never, func(o order) [][]string {
+			return [][]string{{"mkdir", o.target}, append([]string{apply, o.target}, o.blobs...)}
+		}},
+	}
+}
+
+// unpackRow measures one image at one place and returns the lines of the table.
+func unpackRow(b *testing.B, place, name, layout, compression string, all []unpacker) []string {
+	o := order{layout: layout, tag: compression, blobs: blobsOf(b, layout, compression)}
+	seconds := make(map[string][]float64)
+	memory := make(map[string]int64)
+	for range rounds {
+		for _, u := range all {
+			if u.cannot(compression) {
+				continue
+			}
+			onNewFS(b, place, func(dir string) {
+				o.target = filepath.Join(dir, "target")
+				start := time.Now()
+				peak := runAll(b, u.args(o))
+				seconds[u.name] = append(seconds[u.name], time.Since(start).Seconds())
+				memory[u.name] = max(memory[u.name], peak)
+			})
+		}
+		seconds["inflate alone"] = append(seconds["inflate alone"], inflate(b, o.blobs, compression))
+		onNewFS(b, place, func(dir string) {
+			seconds["create alone"] = append(seconds["create alone"], createAlone(b, filepath.Join(dir, "target"), o.blobs))
+		})
+	}
+	return unpackLines([]string{place, name, compression}, seconds, memory)
+}
+
+func unpackLines(key []string, seconds map[string][]float64, memory map[string]int64) []string {
+	middle := func(name string) float64 {
+		s := slices.Sorted(slices.Values(seconds[name]))
+		if len(s) == 0 {
+			return 0
+		}
+		return s[len(s)/2]
+	}
+	ours := middle("hcs")
+	line := func(name string, took float64) string {
+		peak := ""
+		if memory[name] > 0 {
+			peak = fmt.Sprint(memory[name] >> 20)
+		}
+		return fmt.Sprintf("%-6s %-7s %-5s %-17s %9.2f %6.2f %9s", key[0], key[1], key[2], name, took, ours/took, peak)
+	}
+	var lines []string
+	for _, name := range []string{"hcs", "umoci", "GNU tar", "bsdtar", "containerd", "inflate alone", "create alone"} {
+		if took := middle(name); took > 0 {
+			lines = append(lines, line(name, took))
+		}
+	}
+	return append(lines, line("bound", max(middle("inflate alone"), middle("create alone"))))
+}
+
+// blobsOf returns the files of an image's layers.
+func blobsOf(b *testing.B, layout, tag string) []string {
+	ref := image.Ref{Transport: image.TransportOCI, Path: layout, Tag: tag}
+	src, img, err := image.OpenImage(b.Context(), ref, image.HostPlatform())
+	must(b, err)
+	defer func() { must(b, src.Close()) }()
+	var blobs []string
+	for _, l := range img.Manifest.Layers {
+		blobs = append(blobs, filepath.Join(layout, "blobs", "sha256", l.Digest.Encoded()))
+	}
+	return blobs
+}
+
+// runAll runs commands one after the other and returns the largest resident set of them and their children, in bytes.
+func runAll(b *testing.B, commands [][]string) int64 {
+	var peak int64
+	for _, args := range commands {
+		cmd := exec.CommandContext(b.Context(), args[0], args[1:]...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("run %s: %v: %s", cmd, err, out)
+		}
+		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			peak = max(peak, u.Maxrss<<10)
+		}
+	}
+	return peak
+}
+
+// onNewFS calls f with a directory on a file system that is made for it: a tmpfs, or an ext4 in a file on the disk, as one
+// that much was removed from is slow.
+func onNewFS(b *testing.B, place string, f func(dir string)) {
+	dir, err := os.MkdirTemp(b.TempDir(), "fs-")
+	must(b, err)
+	if place == "tmpfs" {
+		must(b, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8g"))
+	} else {
+		file := dir + ".ext4"
+		must(b, os.WriteFile(file, nil, 0o600))
+		must(b, os.Truncate(file, 16<<30))
+		runAll(b, [][]string{{"mkfs.ext4", "-q", "-E", "lazy_itable_init=1,nodiscard", file}, {"mount", "-o", "loop", file, dir}})
+		defer func() { must(b, os.Remove(file)) }()
+	}
+	defer func() { must(b, syscall.Unmount(dir, 0)) }()
+	syscall.Sync()
+	f(dir)
+}
+
+// inflate decompresses the blobs and looks at nothing.
+func inflate(b *testing.B, blobs []string, compression string) float64 {
+	start := time.Now()
+	for _, blob := range blobs {
+		f, err := os.Open(blob)
+		must(b, err)
+		var r io.Reader
+		if compression == "gzip" {
+			r, err = kgzip.NewReader(f)
+		} else {
+			var d *zstd.Decoder
+			if d, err = zstd.NewReader(f, zstd.WithDecoderConcurrency(1)); err == nil {
+				defer d.Close()
+				r = d
+			}
+		}
+		must(b, err)
+		_, err = io.Copy(io.Discard, r)
+		must(b, err)
+		must(b, f.Close())
+	}
+	return time.Since(start).Seconds()
+}
+
+// createAlone makes the files that the layers have, by two threads, of zeros.
+func createAlone(b *testing.B, target string, blobs []string) float64 {
+	files := make(map[string]int64)
+	var dirs []string
+	for _, blob := range blobs {
+		collect(b, blob, files, &dirs)
+	}
+	must(b, os.Mkdir(target, 0o755))
+	names := make(chan string, len(files))
+	for name := range files {
+		names <- name
+	}
+	close(names)
+	zeros := make([]byte, 1<<20)
+	start := time.Now()
+	for _, d := range dirs {
+		must(b, os.MkdirAll(filepath.Join(target, d), 0o755))
+	}
+	var (
+		group sync.WaitGroup
+		lock  sync.Mutex
+		errs  []error
+	)
+	for range 2 {
+		group.Go(func() {
+			for name := range names {
+				if err := createFile(filepath.Join(target, name), files[name], zeros); err != nil {
+					lock.Lock()
+					errs = append(errs, err)
+					lock.Unlock()
+				}
+			}
+		})
+	}
+	group.Wait()
+	must(b, errors.Join(errs...))
+	return time.Since(start).Seconds()
+}
+
+func collect(b *testing.B, blob string, files map[string]int64, dirs *[]string) {
+	f, err := os.Open(blob)
+	must(b, err)
+	defer func() { _ = f.Close() }()
+	r, err := layer.OpenBlob(f, layer.Limits{})
+	must(b, err)
+	defer func() { must(b, r.Close()) }()
+	for e, err := range r.All() {
+		must(b, err)
+		switch e.Kind {
+		case layer.File:
+			files[e.Name] = e.Size
+			*dirs = append(*dirs, filepath.Dir(e.Name))
+		case layer.Dir:
+			*dirs = append(*dirs, e.Name)
+		case layer.Whiteout:
+			delete(files, e.Name)
+		}
+	}
+	slices.Sort(*dirs)
+	*dirs = slices.Compact(*dirs)
+}
+
+func createFile(name string, size int64, zeros []byte) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	for size > 0 && err == nil {
+		var n int
+		n, err = f.Write(zeros[:min(size, int64(len(zeros)))])
+		size -= int64(n)
+	}
+	return errors.Join(err, f.Close())
+}
