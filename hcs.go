@@ -44,10 +44,6 @@ import (
 // other's containers. Mounts are the program's own and end with it.
 func EnterUserNamespace() error { return userns.Enter() }
 
-// OwnNamespace reports whether EnterUserNamespace has brought this program,
-// and not one that it was started by, into its namespace.
-func OwnNamespace() bool { return userns.Entered() }
-
 // Config says where a host keeps its state and what it runs containers with.
 // The zero value is right for most.
 type Config struct {

@@ -22,14 +22,21 @@ fi
 copy=$(mktemp -d "${TMPDIR:-/tmp}/hcs-unprivileged.XXXXXX")
 trap 'rm -rf --one-file-system "$copy"' EXIT
 chmod 755 "$copy"
-mkdir "$copy/src" "$copy/run" "$copy/home"
+mkdir "$copy/src" "$copy/run" "$copy/home" "$copy/bin"
 tar --create --exclude=./.git --exclude=./.cache . | tar --extract --directory "$copy/src" --no-same-owner
+# What runs containers without root runs these, from this image.
+go build -trimpath -o "$copy/bin/" ./cmd/...
+chmod -R a+rX "$copy/bin"
+if [ -d .cache/images/busybox ]; then
+	mkdir -p "$copy/src/.cache/images"
+	cp -r .cache/images/busybox "$copy/src/.cache/images/"
+fi
 chown -R nobody "$copy/src" "$copy/run" "$copy/home"
 (
 	unset "${!HCS_TEST_@}"
 	here=$PWD
 	cd "$copy/src"
-	export HCS_UNPRIVILEGED=$copy
+	export HCS_UNPRIVILEGED=$copy HCS_TEST_PROGRAMS=$copy/bin
 	options+=(--hide-summary skipped) # by intention, and run below
 	run "as nobody" -exec "$here/scripts/as-nobody.sh" "$@"
 )

@@ -23,6 +23,10 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // for ordinary users
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	module, err := moduleRoot()
 	if err == nil {
 		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir, "./cmd/...")

@@ -18,9 +18,3 @@ func Owner() (uid int, ok bool) {
 	uid, err := strconv.Atoi(os.Getenv(ownerVariable))
 	return uid, err == nil
 }
-
-var entered bool
-
-// Entered reports whether Enter has brought this very program into its
-// namespaces: they, and what is mounted there, go with it.
-func Entered() bool { return entered }

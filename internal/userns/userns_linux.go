@@ -85,7 +85,6 @@ func arrive(arrival string) error {
 			_ = syscall.Close(fd) // which was only to be passed on
 		}
 	}
-	entered = true
 	if err := os.Chdir(f[2]); err != nil {
 		return fmt.Errorf("return to the working directory: %w", err)
 	}
