@@ -74,8 +74,8 @@ func TestProcessesThatDoNotStart(t *testing.T) {
 		{"no such file", container.ProcessSpec{Args: []string{"/bin/nope"}}, errdefs.IsNotFound, "start /bin/nope: no such file"},
 		{"a directory", container.ProcessSpec{Args: []string{"/etc"}}, errdefs.IsPermissionDenied, "start /etc: permission denied"},
 		{"not executable", container.ProcessSpec{Args: []string{"/etc/passwd"}}, errdefs.IsPermissionDenied, "start /etc/passwd: permission denied"},
-		{"no such user", container.ProcessSpec{Args: []string{"/bin/true"}, User: "nope"}, errdefs.IsInvalidArgument, "find user nope"},
-		{"no such group", container.ProcessSpec{Args: []string{"/bin/true"}, User: "0:nope"}, errdefs.IsInvalidArgument, "find group nope"},
+		{"no such user", container.ProcessSpec{Args: []string{"/bin/true"}, User: "nope"}, errdefs.IsInvalidArgument, `user "nope" not found in the container's /etc/passwd`},
+		{"no such group", container.ProcessSpec{Args: []string{"/bin/true"}, User: "0:nope"}, errdefs.IsInvalidArgument, `group "nope" not found in the container's /etc/group`},
 		{"no such directory", container.ProcessSpec{Args: []string{"/bin/true"}, Dir: "/nope"}, errdefs.IsInvalidArgument, "enter working directory /nope"},
 		{"relative directory", container.ProcessSpec{Args: []string{"/bin/true"}, Dir: "tmp"}, errdefs.IsInvalidArgument, "working directory tmp is not absolute"},
 	}

@@ -3,46 +3,57 @@ package agent
 import (
 	"syscall"
 
+	"github.com/hostcompute/hcs/internal/passwd"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
+// user is whom a process runs as.
+type user struct {
+	uid, gid uint32
+	groups   []uint32
+	home     string
+}
+
 // resolveUser finds the user in the files of the container's own tree, which
 // is all that the agent sees.
-func resolveUser(spec string) (user, *wire.Failure) {
-	passwd, f := readSmall("/etc/passwd")
-	group, g := readSmall("/etc/group")
-	if f == nil {
-		f = g
+func resolveUser(spec string) (user, *wire.Failure) { return findUser(spec, readSmall) }
+
+// findUser finds the user in the files that read returns the text of.
+func findUser(spec string, read func(file string) (string, error)) (user, *wire.Failure) {
+	u, err := passwd.Files{Owner: "the container", Read: read}.Find(spec)
+	if err != nil {
+		// Whoever spoils the files is not to shut out those who need no names.
+		none := func(string) (string, error) { return "", nil }
+		nameless, nerr := passwd.Files{Owner: "the container", Read: none}.Find(spec)
+		if nerr != nil {
+			return user{}, &wire.Failure{Class: wire.Invalid, Text: "find user " + spec + ": " + err.Error()}
+		}
+		u = nameless
 	}
-	if f == nil {
-		return findUser(spec, passwd, group)
+	if u.Home == "" {
+		u.Home = "/"
 	}
-	// Whoever spoils the files is not to shut out those who need no names.
-	if u, nameless := findUser(spec, "", ""); nameless == nil {
-		return u, nil
-	}
-	return user{}, f
+	return user{uid: u.UID, gid: u.GID, groups: u.Groups, home: u.Home}, nil
 }
 
 // readSmall returns a file's content, empty where there is none. The program
 // beside the agent may have put anything there: a fifo does not block it, and
 // size is bounded.
-func readSmall(path string) (string, *wire.Failure) {
-	const limit = 1 << 20
+func readSmall(path string) (string, error) {
 	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY|syscall.O_CLOEXEC, 0)
 	if err == syscall.ENOENT || err == syscall.ENOTDIR {
 		return "", nil
 	}
 	if err != nil {
-		return "", &wire.Failure{Class: wire.Invalid, Text: "read " + path + ": " + err.Error()}
+		return "", fileError("read " + path + ": " + err.Error())
 	}
 	defer syscall.Close(fd)
 	var st syscall.Stat_t
 	if err := syscall.Fstat(fd, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFREG {
-		return "", &wire.Failure{Class: wire.Invalid, Text: "read " + path + ": not a regular file"}
+		return "", fileError("read " + path + ": not a regular file")
 	}
-	if st.Size > limit {
-		return "", &wire.Failure{Class: wire.Invalid, Text: "read " + path + ": larger than 1 MiB"}
+	if st.Size > passwd.MaxSize {
+		return "", fileError("read " + path + ": larger than 1 MiB")
 	}
 	b := make([]byte, st.Size)
 	n := 0
@@ -55,3 +66,7 @@ func readSmall(path string) (string, *wire.Failure) {
 	}
 	return string(b[:n]), nil
 }
+
+type fileError string
+
+func (e fileError) Error() string { return string(e) }

@@ -8,10 +8,30 @@ import (
 )
 
 const (
-	passwd = "root:x:0:0:root:/root:/bin/sh\nmalformed\nbad:x:uid:0::/:\n\nweb:x:33:33:web:/var/www:/bin/false\n" +
+	users = "root:x:0:0:root:/root:/bin/sh\nmalformed\nbad:x:uid:0::/:\n\nweb:x:33:33:web:/var/www:/bin/false\n" +
 		"nohome:x:40:41:::\nminus:x:4294967295:0::/:\n"
-	group = "root:x:0:\nwww:x:33:\nadm:x:4:web,other\nshort:x\nbad:x:gid:web\nstaff:x:50:other,web\n"
+	groups = "root:x:0:\nwww:x:33:\nadm:x:4:web,other\nshort:x\nbad:x:gid:web\nstaff:x:50:other,web\n"
 )
+
+func texts(passwd, group string) func(string) (string, error) {
+	return func(file string) (string, error) {
+		if file == "/etc/passwd" {
+			return passwd, nil
+		}
+		return group, nil
+	}
+}
+
+// TestFindUserInSpoiledFiles lets in who needs no names.
+func TestFindUserInSpoiledFiles(t *testing.T) {
+	spoiled := func(file string) (string, error) { return "", fileError("read " + file + ": not a regular file") }
+	if u, f := findUser("5:6", spoiled); f != nil || u.uid != 5 || u.gid != 6 || u.home != "/" {
+		t.Errorf("got %+v, %v", u, f)
+	}
+	if u, f := findUser("root", spoiled); f == nil || !strings.Contains(f.Text, "read /etc/passwd: not a regular file") {
+		t.Errorf("got %+v, %v", u, f)
+	}
+}
 
 func TestFindUser(t *testing.T) {
 	for _, tt := range []struct {
@@ -31,15 +51,15 @@ func TestFindUser(t *testing.T) {
 		{spec: "1000:1001", want: user{uid: 1000, gid: 1001, groups: []uint32{1001}, home: "/"}},
 		{spec: "nohome", want: user{uid: 40, gid: 41, groups: []uint32{41}, home: "/"}},
 		{spec: "nobody", fail: "find user nobody"},
-		{spec: "web:nogroup", fail: "find group nogroup"},
+		{spec: "web:nogroup", fail: `group "nogroup" not found in the container's /etc/group`},
 		{spec: "malformed", fail: "find user malformed"},
 		{spec: "bad", fail: "find user bad"},
 		{spec: "minus", fail: "find user minus"},
 		{spec: "4294967295", fail: "find user 4294967295"},
-		{spec: "-1", fail: "find user -1"},
-		{spec: "0:4294967295", fail: "find group 4294967295"},
+		{spec: "-1", fail: "id -1 is out of range"},
+		{spec: "0:4294967295", fail: "id 4294967295 is out of range"},
 	} {
-		got, f := findUser(tt.spec, passwd, group)
+		got, f := findUser(tt.spec, texts(users, groups))
 		switch {
 		case tt.fail != "":
 			if f == nil || !strings.Contains(f.Text, tt.fail) {
@@ -56,18 +76,18 @@ func TestFindUser(t *testing.T) {
 }
 
 func TestFindUserWithoutFiles(t *testing.T) {
-	if got, f := findUser("5:6", "", ""); f != nil || got.uid != 5 || got.gid != 6 {
+	if got, f := findUser("5:6", texts("", "")); f != nil || got.uid != 5 || got.gid != 6 {
 		t.Errorf("got %+v, %v", got, f)
 	}
-	if _, f := findUser("name", "", ""); f == nil {
+	if _, f := findUser("name", texts("", "")); f == nil {
 		t.Error("a name without a file is found")
 	}
 }
 
 func FuzzFindUser(f *testing.F) {
-	f.Add("web:adm", passwd, group)
+	f.Add("web:adm", users, groups)
 	f.Fuzz(func(t *testing.T, spec, passwd, group string) {
-		if u, f := findUser(spec, passwd, group); f == nil && (u.uid == 1<<32-1 || u.gid == 1<<32-1) {
+		if u, f := findUser(spec, texts(passwd, group)); f == nil && (u.uid == 1<<32-1 || u.gid == 1<<32-1) {
 			t.Errorf("%q is %+v", spec, u)
 		}
 	})
