@@ -216,10 +216,10 @@ func (s *Service) claimName(r *Record) error {
 			return err
 		}
 		owner, err := os.Readlink(link)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if _, err := s.records.Get(owner); !errdefs.IsNotFound(err) {
+		if !s.isNobody(owner) {
 			return fmt.Errorf("the name is taken by container %s: %w", ShortID(owner), errdefs.ErrAlreadyExists)
 		}
 		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -254,7 +254,7 @@ func (s *Service) resolve(ref string) (string, error) {
 	if state.CheckID("container", ref) != nil {
 		return "", noSuch(ref)
 	}
-	if id, err := os.Readlink(filepath.Join(s.namesDir(), ref)); err == nil {
+	if id, err := os.Readlink(filepath.Join(s.namesDir(), ref)); err == nil && state.CheckID("container", id) == nil {
 		return id, nil
 	}
 	if len(ref) == 2*16 {
@@ -350,6 +350,43 @@ func (s *Service) pruneStray(id string) (removed bool, err error) {
 	return true, errors.Join(s.cleanUp(&r), s.removeFiles(&r))
 }
 
+// Discard ends and removes a system that Open finds and cannot read, as its
+// record is damaged. One that is sound is refused, with class
+// ErrFailedPrecondition: Terminate and Delete are for that.
+func (s *Service) Discard(ctx context.Context, ref string) (err error) {
+	id, err := s.resolve(ref)
+	if err != nil {
+		return err
+	}
+	damaged := &System{service: s, record: Record{ID: id}}
+	fail := func(err error) error { return damaged.wrap("discard", err) }
+	switch _, err := s.records.Get(id); {
+	case err == nil:
+		return fail(fmt.Errorf("its record is sound: %w", errdefs.ErrFailedPrecondition))
+	case errdefs.IsNotFound(err):
+		return noSuch(ref)
+	}
+	if err := damaged.endShim(ctx); err != nil {
+		return fail(err)
+	}
+	lock, err := s.records.Lock(ctx, id)
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	removed, err := s.pruneStray(id)
+	if err == nil && !removed {
+		err = errBusy
+	}
+	if err == nil {
+		_, err = s.dropNames(func(owner string) bool { return owner == id })
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
 // strays lists the ids that something of this root bears, and no readable
 // record.
 func (s *Service) strays() []string {
@@ -379,22 +416,45 @@ func (s *Service) strays() []string {
 	})
 }
 
+// pruneNames removes what bears a name and leads to no record: also what is
+// no link, or one to something else than an id, which nobody here makes.
 func (s *Service) pruneNames(p *Pruned) error {
+	removed, err := s.dropNames(s.isNobody)
+	p.Leftovers = append(p.Leftovers, removed...)
+	return err
+}
+
+// isNobody reports whether a name's owner, which is empty for what is no link,
+// has no record.
+func (s *Service) isNobody(owner string) bool {
+	if state.CheckID("container", owner) != nil {
+		return true
+	}
+	_, err := s.records.Get(owner)
+	return errdefs.IsNotFound(err)
+}
+
+// dropNames removes the names of those owners, and returns the links.
+func (s *Service) dropNames(of func(owner string) bool) (removed []string, err error) {
 	entries, err := os.ReadDir(s.namesDir())
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var errs []error
 	for _, e := range entries {
 		link := filepath.Join(s.namesDir(), e.Name())
-		id, err := os.Readlink(link)
-		if err != nil {
+		owner, err := os.Readlink(link)
+		if errors.Is(err, fs.ErrNotExist) || !of(owner) {
 			continue
 		}
-		if _, err := s.records.Get(id); errdefs.IsNotFound(err) && os.Remove(link) == nil {
-			p.Leftovers = append(p.Leftovers, link)
+		switch err := os.Remove(link); {
+		case err == nil:
+			removed = append(removed, link)
+		case !errors.Is(err, fs.ErrNotExist):
+			errs = append(errs, err)
 		}
 	}
-	return nil
+	return removed, errors.Join(errs...)
 }
 
 // pruneParents removes the groups that the systems' are in, if none is left.

@@ -428,6 +428,22 @@ func (s *System) Wait(ctx context.Context) (Status, error) {
 	return s.decode(m.Body)
 }
 
+// endShim has the shim end the system and go, if there is one.
+func (s *System) endShim(ctx context.Context) error {
+	c, err := wire.Dial(s.socket())
+	if noShim(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := callOn(ctx, c, wire.Message{Type: wire.Terminate}); err != nil && !isClosed(err) {
+		return classify(err)
+	}
+	return nil
+}
+
 // cleanUpIfLost takes away what a shim that died has left.
 func (s *System) cleanUpIfLost(ctx context.Context) (err error) {
 	lock, err := s.service.records.Lock(ctx, s.record.ID)

@@ -2,9 +2,11 @@ package container_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -184,6 +186,56 @@ func TestDamagedRecords(t *testing.T) {
 		t.Errorf("pruned %+v, %v", p, err)
 	}
 	f.created(container.Spec{Name: "damaged"})
+}
+
+// TestDiscard ends and removes what cannot be read any more.
+func TestDiscard(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	for _, running := range []bool{false, true} {
+		s := f.created(container.Spec{Name: "broken"})
+		if running {
+			f.must(s.Start(ctx))
+		}
+		f.must(s.Close())
+		if err := f.Discard(ctx, "broken"); !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("a sound one: %v", err)
+		}
+		f.must(os.WriteFile(filepath.Join(f.config.Root, "containers", s.ID(), "record.json"), []byte("{"), 0o600))
+		f.must(f.Discard(ctx, "broken"))
+		if err := f.Discard(ctx, "broken"); !errdefs.IsNotFound(err) {
+			t.Errorf("once more: %v", err)
+		}
+		for _, path := range []string{"containers/" + s.ID(), "names/broken"} {
+			if _, err := os.Lstat(filepath.Join(f.config.Root, path)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("still there: %s: %v", path, err)
+			}
+		}
+	}
+}
+
+// TestOddNames has names that nobody here makes neither found nor in the way.
+func TestOddNames(t *testing.T) {
+	f := newFixture(t)
+	names := filepath.Join(f.config.Root, "names")
+	for _, target := range []string{"../../etc", "/", "a b", "ffffffffffffffffffffffffffffffff"} {
+		link := filepath.Join(names, "odd")
+		f.must(os.Symlink(target, link))
+		if _, err := f.Open(t.Context(), "odd"); !errdefs.IsNotFound(err) {
+			t.Errorf("%q: open: %v", target, err)
+		}
+		p, err := f.Prune(t.Context())
+		if err != nil || !slices.Equal(p.Leftovers, []string{link}) {
+			t.Errorf("%q: pruned %q, %v", target, p.Leftovers, err)
+		}
+		f.must(os.Symlink(target, link))
+		s := f.created(container.Spec{Name: "odd"}) // takes it over
+		f.must(s.Delete(t.Context()))
+	}
+	f.must(os.WriteFile(filepath.Join(names, "file"), nil, 0o600))
+	if p, err := f.Prune(t.Context()); err != nil || len(p.Leftovers) != 1 {
+		t.Errorf("a file: pruned %q, %v", p.Leftovers, err)
+	}
 }
 
 func TestTailCountsLines(t *testing.T) {

@@ -15,6 +15,18 @@ import (
 // each was called, in that order. One that fails does not keep the others
 // from it.
 func (a *app) each(ctx context.Context, refs []string, do func(context.Context, *container.System) error) error {
+	return a.eachName(ctx, refs, func(ctx context.Context, s *container.Service, ref string) error {
+		c, err := s.Open(ctx, ref)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return do(ctx, c)
+	})
+}
+
+// eachName is each for those who open the containers themselves.
+func (a *app) eachName(ctx context.Context, refs []string, do func(context.Context, *container.Service, string) error) error {
 	h, err := a.host()
 	if err != nil {
 		return err
@@ -22,14 +34,7 @@ func (a *app) each(ctx context.Context, refs []string, do func(context.Context, 
 	errs := make([]error, len(refs))
 	var all sync.WaitGroup
 	for i, ref := range refs {
-		all.Go(func() {
-			c, err := h.Containers().Open(ctx, ref)
-			if err == nil {
-				err = do(ctx, c)
-				c.Close()
-			}
-			errs[i] = err
-		})
+		all.Go(func() { errs[i] = do(ctx, h.Containers(), ref) })
 	}
 	all.Wait()
 	for i, ref := range refs {

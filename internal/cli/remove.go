@@ -31,19 +31,31 @@ func (o *removeOptions) addFlags(f *pflag.FlagSet) {
 }
 
 func (o *removeOptions) run(ctx context.Context, a *app, args []string) error {
-	return a.each(ctx, args, func(ctx context.Context, c *container.System) error {
-		if o.force {
-			if err := c.Terminate(ctx); err != nil {
-				return err
-			}
-		} else if st, err := c.Status(ctx); err == nil && isRunning(st) {
-			return fmt.Errorf("remove container %s: it is %s: stop it first, or use --force: %w", c.Name(), st.State,
-				errdefs.ErrFailedPrecondition)
+	return a.eachName(ctx, args, func(ctx context.Context, s *container.Service, ref string) error {
+		c, err := s.Open(ctx, ref)
+		if o.force && errdefs.IsDataLoss(err) {
+			return s.Discard(ctx, ref)
 		}
-		err := c.Delete(ctx)
-		if isGone(err) && c.Record().Spec.Ephemeral {
-			return nil // it went by itself when it stopped
+		if err != nil {
+			return err
 		}
-		return err
+		defer c.Close()
+		return o.remove(ctx, c)
 	})
+}
+
+func (o *removeOptions) remove(ctx context.Context, c *container.System) error {
+	if o.force {
+		if err := c.Terminate(ctx); err != nil {
+			return err
+		}
+	} else if st, err := c.Status(ctx); err == nil && isRunning(st) {
+		return fmt.Errorf("remove container %s: it is %s: stop it first, or use --force: %w", c.Name(), st.State,
+			errdefs.ErrFailedPrecondition)
+	}
+	err := c.Delete(ctx)
+	if isGone(err) && c.Record().Spec.Ephemeral {
+		return nil // it went by itself when it stopped
+	}
+	return err
 }
