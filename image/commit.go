@@ -48,21 +48,10 @@ func (s *Store) Commit(ctx context.Context, base *Image, name string, change Cha
 // Build makes an image from nothing by a number of changes. The platform is
 // this machine's where config does not say.
 func (s *Store) Build(ctx context.Context, name string, config v1.Image, changes ...Change) (*Image, error) {
-	if config.OS == "" {
-		config.OS = HostPlatform().OS
-	}
-	if config.Architecture == "" {
-		config.Architecture = HostPlatform().Architecture
-	}
-	config.RootFS = v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
-	config.History = nil
-	raw, err := json.Marshal(config)
+	base, err := emptyImage(config)
 	if err != nil {
 		return nil, err
 	}
-	base := &Image{Config: config, RawConfig: raw}
-	base.Manifest = v1.Manifest{MediaType: v1.MediaTypeImageManifest, Config: v1.Descriptor{MediaType: v1.MediaTypeImageConfig}}
-	base.Manifest.SchemaVersion = 2
 	img, err := s.build(ctx, base, name, changes)
 	if err != nil {
 		return nil, fmt.Errorf("build image %q: %w", name, err)

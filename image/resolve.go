@@ -29,6 +29,11 @@ type Image struct {
 
 	RawManifest []byte // the bytes that the digests are of
 	RawConfig   []byte
+
+	// Path leads from the source's own list to the manifest: the descriptors
+	// of the indexes on the way, if any, and Descriptor. Nil where an image was
+	// not found by Resolve.
+	Path []v1.Descriptor
 }
 
 // ID returns the digest of the image's configuration, which docker calls the
@@ -74,14 +79,16 @@ func Resolve(ctx context.Context, src Source, selector string, platform v1.Platf
 		w.want = HostPlatform()
 		w.strict = false
 	}
-	desc, err := w.pick(ctx, roots)
+	path, err := w.pick(ctx, roots)
 	if err != nil {
 		return nil, err
 	}
+	desc := path[len(path)-1]
 	img, err := read(ctx, src, desc)
 	if err != nil {
 		return nil, err
 	}
+	img.Path = path
 	img.Name = desc.Annotations[v1.AnnotationRefName]
 	if img.Name == "" {
 		img.Name = roots[0].Annotations[v1.AnnotationRefName]
@@ -180,45 +187,46 @@ type walker struct {
 }
 
 type candidate struct {
-	desc  v1.Descriptor
-	depth int
+	desc v1.Descriptor
+	path []v1.Descriptor // the indexes above it
 }
 
-// pick returns the manifest below roots that suits best, the first of equals.
-func (w *walker) pick(ctx context.Context, roots []v1.Descriptor) (v1.Descriptor, error) {
+// pick returns the path to the manifest below roots that suits best, the
+// first of equals.
+func (w *walker) pick(ctx context.Context, roots []v1.Descriptor) ([]v1.Descriptor, error) {
 	for _, root := range roots {
-		if err := w.walk(ctx, root, 0); err != nil {
-			return v1.Descriptor{}, err
+		if err := w.walk(ctx, root, nil); err != nil {
+			return nil, err
 		}
 	}
-	if len(w.found) == 1 && w.found[0].depth == 0 && !w.strict {
-		return w.found[0].desc, nil
+	if len(w.found) == 1 && len(w.found[0].path) == 0 && !w.strict {
+		return []v1.Descriptor{w.found[0].desc}, nil
 	}
-	best, bestFit := v1.Descriptor{}, 0
+	best, bestFit := candidate{}, 0
 	var platforms []string
 	for _, c := range w.found {
 		p, err := w.platform(ctx, c.desc)
 		if err != nil {
-			return v1.Descriptor{}, err
+			return nil, err
 		}
 		platforms = append(platforms, platformString(p))
 		f := fit(p, w.want)
-		if f == bestFit && f > 0 && c.depth == 0 {
-			return v1.Descriptor{}, invalid("tag %q is ambiguous: manifests %s and %s are both for %s", tagOf(c.desc), best.Digest, c.desc.Digest, platformString(p))
+		if f == bestFit && f > 0 && len(c.path) == 0 {
+			return nil, invalid("tag %q is ambiguous: manifests %s and %s are both for %s", tagOf(c.desc), best.desc.Digest, c.desc.Digest, platformString(p))
 		}
 		if f > bestFit {
-			best, bestFit = c.desc, f
+			best, bestFit = c, f
 		}
 	}
 	if bestFit == 0 {
-		return v1.Descriptor{}, notFound("no image for %s (there are: %s)", platformString(w.want), strings.Join(slices.Compact(platforms), ", "))
+		return nil, notFound("no image for %s (there are: %s)", platformString(w.want), strings.Join(slices.Compact(platforms), ", "))
 	}
-	return best, nil
+	return append(slices.Clip(best.path), best.desc), nil
 }
 
 // walk collects the manifests below desc. Each digest is visited once, so
 // that indexes that name the same child many times cost no more than one.
-func (w *walker) walk(ctx context.Context, desc v1.Descriptor, depth int) error {
+func (w *walker) walk(ctx context.Context, desc v1.Descriptor, path []v1.Descriptor) error {
 	if err := checkDescriptor(desc); err != nil {
 		return err
 	}
@@ -228,14 +236,14 @@ func (w *walker) walk(ctx context.Context, desc v1.Descriptor, depth int) error 
 	w.seen[desc.Digest] = true
 	switch {
 	case isManifest(desc.MediaType):
-		w.found = append(w.found, candidate{desc, depth})
+		w.found = append(w.found, candidate{desc, path})
 		return nil
-	case !isIndex(desc.MediaType) && depth > 0:
+	case !isIndex(desc.MediaType) && len(path) > 0:
 		return nil // an index may list other things than images
 	case !isIndex(desc.MediaType):
 		return invalid("blob %s has the unknown media type %q", desc.Digest, desc.MediaType)
 	}
-	if depth == maxDepth {
+	if len(path) == maxDepth {
 		return invalid("index %s is more than %d indexes deep", desc.Digest, maxDepth)
 	}
 	if w.read++; w.read > maxIndexes {
@@ -249,8 +257,9 @@ func (w *walker) walk(ctx context.Context, desc v1.Descriptor, depth int) error 
 	if err != nil {
 		return fmt.Errorf("read index %s: %w", desc.Digest, err)
 	}
+	path = append(slices.Clip(path), desc)
 	for _, child := range index.Manifests {
-		if err := w.walk(ctx, child, depth+1); err != nil {
+		if err := w.walk(ctx, child, path); err != nil {
 			return err
 		}
 	}
