@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/hostcompute/hcs/internal/wire"
 )
 
 // Stream says where a piece of output came from.
@@ -61,25 +63,36 @@ func (s *System) Logs(ctx context.Context, o LogOptions) iter.Seq2[Output, error
 }
 
 func (s *System) readLog(ctx context.Context, o LogOptions, yield func(Output) bool) error {
-	f, err := os.Open(s.logFile())
-	if errors.Is(err, os.ErrNotExist) {
-		_, serr := s.Status(ctx) // does it exist?
-		return serr
-	}
+	l, err := s.openLog()
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := seekTail(f, o.Tail); err != nil {
+	defer l.close()
+	if len(l.files) == 0 {
+		_, serr := s.Status(ctx) // does it exist?
+		return serr
+	}
+	if err := l.seekTail(o.Tail); err != nil {
 		return err
 	}
-	r := logReader{r: bufio.NewReaderSize(f, 64<<10), since: o.Since}
+	r := logReader{since: o.Since}
 	for {
-		// Asked before reading: what a stopped system wrote is all there then.
+		// Both asked before reading: what a stopped system wrote is all there then,
+		// and so is what a file has that others followed.
 		st, serr := s.Status(ctx)
-		more, err := r.entries(yield)
-		if err != nil || !more || o.Follow == Snapshot || serr != nil || st.State != Running && st.State != Paused {
+		next, err := l.next()
+		if err != nil {
 			return err
+		}
+		more, err := r.entries(l.files[0], yield)
+		switch {
+		case err != nil || !more:
+			return err
+		case next:
+			l.advance()
+			continue
+		case o.Follow == Snapshot || serr != nil || st.State != Running && st.State != Paused:
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -89,16 +102,116 @@ func (s *System) readLog(ctx context.Context, o LogOptions, yield func(Output) b
 	}
 }
 
-// logReader reads a log that may still grow.
+// logFiles are the files of a log that are yet to be read, oldest first. Their
+// names change while they are read.
+type logFiles struct {
+	path  string
+	most  int // how many there may be
+	files []*os.File
+}
+
+// openLog opens what there is of the log.
+func (s *System) openLog() (*logFiles, error) {
+	l := &logFiles{path: s.logFile(), most: s.record.Spec.Log.maxFiles()}
+	for i := range l.most { // the youngest first: one that becomes older meanwhile is seen twice, none is missed
+		f, err := openIfThere(wire.LogName(l.path, i))
+		if err != nil {
+			l.close()
+			return nil, err
+		}
+		if f == nil {
+			continue
+		}
+		if len(l.files) > 0 && sameFile(f, l.files[0]) {
+			f.Close()
+			continue
+		}
+		l.files = append([]*os.File{f}, l.files...)
+	}
+	return l, nil
+}
+
+func openIfThere(name string) (*os.File, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return f, err
+}
+
+func sameFile(a, b *os.File) bool {
+	x, err1 := a.Stat()
+	y, err2 := b.Stat()
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
+}
+
+func (l *logFiles) close() {
+	for _, f := range l.files {
+		f.Close()
+	}
+}
+
+// advance lets go of the file that was read.
+func (l *logFiles) advance() {
+	l.files[0].Close()
+	l.files = l.files[1:]
+}
+
+// next reports whether there is a file after the first, which then grows no
+// more, and opens it if need be.
+func (l *logFiles) next() (bool, error) {
+	for len(l.files) == 1 {
+		i := l.place(l.files[0])
+		if i == 0 {
+			return false, nil
+		}
+		f, err := openIfThere(wire.LogName(l.path, i-1))
+		if f == nil || err != nil { // there is none yet
+			return false, err
+		}
+		if l.place(l.files[0]) == i {
+			l.files = append(l.files, f)
+			break
+		}
+		f.Close() // they were renamed meanwhile
+	}
+	return true, nil
+}
+
+// place returns how many files there are after f. One that is gone was before
+// all others.
+func (l *logFiles) place(f *os.File) int {
+	info, err := f.Stat()
+	if err != nil {
+		return 0
+	}
+	there := 1
+	for i := range l.most {
+		named, err := os.Stat(wire.LogName(l.path, i))
+		if err == nil && os.SameFile(info, named) {
+			return i
+		}
+		if err == nil {
+			there = i + 1
+		}
+	}
+	return there
+}
+
+// logReader reads files that may still grow.
 type logReader struct {
-	r     *bufio.Reader
 	since time.Time
+	file  *os.File
+	r     *bufio.Reader
 	part  []byte // of an entry that is being written
 }
 
-// entries yields the entries that are there and whole. More is false when the
-// caller has seen enough.
-func (l *logReader) entries(yield func(Output) bool) (more bool, err error) {
+// entries yields the entries of the file that are there and whole. More is
+// false when the caller has seen enough.
+func (l *logReader) entries(f *os.File, yield func(Output) bool) (more bool, err error) {
+	if f != l.file { // an entry that the last one ends with was never finished
+		l.file, l.r, l.part = f, bufio.NewReaderSize(f, 64<<10), nil
+	}
 	for {
 		line, err := l.r.ReadBytes('\n')
 		line = append(l.part, line...)
@@ -135,35 +248,67 @@ func parseEntry(line []byte) (Output, error) {
 	return Output{Time: t, Stream: Stream(stream), Text: text}, nil
 }
 
-// seekTail moves to where the last n lines of output begin. A line may be of
-// several entries, the last of which is tagged F.
-func seekTail(f *os.File, n int) error {
+// position is a place in one of several files.
+type position struct {
+	file   int
+	offset int64
+}
+
+// seekTail moves to where the last n lines of output begin, and lets go of the
+// files before. A line may be of several entries, the last of which is tagged
+// F, and they may be in several files.
+func (l *logFiles) seekTail(n int) error {
 	if n <= 0 {
 		return nil
 	}
-	starts := make([]int64, 0, min(n, 1024)+1) // of the last lines, oldest first
+	starts := make([]position, 0, min(n, 1024)+1) // of the last lines, oldest first
+	begins := true
+	for i, f := range l.files {
+		err := eachEntry(f, func(offset int64, tag byte) {
+			if begins {
+				starts = append(starts, position{i, offset})
+				starts = starts[max(0, len(starts)-n):]
+			}
+			begins = tag == 'F'
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(starts) == 0 {
+		starts = []position{{}}
+	}
+	for range starts[0].file {
+		l.advance()
+	}
+	for _, f := range l.files[1:] {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	_, err := l.files[0].Seek(starts[0].offset, io.SeekStart)
+	return err
+}
+
+// eachEntry tells where entries begin and what they are tagged with. One that
+// is too long to be ours is none.
+func eachEntry(f *os.File, tell func(offset int64, tag byte)) error {
 	var offset int64
 	begins := true
 	for r := bufio.NewReaderSize(f, 64<<10); ; {
 		entry, err := r.ReadSlice('\n')
 		if begins && len(entry) > 0 {
-			starts = append(starts, offset)
-			starts = starts[max(0, len(starts)-n):]
+			tell(offset, tagOf(entry))
 		}
 		offset += int64(len(entry))
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return err
 		}
-		begins = err == nil && tagOf(entry) == 'F'
+		begins = err == nil
 	}
-	if len(starts) == 0 {
-		starts = []int64{0}
-	}
-	_, err := f.Seek(starts[0], io.SeekStart)
-	return err
 }
 
 // tagOf returns the tag of an entry, which follows the second blank.

@@ -45,6 +45,38 @@ type Resources struct {
 	Pids   int64   `json:"pids,omitempty"`   // processes and threads, the agent's not counted
 }
 
+// Log bounds what is kept of the output of a system's main processes: when a
+// file is full it begins another, and the oldest goes.
+type Log struct {
+	// MaxSize is that of a file, in bytes; one entry may go beyond. 0 is
+	// DefaultLogSize, a negative one no limit.
+	MaxSize int64 `json:"maxSize,omitempty"`
+	// MaxFiles is how many files are kept. 0 is DefaultLogFiles.
+	MaxFiles int `json:"maxFiles,omitempty"`
+}
+
+// What is kept of a log that says nothing else.
+const (
+	DefaultLogSize  = 10 << 20
+	DefaultLogFiles = 3
+)
+
+const maxLogFiles = 1000
+
+func (l Log) maxSize() int64 {
+	if l.MaxSize == 0 {
+		return DefaultLogSize
+	}
+	return max(0, l.MaxSize)
+}
+
+func (l Log) maxFiles() int {
+	if l.MaxFiles == 0 {
+		return DefaultLogFiles
+	}
+	return l.MaxFiles
+}
+
 // The kernel's own limits: CONFIG_NR_CPUS and PID_MAX_LIMIT at their largest.
 const (
 	maxCPUs = 8192
@@ -76,6 +108,7 @@ type Spec struct {
 	ReadOnly  bool      `json:"readOnly,omitempty"`
 	Network   Network   `json:"network,omitempty"`
 	Resources Resources `json:"resources,omitzero"`
+	Log       Log       `json:"log,omitzero"`
 	// StopSignal asks the main process to end. 0 is SIGTERM.
 	StopSignal int `json:"stopSignal,omitempty"`
 	// Ephemeral has everything of the system removed when it stops, its record
@@ -173,6 +206,8 @@ func (s *Spec) checkResources() error {
 		return fmt.Errorf("limit of %g cpus: from 0.01 to %d", r.CPUs, maxCPUs)
 	case r.Pids < 0 || r.Pids > maxPids:
 		return fmt.Errorf("limit of %d processes: from 1 to %d", r.Pids, maxPids)
+	case s.Log.MaxFiles < 0 || s.Log.MaxFiles > maxLogFiles:
+		return fmt.Errorf("log of %d files: from 1 to %d", s.Log.MaxFiles, maxLogFiles)
 	}
 	return nil
 }

@@ -77,7 +77,8 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 		return nil, err
 	}
 	order.ID, order.Dir, order.Root, order.Cgroup = s.record.ID, dir, *root, s.service.cgroup(s.record.ID)
-	order.Runtime, order.Log, order.Status = rt.wire(), s.logFile(), s.statusFile()
+	order.Runtime, order.Status = rt.wire(), s.statusFile()
+	order.Log = wire.Log{Path: s.logFile(), MaxSize: s.record.Spec.Log.maxSize(), MaxFiles: s.record.Spec.Log.maxFiles()}
 	order.Remove = []string{dir}
 	if s.record.Spec.Ephemeral {
 		order.Remove = s.everything()

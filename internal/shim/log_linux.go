@@ -2,9 +2,13 @@ package shim
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/hostcompute/hcs/internal/wire"
 )
 
 // logFile takes the output of the processes, a line each of
@@ -13,18 +17,37 @@ import (
 //
 // as the kubelet's container runtimes write it (the CRI's logging format): F
 // ends a line of output, P is a part of one that goes on.
+//
+// A file that would grow beyond the limit gets another name, as wire.LogName
+// has it, and a new one is begun; the oldest goes. No entry is in two files.
 type logFile struct {
+	limits wire.Log
+
 	mu   sync.Mutex
 	file *os.File
+	size int64
 	buf  []byte
 }
 
-func openLog(path string) (*logFile, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+func openLog(limits wire.Log) (*logFile, error) {
+	l := &logFile{limits: limits}
+	return l, l.open()
+}
+
+func (l *logFile) open() error {
+	f, err := os.OpenFile(l.limits.Path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &logFile{file: f}, nil
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if l.file != nil {
+		_ = l.file.Close() // nothing is buffered
+	}
+	l.file, l.size = f, info.Size()
+	return nil
 }
 
 // maxLine is how much output one line of the log takes.
@@ -53,11 +76,34 @@ func (l *logFile) write(stream string, p []byte) {
 		}
 		p = p[n:]
 	}
-	if n, err := l.file.Write(l.buf); err != nil && n > 0 {
-		if info, err := l.file.Stat(); err == nil { // no half entry for the next to follow
-			_ = l.file.Truncate(info.Size() - int64(n))
+	l.append()
+}
+
+// append writes buf, into a new file if the limit wants it.
+func (l *logFile) append() {
+	if l.limits.MaxSize > 0 && l.size > 0 && l.size+int64(len(l.buf)) > l.limits.MaxSize {
+		l.rotate()
+	}
+	n, err := l.file.Write(l.buf)
+	if err != nil && n > 0 && l.file.Truncate(l.size) == nil { // no half entry for the next to follow
+		n = 0
+	}
+	l.size += int64(n)
+}
+
+// rotate begins a new file. If that fails it goes on with the old one, by
+// whatever name, and the next write tries again.
+func (l *logFile) rotate() {
+	last := l.limits.MaxFiles - 1
+	if _, err := os.Lstat(l.limits.Path); err == nil { // else the last attempt came that far
+		if err := os.Remove(wire.LogName(l.limits.Path, last)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		for i := last; i > 0; i-- {
+			_ = os.Rename(wire.LogName(l.limits.Path, i-1), wire.LogName(l.limits.Path, i)) // there may be fewer
 		}
 	}
+	_ = l.open()
 }
 
 func (l *logFile) close() error { return l.file.Close() }

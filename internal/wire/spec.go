@@ -1,5 +1,7 @@
 package wire
 
+import "strconv"
+
 // Spec is what a shim needs to bring a compute system to life and to leave
 // nothing behind. The library writes it, as a plan; the shim executes it.
 type Spec struct {
@@ -8,13 +10,29 @@ type Spec struct {
 	Root    Root
 	Cgroup  string // path below each hierarchy, starting with a slash; empty for none
 	Runtime Runtime
-	Log     string   // file for the output of Logged processes
+	Log     Log      // of the output of Logged processes
 	Status  string   // file that the shim keeps Status in
 	Remove  []string // what goes when the system has stopped
 
 	// NeedsProcess has the system stop if the client that started it goes before
 	// any process was asked for.
 	NeedsProcess bool
+}
+
+// Log says where output goes, and how much of it is kept.
+type Log struct {
+	Path     string
+	MaxSize  int64 // bytes of one file; 0 is unlimited
+	MaxFiles int   // at least 1
+}
+
+// LogName returns the name of the log's file that n younger ones followed: its
+// path, for the youngest, or that and ".1" and so on.
+func LogName(path string, n int) string {
+	if n == 0 {
+		return path
+	}
+	return path + "." + strconv.Itoa(n)
 }
 
 // SocketName is the name of the shim's socket in Spec.Dir.
