@@ -1,0 +1,190 @@
+package bundle
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/inroot"
+)
+
+// RuntimeSpec returns the configuration for an OCI runtime that an image
+// describes, by the rules of the image specification's conversion
+// (https://github.com/opencontainers/image-spec/blob/main/conversion.md). The
+// user is looked up in the image's files below rootfs; where that is empty
+// a user that is not a number becomes root. The error is of class
+// ErrInvalidArgument if the image is not for Linux or says something that
+// cannot be.
+func RuntimeSpec(config v1.Image, rootfs string, m Mappings) (*specs.Spec, error) {
+	if config.OS != "linux" {
+		return nil, invalid("make a runtime configuration: the image is for %q, not linux", config.OS)
+	}
+	command, err := image.NewCommand(config.Config, image.Overrides{Terminal: image.WithTerminal})
+	if err != nil {
+		return nil, fmt.Errorf("make a runtime configuration: %w", err)
+	}
+	spec := defaultSpec()
+	spec.Root.Path = filepath.Base(rootfs)
+	if len(command.Args) > 0 {
+		spec.Process.Args = command.Args
+	}
+	spec.Process.Env, spec.Process.Cwd = command.Env, command.Cwd
+	if err := setUser(spec.Process, command.User, rootfs); err != nil {
+		return nil, fmt.Errorf("make a runtime configuration: find user %q: %w", command.User, err)
+	}
+	spec.Annotations = annotations(config)
+	for _, dir := range sortedKeys(config.Config.Volumes) {
+		spec.Mounts = append(spec.Mounts, specs.Mount{
+			Destination: dir, Type: "tmpfs", Source: "none", Options: []string{"rw", "nosuid", "nodev", "noexec", "relatime"},
+		})
+	}
+	mapped(spec, m)
+	return spec, nil
+}
+
+// WriteSpec writes a runtime configuration as umoci does.
+func WriteSpec(w io.Writer, spec *specs.Spec) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "\t")
+	if err := e.Encode(spec); err != nil {
+		return fmt.Errorf("write runtime configuration: %w", err)
+	}
+	return nil
+}
+
+func sortedKeys(m map[string]struct{}) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// setUser makes a process an image's user. Without a tree only numbers can be
+// understood.
+func setUser(p *specs.Process, user, rootfs string) error {
+	open := func(string) (io.ReadCloser, error) { return nil, fs.ErrNotExist }
+	if rootfs != "" {
+		root, err := inroot.Open(rootfs)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		open = func(name string) (io.ReadCloser, error) { return root.Open(name) }
+	}
+	who, home, err := image.ResolveUser(user, open)
+	if rootfs == "" && errdefs.IsNotFound(err) {
+		who, home, err = specs.User{}, "", nil
+	}
+	if err != nil {
+		return err
+	}
+	who.AdditionalGids = slices.DeleteFunc(who.AdditionalGids, func(g uint32) bool { return g == who.GID })
+	p.User = who
+	if home != "" && !slices.ContainsFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
+		p.Env = append(p.Env, "HOME="+home)
+	}
+	return nil
+}
+
+// annotations are the labels, and what a runtime configuration has no place
+// for.
+func annotations(config v1.Image) map[string]string {
+	const prefix = "org.opencontainers.image."
+	all := map[string]string{}
+	for k, v := range config.Config.Labels {
+		all[k] = v
+	}
+	created := time.Time{}
+	if config.Created != nil {
+		created = *config.Created
+	}
+	all[prefix+"os"] = config.OS
+	all[prefix+"architecture"] = config.Architecture
+	all[prefix+"author"] = config.Author
+	all[prefix+"created"] = created.Format(time.RFC3339Nano)
+	all[prefix+"stopSignal"] = config.Config.StopSignal
+	all[prefix+"exposedPorts"] = strings.Join(sortedKeys(config.Config.ExposedPorts), ",")
+	if config.Variant != "" {
+		all[prefix+"variant"] = config.Variant
+	}
+	return all
+}
+
+// mapped gives a configuration a user namespace, if ids are mapped, and takes
+// out what an ordinary user may not do.
+func mapped(spec *specs.Spec, m Mappings) {
+	linux := spec.Linux
+	if len(m.UIDs)+len(m.GIDs) > 0 {
+		linux.Namespaces = append(linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	}
+	linux.UIDMappings, linux.GIDMappings = m.UIDs, m.GIDs
+	if !m.Rootless {
+		return
+	}
+	linux.Resources = nil
+	linux.Namespaces = slices.DeleteFunc(linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	spec.Process.User.AdditionalGids = nil
+	spec.Mounts = slices.DeleteFunc(spec.Mounts, func(mount specs.Mount) bool {
+		return mount.Destination == "/sys" || mount.Destination == "/sys/fs/cgroup"
+	})
+	for i, mount := range spec.Mounts {
+		spec.Mounts[i].Options = slices.DeleteFunc(slices.Clone(mount.Options), func(o string) bool {
+			return strings.HasPrefix(o, "uid=") || strings.HasPrefix(o, "gid=")
+		})
+	}
+	// Without a network namespace of its own a process may not mount a sysfs,
+	// and uses the machine's network with its resolver.
+	spec.Mounts = append(spec.Mounts,
+		specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}},
+		specs.Mount{Destination: "/etc/resolv.conf", Type: "bind", Source: "/etc/resolv.conf", Options: []string{"rbind", "ro"}})
+}
+
+// defaultSpec is what every configuration has, whatever the image says.
+func defaultSpec() *specs.Spec {
+	may := []string{"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
+	return &specs.Spec{
+		Version: "1.0.0", // all that is used here is in the first version, and old runtimes refuse newer ones
+		Process: &specs.Process{
+			Terminal:        true,
+			Args:            []string{"sh"},
+			Cwd:             "/",
+			Capabilities:    &specs.LinuxCapabilities{Bounding: may, Effective: may, Inheritable: may, Permitted: may, Ambient: may},
+			Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 1024, Soft: 1024}},
+			NoNewPrivileges: true,
+		},
+		Root:     &specs.Root{Path: RootfsName},
+		Hostname: "umoci-default",
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc"},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+			{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+			{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
+		},
+		Linux: &specs.Linux{
+			Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
+			Namespaces: []specs.LinuxNamespace{
+				{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
+			},
+			MaskedPaths: []string{
+				"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+				"/sys/firmware", "/proc/scsi",
+			},
+			ReadonlyPaths: []string{"/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
+		},
+	}
+}
