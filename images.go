@@ -25,6 +25,12 @@ type LoadOptions struct {
 	Platform v1.Platform
 	// Progress, if not nil, is called as layers pass, from several goroutines.
 	Progress func(image.Progress)
+	// Parallel is the number of layers at a time; 0 means one for each
+	// processor, and one more.
+	Parallel int
+	// Resume goes on with what a failed load has left, and leaves what it has if
+	// it fails.
+	Resume bool
 }
 
 // Load brings an image from a layout or an archive ("oci:DIR:TAG",
@@ -51,7 +57,14 @@ func (h *Host) load(ctx context.Context, r image.Ref, o LoadOptions) (_ *image.I
 	if name == "" {
 		name = nameFor(r, img)
 	}
-	return h.images.Load(ctx, src, img, name, image.LoadOptions{OnLayer: h.unpack, Progress: o.Progress})
+	return h.LoadFrom(ctx, src, img, name, o)
+}
+
+// LoadFrom is Load of an image of a source that the caller has opened, such as
+// a registry. An empty name leaves the image without one; that of the options
+// is not looked at, nor is their platform.
+func (h *Host) LoadFrom(ctx context.Context, src image.Source, img *image.Image, name string, o LoadOptions) (*image.Image, error) {
+	return h.images.Load(ctx, src, img, name, image.LoadOptions{OnLayer: h.unpack, Progress: o.Progress, Parallel: o.Parallel, Resume: o.Resume})
 }
 
 func (h *Host) unpack(ctx context.Context, _ int, diffID digest.Digest, open func() (io.ReadCloser, error)) error {

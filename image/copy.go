@@ -39,7 +39,7 @@ func Create(ctx context.Context, ref Ref) (Target, error) {
 	case TransportOCIArchive, TransportDockerArchive:
 		t, err = createArchive(ref)
 	default:
-		err = invalid("it is a name of the local store")
+		err = unopened(ref)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create image %q: %w", ref, err)

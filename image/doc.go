@@ -16,7 +16,7 @@
 //
 // What the package is not: it does not unpack layers (that is rootfs), it
 // does not look into them (that is layer), and it does not talk to
-// registries.
+// registries (that is registry).
 //
 // Formats: the OCI image specification 1.1
 // (https://github.com/opencontainers/image-spec) and docker's image

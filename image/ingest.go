@@ -21,9 +21,10 @@ var (
 	errStored = errors.New("the blob is stored already")
 )
 
-// takeTemp opens an empty temporary file of that name and locks it with
-// lock. What a dead writer left under the name is taken over. It returns
-// errMoved if the file's last holder has renamed or removed it meanwhile.
+// takeTemp opens a temporary file of that name and locks it with lock. What
+// a dead writer left under the name is taken over, with its content. It
+// returns errMoved if the file's last holder has renamed or removed it
+// meanwhile.
 func (l *layout) takeTemp(name string, lock func(*os.File) error) (*os.File, error) {
 	path := l.tempPath(name)
 	f, err := openOwn(path)
@@ -43,10 +44,6 @@ func (l *layout) takeTemp(name string, lock func(*os.File) error) (*os.File, err
 		_ = f.Close()
 		return nil, errMoved
 	}
-	if err := f.Truncate(0); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
 	return f, nil
 }
 
@@ -60,9 +57,17 @@ func trying(f *os.File) error { return tryLock(f, lockExclusive) }
 func (l *layout) openTemp(ctx context.Context, name string) (*os.File, error) {
 	for {
 		f, err := l.takeTemp(name, waiting(ctx))
-		if !errors.Is(err, errMoved) {
-			return f, err
+		if errors.Is(err, errMoved) {
+			continue
 		}
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Truncate(0); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		return f, nil
 	}
 }
 
@@ -73,11 +78,29 @@ type ingest struct {
 	layout *layout
 	file   *os.File
 	check  checker
+
+	keep  bool  // abort leaves the file for the next who resumes
+	kept  int64 // bytes in the file that are yet to be written again
+	wrong bool  // the content is not the blob's
 }
 
 // ingest begins to write a blob. It returns errStored if there is nothing to
 // write, and what lock returns (errLocked) if somebody else is at it.
 func (l *layout) ingest(desc v1.Descriptor, lock func(*os.File) error) (*ingest, error) {
+	in, err := l.resume(desc, lock)
+	if err != nil {
+		return nil, err
+	}
+	in.keep = false
+	if err := in.restart(); err != nil {
+		return nil, errors.Join(err, in.abort())
+	}
+	return in, nil
+}
+
+// resume is ingest that goes on where the blob's last writer stopped: what is
+// written again of the kept bytes is checked and not written.
+func (l *layout) resume(desc v1.Descriptor, lock func(*os.File) error) (*ingest, error) {
 	name := strings.Replace(string(desc.Digest), ":", "-", 1)
 	for {
 		if l.has(desc) {
@@ -94,26 +117,63 @@ func (l *layout) ingest(desc v1.Descriptor, lock func(*os.File) error) (*ingest,
 		if l.has(desc) {
 			return nil, errors.Join(errStored, in.abort())
 		}
+		in.keep = true
+		in.kept, err = f.Seek(0, io.SeekEnd)
+		if err == nil && in.kept > desc.Size {
+			err = in.restart()
+		}
+		if err != nil {
+			return nil, errors.Join(err, in.abort())
+		}
 		return in, nil
 	}
 }
 
+// restart drops what was kept.
+func (in *ingest) restart() error {
+	if in.kept == 0 {
+		return nil
+	}
+	in.kept = 0
+	err := in.file.Truncate(0)
+	if err == nil {
+		_, err = in.file.Seek(0, io.SeekStart)
+	}
+	return err
+}
+
 func (in *ingest) Write(p []byte) (int, error) {
 	if err := in.check.add(p); err != nil {
+		in.wrong = true
 		return 0, err
 	}
-	return in.file.Write(p)
+	again := min(in.kept, int64(len(p)))
+	in.kept -= again
+	n, err := in.file.Write(p[again:])
+	return int(again) + n, err
+}
+
+// verdict says whether all of the blob was written, and nothing else.
+func (in *ingest) verdict() error {
+	err := in.check.verdict()
+	in.wrong = in.wrong || err != nil && in.check.n >= in.check.desc.Size
+	return err
 }
 
 // publish makes the blob visible if it is what its descriptor says.
 func (in *ingest) publish() error {
-	if err := in.check.verdict(); err != nil {
+	if err := in.verdict(); err != nil {
 		return errors.Join(err, in.abort())
 	}
 	return in.layout.publish(in.file, in.check.desc.Digest)
 }
 
-func (in *ingest) abort() error { return discard(in.file) }
+func (in *ingest) abort() error {
+	if in.keep && !in.wrong {
+		return in.file.Close()
+	}
+	return discard(in.file)
+}
 
 // publish gives a complete temporary file its name among the blobs.
 func (l *layout) publish(f *os.File, d digest.Digest) error {
@@ -159,15 +219,43 @@ func (l *layout) copyBlob(ctx context.Context, desc v1.Descriptor, open func() (
 	if err != nil {
 		return fmt.Errorf("write blob %s: %w", desc.Digest, err)
 	}
+	return in.fill(ctx, open, progress)
+}
+
+// fill writes the blob that open gives, and publishes it.
+func (in *ingest) fill(ctx context.Context, open func() (io.ReadCloser, error), progress func(int64)) error {
 	r, err := open()
 	if err != nil {
 		return errors.Join(err, in.abort())
 	}
 	defer r.Close()
 	if err := copyContext(ctx, in, r, progress); err != nil {
-		return fmt.Errorf("copy blob %s: %w", desc.Digest, errors.Join(err, in.abort()))
+		return fmt.Errorf("copy blob %s: %w", in.check.desc.Digest, errors.Join(err, in.abort()))
 	}
 	return in.publish()
+}
+
+// openRest opens a blob whose beginning may have been kept: that comes from
+// the file, if the source can give the rest alone.
+func (in *ingest) openRest(ctx context.Context, src Source) (io.ReadCloser, error) {
+	c, ok := src.(*checked)
+	if in.kept == 0 || !ok {
+		return openRaw(ctx, src, in.check.desc)
+	}
+	if err := checkDescriptor(in.check.desc); err != nil {
+		return nil, err
+	}
+	rest, err := c.OpenAt(ctx, in.check.desc, in.kept)
+	if err != nil {
+		return nil, err
+	}
+	return &joined{io.MultiReader(io.NewSectionReader(in.file, 0, in.kept), rest), rest}, nil
+}
+
+// joined reads from several readers, one of which is to be closed.
+type joined struct {
+	io.Reader
+	io.Closer
 }
 
 // syncBlobs makes the names of published blobs durable.

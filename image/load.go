@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"sync"
 
@@ -27,6 +28,10 @@ type LoadOptions struct {
 	// Parallel is the number of layers at a time; 0 means one for each
 	// processor, and one more.
 	Parallel int
+	// Resume goes on with what an earlier load has left, and leaves what it has
+	// if it fails: whole blobs until something is removed from the store, parts
+	// of blobs until Prune.
+	Resume bool
 }
 
 // Progress says how far a layer is.
@@ -39,12 +44,15 @@ type Progress struct {
 // Load brings an image of src into the store and gives it a name, if name is
 // not empty. Blobs that are there are not copied. Many may load the same
 // image at once: every blob is written by one of them. If it fails the store
-// is as before.
+// is as before, unless it is to be resumed.
 func (s *Store) Load(ctx context.Context, src Source, img *Image, name string, opts LoadOptions) (*Image, error) {
 	loaded, err := s.load(ctx, src, img, name, opts)
 	if err != nil {
 		var removed Removed
 		cause := fmt.Errorf("load image %q into %s: %w", orDigest(name, img), s, err)
+		if opts.Resume {
+			return nil, cause
+		}
 		return nil, errors.Join(cause, s.collect(context.WithoutCancel(ctx), &removed))
 	}
 	return loaded, nil
@@ -147,7 +155,10 @@ func (s *Store) loadLayer(ctx context.Context, src Source, img *Image, i int, op
 	if err := checkDescriptor(desc); err != nil {
 		return err
 	}
-	t := &layerCopy{store: s, src: src, desc: desc}
+	t := &layerCopy{store: s, src: src, desc: desc, ingest: s.ingest}
+	if opts.Resume {
+		t.ingest = s.resume
+	}
 	if opts.Progress != nil {
 		t.progress = func(done int64) {
 			opts.Progress(Progress{Layer: i, Blob: desc.Digest, Done: done, Total: desc.Size})
@@ -168,6 +179,7 @@ type layerCopy struct {
 	store    *Store
 	src      Source
 	desc     v1.Descriptor
+	ingest   func(v1.Descriptor, func(*os.File) error) (*ingest, error)
 	progress func(done int64)
 
 	mu   sync.Mutex
@@ -183,7 +195,7 @@ func (c *layerCopy) open(ctx context.Context) (io.ReadCloser, error) {
 	if c.once {
 		return c.src.Blob(ctx, c.desc)
 	}
-	in, err := c.store.ingest(c.desc, trying)
+	in, err := c.ingest(c.desc, trying)
 	switch {
 	case errors.Is(err, errStored):
 		return c.store.Blob(ctx, c.desc)
@@ -192,7 +204,7 @@ func (c *layerCopy) open(ctx context.Context) (io.ReadCloser, error) {
 	case err != nil:
 		return nil, fmt.Errorf("write blob %s: %w", c.desc.Digest, err)
 	}
-	blob, err := openRaw(ctx, c.src, c.desc)
+	blob, err := in.openRest(ctx, c.src)
 	if err != nil {
 		return nil, errors.Join(err, in.abort())
 	}
@@ -208,13 +220,21 @@ func (c *layerCopy) finish(ctx context.Context) error {
 	if c.tee != nil {
 		return c.tee.finish()
 	}
-	open := func() (io.ReadCloser, error) { return openRaw(ctx, c.src, c.desc) }
 	var done int64
-	return c.store.copyBlob(ctx, c.desc, open, func(n int64) {
+	progress := func(n int64) {
 		if done += n; c.progress != nil {
 			c.progress(done)
 		}
-	})
+	}
+	in, err := c.ingest(c.desc, waiting(ctx))
+	if errors.Is(err, errStored) {
+		progress(c.desc.Size)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write blob %s: %w", c.desc.Digest, err)
+	}
+	return in.fill(ctx, func() (io.ReadCloser, error) { return in.openRest(ctx, c.src) }, progress)
 }
 
 func (c *layerCopy) abort() error {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"net/netip"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -12,6 +13,7 @@ const (
 	TransportOCI           = "oci"
 	TransportOCIArchive    = "oci-archive"
 	TransportDockerArchive = "docker-archive"
+	TransportDocker        = "docker" // a registry
 )
 
 const (
@@ -25,9 +27,9 @@ const (
 type Ref struct {
 	// Transport is one of the Transport constants; the store's is empty.
 	Transport string
-	// Path is the layout directory or the archive file; for the store, the
-	// image's name without tag, in docker's short form ("debian" for
-	// "docker.io/library/debian").
+	// Path is the layout directory or the archive file; for the store and for
+	// a registry the image's name without tag, in docker's short form
+	// ("debian" for "docker.io/library/debian").
 	Path string
 	// Tag selects one of the images there. In a docker archive it is a name
 	// with a tag ("debian:12"). Empty means the only image of an archive.
@@ -39,8 +41,10 @@ type Ref struct {
 
 // ParseRef parses a reference: "oci:DIR[:TAG]", "oci-archive:FILE[:TAG]",
 // "docker-archive:FILE[:NAME[:TAG]]", each also with "@DIGEST" in the tag's
-// place, or a name of the local store, "NAME[:TAG][@DIGEST]". As in umoci and
-// skopeo a path ends at the first colon; a drive letter is not cut off.
+// place; "docker://NAME[:TAG][@DIGEST]" for a registry, where the slashes may
+// be left out if NAME has one itself ("docker:24" is an image's name); or a
+// name of the local store, "NAME[:TAG][@DIGEST]". As in umoci and skopeo a
+// path ends at the first colon; a drive letter is not cut off.
 // The default of TAG is "latest", except for archives, whose only image needs
 // no tag. Errors are of class ErrInvalidArgument.
 func ParseRef(s string) (Ref, error) {
@@ -51,14 +55,49 @@ func ParseRef(s string) (Ref, error) {
 	switch {
 	case found && isFileTransport(transport):
 		return parseFileRef(s, transport, rest)
+	case found && transport == TransportDocker && strings.Contains(rest, "/"):
+		return parseRegistryRef(s, strings.TrimPrefix(rest, "//"))
 	case strings.Contains(s, "://"):
-		return Ref{}, invalid("parse image reference %q: transport %q is unknown (known are oci, oci-archive, docker-archive, and names of the local store)", s, transport)
+		return Ref{}, invalid("parse image reference %q: transport %q is unknown (known are oci, oci-archive, docker-archive, docker, and names of the local store)", s, transport)
 	}
 	return parseName(s)
 }
 
 func isFileTransport(s string) bool {
 	return s == TransportOCI || s == TransportOCIArchive || s == TransportDockerArchive
+}
+
+// ParseRegistryRef parses what names an image in a registry, with or without
+// the transport: "docker://NAME[:TAG][@DIGEST]" or "NAME[:TAG][@DIGEST]".
+func ParseRegistryRef(s string) (Ref, error) {
+	r, err := ParseRef(s)
+	switch {
+	case err != nil:
+		return Ref{}, err
+	case r.Transport != TransportStore && r.Transport != TransportDocker, r.Path == "":
+		return Ref{}, invalid("parse image reference %q: it is not a name in a registry", s)
+	}
+	r.Transport = TransportDocker
+	return r, nil
+}
+
+func parseRegistryRef(whole, name string) (Ref, error) {
+	r, err := parseName(name)
+	if err == nil && r.Path == "" {
+		err = invalid("it has no name")
+	}
+	if err != nil {
+		return Ref{}, invalid("parse image reference %q: %w", whole, err)
+	}
+	r.Transport = TransportDocker
+	return r, nil
+}
+
+// Repository returns the registry's host, with a port if it has one, and the
+// name in it: what docker's tools leave out is added.
+func (r Ref) Repository() (host, name string) {
+	host, name, _ = strings.Cut(fullName(r.Path), "/")
+	return host, name
 }
 
 func checkRefText(s string) error {
@@ -191,6 +230,9 @@ func (r Ref) String() string {
 		b.WriteString(r.Transport)
 		b.WriteByte(':')
 	}
+	if r.Transport == TransportDocker {
+		b.WriteString("//")
+	}
 	b.WriteString(r.Path)
 	if r.Tag != "" {
 		b.WriteByte(':')
@@ -253,11 +295,19 @@ func validName(s string) bool {
 }
 
 func validDomain(s string) bool {
+	if address, port, found := strings.Cut(s, "]"); found {
+		ip, err := netip.ParseAddr(strings.TrimPrefix(address, "["))
+		return err == nil && ip.Is6() && ip.Zone() == "" && s[0] == '[' && (port == "" || validPort(port))
+	}
 	host, port, found := strings.Cut(s, ":")
-	if found && (port == "" || strings.Trim(port, "0123456789") != "") {
+	if found && !validPort(":"+port) {
 		return false
 	}
 	return validComponent(host, isAlnum, ".", "-")
+}
+
+func validPort(s string) bool {
+	return len(s) > 1 && s[0] == ':' && strings.Trim(s[1:], "0123456789") == ""
 }
 
 // validComponent reports whether s is runs of alphanumeric characters with

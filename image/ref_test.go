@@ -38,6 +38,12 @@ func TestParseRef(t *testing.T) {
 		{"debian@" + string(sum), image.Ref{Path: "debian", Digest: sum}, ""},
 		{"debian:12@" + string(sum), image.Ref{Path: "debian", Tag: "12", Digest: sum}, ""},
 		{string(sum), image.Ref{Digest: sum}, ""},
+		{"docker:24", image.Ref{Path: "docker", Tag: "24"}, ""},
+		{"docker://debian", image.Ref{Transport: "docker", Path: "debian", Tag: "latest"}, "docker://debian:latest"},
+		{"docker://docker.io/library/debian:12", image.Ref{Transport: "docker", Path: "debian", Tag: "12"}, "docker://debian:12"},
+		{"docker:localhost:5000/a/b:1", image.Ref{Transport: "docker", Path: "localhost:5000/a/b", Tag: "1"}, "docker://localhost:5000/a/b:1"},
+		{"docker://[::1]:5000/a@" + string(sum), image.Ref{Transport: "docker", Path: "[::1]:5000/a", Digest: sum}, ""},
+		{"[::1]/a", image.Ref{Path: "[::1]/a", Tag: "latest"}, "[::1]/a:latest"},
 	}
 	for _, tt := range tests {
 		got, err := image.ParseRef(tt.in)
@@ -62,9 +68,10 @@ func TestParseRefRefuses(t *testing.T) {
 	t.Parallel()
 	for _, in := range []string{
 		"", "oci", "library/oci:1", "oci:", "oci::x", "oci:x:", "oci:x:a b", "oci:x:../y", "oci:x:1@" + string(sum), "oci:x@sha256:12",
-		"docker://debian", "docker-archive:f:DEBIAN", "Debian", "debian:", "debian:a:b", "a//b", "/a", "a/", "a..b", ".a", "a_-b",
+		"https://debian", "docker://", "docker:///a", "docker://" + string(sum), "docker:a//b", "docker://a:b:c", "docker-archive:f:DEBIAN", "Debian", "debian:", "debian:a:b", "a//b", "/a", "a/", "a..b", ".a", "a_-b",
 		"deb\x00ian", "deb\nian", "debian:" + strings.Repeat("a", 129), strings.Repeat("a/", 200) + "a", "oci:" + strings.Repeat("a", 5000),
-		"debian@sha256:" + strings.Repeat("A", 64), "localhost:x/a",
+		"debian@sha256:" + strings.Repeat("A", 64), "localhost:x/a", "[::1/a", "[1.2.3.4]/a", "[::1]x/a",
+		"[::1]:/a", "a[::1]/a",
 	} {
 		r, err := image.ParseRef(in)
 		if !errors.Is(err, errdefs.ErrInvalidArgument) {
@@ -73,6 +80,31 @@ func TestParseRefRefuses(t *testing.T) {
 		}
 		if strings.ContainsAny(err.Error(), "\n\x00") {
 			t.Errorf("ParseRef(%.60q): the message %q is not one line", in, err)
+		}
+	}
+}
+
+func TestRepository(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string][2]string{
+		"debian":                          {"docker.io", "library/debian"},
+		"docker://a/b":                    {"docker.io", "a/b"},
+		"localhost:5000/a":                {"localhost:5000", "a"},
+		"docker:[::1]:5000/a/b":           {"[::1]:5000", "a/b"},
+		"quay.example/a:1@" + string(sum): {"quay.example", "a"},
+	} {
+		r, err := image.ParseRegistryRef(in)
+		if err != nil {
+			t.Errorf("ParseRegistryRef(%q): %v", in, err)
+			continue
+		}
+		if host, name := r.Repository(); host != want[0] || name != want[1] {
+			t.Errorf("repository of %q: %q, %q, want %q", in, host, name, want)
+		}
+	}
+	for _, in := range []string{"oci:x", string(sum), ""} {
+		if r, err := image.ParseRegistryRef(in); !errors.Is(err, errdefs.ErrInvalidArgument) {
+			t.Errorf("ParseRegistryRef(%q) = %+v, %v, want an invalid argument", in, r, err)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func Open(ctx context.Context, ref Ref) (Source, error) {
 	case TransportDockerArchive:
 		src, err = openDockerArchive(ctx, ref.Path)
 	default:
-		err = invalid("it is a name of the local store")
+		err = unopened(ref)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open image %q: %w", ref, err)

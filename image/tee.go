@@ -65,7 +65,7 @@ func (t *tee) write() {
 		}
 	}
 	if err == nil {
-		err = t.in.check.verdict()
+		err = t.in.verdict()
 	}
 	t.result <- err
 }

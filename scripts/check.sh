@@ -58,7 +58,7 @@ check_fuzz() {
 }
 
 # The packages that keep to bytes and files, and what all the others share.
-mapfile -t pure < <(go list ./... | grep -E '/(layer|ntfs|regf|disk|image|internal/(wire|state|testenv))(/|$)')
+mapfile -t pure < <(go list ./... | grep -E '/(layer|ntfs|regf|disk|image|registry|internal/(wire|state|testenv))(/|$)')
 
 export tools
 export -f tool

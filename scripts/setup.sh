@@ -33,6 +33,7 @@ sgdisk          gdisk
 sfdisk          fdisk
 mkntfs          ntfs-3g
 wimlib-imagex   wimtools
+docker-registry docker-registry
 '
 if [ "$purpose" = check ]; then # the race detector needs a C compiler
 	needs="$needs

@@ -1,0 +1,6 @@
+package registry
+
+import "time"
+
+// SetFirstPause is for tests that want to see transfers given up.
+func SetFirstPause(d time.Duration) { firstPause = d }
