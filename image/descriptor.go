@@ -69,6 +69,11 @@ func checkDigest(d digest.Digest) error {
 	return nil
 }
 
+// CheckDescriptor judges what can be judged of a descriptor without its blob:
+// the form of the digest, the size, and the embedded copy of the blob if it has
+// one.
+func CheckDescriptor(d v1.Descriptor) error { return checkDescriptor(d) }
+
 // checkDescriptor judges what can be judged of a descriptor without its blob:
 // digest, size, and the embedded copy of the blob if it has one.
 func checkDescriptor(d v1.Descriptor) error {

@@ -45,6 +45,11 @@ func notRegular(path string, info fs.FileInfo) error {
 	return invalid("open %s: it is not a regular file but %s", path, info.Mode().Type())
 }
 
+// ReadFile reads a file that somebody else may have put there: a regular one,
+// not a link to one, of at most limit bytes. The error is of class
+// ErrInvalidArgument if it is not.
+func ReadFile(path string, limit int64) ([]byte, error) { return readCapped(path, limit) }
+
 // readCapped reads a regular file of at most limit bytes.
 func readCapped(path string, limit int64) ([]byte, error) {
 	f, info, err := openRegular(path)
