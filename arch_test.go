@@ -29,7 +29,7 @@ type room struct {
 }
 
 var (
-	publicRooms = []string{".", "container", "rootfs", "network", "image", "registry", "disk", "layer", "ntfs", "regf"}
+	publicRooms = []string{".", "container", "rootfs", "network", "bundle", "image", "registry", "disk", "layer", "ntfs", "regf"}
 
 	rooms = []room{
 		{dir: ".", ours: []string{"container", "rootfs", "network", "image", "layer", "internal/userns"}},
@@ -39,7 +39,8 @@ var (
 		{dir: "disk", ours: []string{"layer", "internal/ntfs3g"}}, // which runs the programs that NTFS volumes are made with
 		{dir: "image", ours: []string{"internal/passwd", "layer"}},
 		{dir: "registry", ours: []string{"image"}},
-		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "internal/inroot", "internal/state", "internal/sys"}, os: true},
+		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "internal/inroot", "internal/mtree", "internal/state", "internal/sys"}, os: true},
+		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "internal/inroot", "internal/mtree", "internal/sys"}, os: true},
 		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/state", "internal/sys", "internal/userns"}, os: true},
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},
 		{dir: "compat/...", ours: publicRooms},
@@ -50,6 +51,7 @@ var (
 		{dir: "internal/inroot", ours: []string{"internal/sys"}, os: true},
 		{dir: "internal/sys", os: true},
 		{dir: "internal/state", os: true},
+		{dir: "internal/mtree", stdOnly: true},
 		{dir: "internal/wire", stdOnly: true, os: true},
 		{dir: "internal/reap", stdOnly: true, os: true},
 		{dir: "internal/passwd", stdOnly: true},
