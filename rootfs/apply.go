@@ -52,6 +52,18 @@ type ApplyOptions struct {
 	// UserXattr makes OverlayUpper use user.overlay.* for its marks, for mounts with sys.Overlay.UserXattr.
 	UserXattr bool
 
+	// UIDs and GIDs say which ids of this machine the layer's ids are. None means the same ones; otherwise an id that none of
+	// them maps is an error of class errdefs.ErrFailedPrecondition.
+	UIDs, GIDs []IDMap
+
+	// Rootless leaves every object to this process's user: owners are kept in the extended attribute
+	// user.rootlesscontainers, and device nodes become empty files. It implies IgnoreOwner and no mapping.
+	Rootless bool
+
+	// KeepDirlinks leaves a symbolic link to a directory, and that directory, as they are where the layer has a directory in
+	// the link's place.
+	KeepDirlinks bool
+
 	// Writers is how many goroutines write files; 0 means one per CPU, at most 8.
 	Writers int
 }
@@ -101,6 +113,7 @@ type applier struct {
 	meta    map[objectID]*dirMeta // what directories are to look like in the end
 	writers *writers
 	owner   ownership
+	ids     idMapper
 	stats   Stats
 }
 
@@ -119,6 +132,9 @@ type format interface {
 }
 
 func newApplier(root *inroot.Root, opts ApplyOptions) (*applier, error) {
+	if opts.Rootless {
+		opts.Owner = IgnoreOwner
+	}
 	top, err := root.OpenDir(".")
 	if err != nil {
 		return nil, err
@@ -129,6 +145,7 @@ func newApplier(root *inroot.Root, opts ApplyOptions) (*applier, error) {
 		dirs:  newDirCache(top),
 		meta:  make(map[objectID]*dirMeta),
 		owner: newOwnership(opts),
+		ids:   newIDMapper(opts.UIDs, opts.GIDs, opts.Rootless),
 	}
 	a.noteExisting(a.dirs.root)
 	switch opts.Format {
@@ -163,7 +180,11 @@ func (a *applier) entries(ctx context.Context, r *layer.Reader) error {
 		if err := a.dirs.sweep(); err != nil {
 			return entryError(e.Name, err)
 		}
-		if err := a.entry(e, r); err != nil {
+		err = a.ids.toHost(e)
+		if err == nil {
+			err = a.entry(e, r)
+		}
+		if err != nil {
 			return entryError(e.Name, err)
 		}
 		if a.writers.failed.Load() {

@@ -210,6 +210,11 @@ func (a *applier) dir(e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
+	if a.opts.KeepDirlinks {
+		if kept, err := a.isDirlink(parent, last, e.Name); kept || err != nil {
+			return err
+		}
+	}
 	h, fresh, err := a.makeDir(parent, last, e.Name)
 	if err != nil {
 		return err
@@ -217,6 +222,19 @@ func (a *applier) dir(e *layer.Entry) error {
 	a.meta[h.id] = &dirMeta{name: e.Name, entry: e, merge: !fresh}
 	a.format.made(parent, last)
 	return nil
+}
+
+// isDirlink reports whether last, also known as name, is a symbolic link to a directory.
+func (a *applier) isDirlink(parent *dirHandle, last, name string) (bool, error) {
+	st, err := parent.Lstat(last)
+	if err != nil || !st.IsSymlink() {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	_, err = a.lookup(name)
+	return err == nil, nothingThere(err)
 }
 
 // makeDir makes last, also known as name, a directory: the one that is there, or a fresh one in the place of anything else.

@@ -1,0 +1,295 @@
+package mtree
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrInvalid is the error of what is no manifest.
+var ErrInvalid = errors.New("invalid manifest")
+
+// maxLine bounds a line: an object may have many extended attributes.
+const maxLine = 64 << 20
+
+// Manifest is a manifest that was read.
+type Manifest struct {
+	Entries map[string]*Entry // by name
+	Done    time.Time         // what the Writer was told; zero if unknown
+}
+
+// Read reads a manifest, of ours or another program's. Keywords that this package does not know are left out, and so are
+// objects' names that lead out of the tree.
+func Read(r io.Reader) (*Manifest, error) {
+	p := parser{m: &Manifest{Entries: make(map[string]*Entry)}, set: Entry{Type: File}, dir: "."}
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 64<<10), maxLine)
+	s.Split(logicalLines)
+	for n := 1; s.Scan(); n++ {
+		if err := p.parse(s.Text()); err != nil {
+			return nil, fmt.Errorf("read manifest, line %d: %w", n, err)
+		}
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("read manifest: %w: %w", ErrInvalid, err)
+	}
+	return p.m, nil
+}
+
+// logicalLines splits into lines, of which one that ends in a backslash goes on in the next. No name ends in one, as vis(3)
+// doubles it.
+func logicalLines(data []byte, atEOF bool) (int, []byte, error) {
+	for at := 0; ; {
+		i := bytes.IndexByte(data[at:], '\n')
+		if i < 0 {
+			break
+		}
+		end := at + i
+		back := len(data[:end]) - len(bytes.TrimRight(data[:end], `\`))
+		if back%2 == 0 || bytes.HasPrefix(bytes.TrimLeft(data, " \t"), []byte("#")) {
+			return end + 1, data[:end], nil
+		}
+		at = end + 1
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}
+
+type parser struct {
+	m    *Manifest
+	set  Entry
+	dir  string
+	deep []string
+
+	inode   uint64
+	changed time.Time
+}
+
+func (p *parser) parse(line string) error {
+	line = strings.TrimLeft(line, " \t")
+	switch {
+	case strings.HasPrefix(line, "#"):
+		return p.comment(line)
+	case line == "":
+		return nil
+	}
+	if strings.Contains(line, "\\\n") {
+		line = strings.ReplaceAll(line, "\\\n", " ")
+	}
+	name, keys, _ := strings.Cut(line, " ")
+	switch {
+	case name == "/set":
+		return p.set.apply(keys)
+	case name == "/unset":
+		p.set = Entry{Type: File}
+		return nil
+	case strings.HasPrefix(name, "/"):
+		return nil
+	case name == "..":
+		if len(p.deep) > 0 {
+			p.dir, p.deep = p.deep[len(p.deep)-1], p.deep[:len(p.deep)-1]
+		}
+		return nil
+	}
+	return p.entry(name, keys)
+}
+
+// comment reads those that are ours; from others nothing follows.
+func (p *parser) comment(line string) error {
+	if end, ok := strings.CutPrefix(line, endMark); ok {
+		if ns, err := strconv.ParseInt(end, 36, 64); err == nil {
+			p.m.Done = time.Unix(0, ns)
+		}
+		return nil
+	}
+	inode, changed, _ := strings.Cut(strings.TrimPrefix(line, objectMark), " ")
+	if !strings.HasPrefix(line, objectMark) {
+		return nil
+	}
+	number, err1 := strconv.ParseUint(inode, 36, 64)
+	ns, err2 := strconv.ParseInt(changed, 36, 64)
+	if err1 == nil && err2 == nil {
+		p.inode, p.changed = number, time.Unix(0, ns)
+	}
+	return nil
+}
+
+func (p *parser) entry(encoded, keys string) error {
+	name, err := unvis(encoded)
+	if err != nil {
+		return err
+	}
+	e := p.set
+	e.Inode, e.Changed = p.inode, p.changed
+	p.inode, p.changed = 0, time.Time{}
+	if err := e.apply(keys); err != nil {
+		return fmt.Errorf("entry %q: %w", name, err)
+	}
+	relative := !strings.Contains(encoded, "/")
+	if relative {
+		e.Name = path.Join(p.dir, name)
+	} else {
+		e.Name = path.Clean(name)
+	}
+	if strings.Contains(name, "/") && relative || strings.ContainsRune(name, 0) || name == ".." ||
+		e.Name == ".." || strings.HasPrefix(e.Name, "../") || path.IsAbs(e.Name) {
+		return fmt.Errorf("name %q leads elsewhere: %w", name, ErrInvalid)
+	}
+	if relative && e.Type == Dir {
+		p.deep = append(p.deep, p.dir)
+		p.dir = e.Name
+	}
+	p.m.Entries[e.Name] = &e
+	return nil
+}
+
+// apply sets the fields that the keywords give.
+func (e *Entry) apply(keys string) error {
+	shared := e.Xattrs
+	for keys != "" {
+		var word string
+		word, keys, _ = strings.Cut(keys, " ")
+		key, value, _ := strings.Cut(strings.TrimSpace(word), "=")
+		if attr, is := strings.CutPrefix(key, "xattr."); is {
+			if err := e.xattr(attr, value, shared); err != nil {
+				return err
+			}
+			shared = nil
+			continue
+		}
+		if err := e.key(key, value); err != nil {
+			return fmt.Errorf("keyword %q: %w: %w", word, ErrInvalid, err)
+		}
+	}
+	return nil
+}
+
+func (e *Entry) xattr(encoded, value string, shared map[string]string) error {
+	attr, err := unvis(encoded)
+	if err != nil {
+		return err
+	}
+	data, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return fmt.Errorf("extended attribute %q: %w: %w", attr, ErrInvalid, err)
+	}
+	if e.Xattrs == nil || shared != nil {
+		e.Xattrs = make(map[string]string, 1)
+		for k, v := range shared {
+			e.Xattrs[k] = v
+		}
+	}
+	e.Xattrs[attr] = string(data)
+	e.Keys |= KeyXattr
+	return nil
+}
+
+// key sets one field; keywords that are not known change nothing.
+func (e *Entry) key(key, value string) (err error) {
+	switch key {
+	case "type":
+		e.Type = value
+		e.Keys |= KeyType
+	case "mode":
+		e.Mode, err = number(value, 8)
+		e.Keys |= KeyMode
+	case "uid":
+		e.UID, err = number(value, 10)
+		e.Keys |= KeyUID
+	case "gid":
+		e.GID, err = number(value, 10)
+		e.Keys |= KeyGID
+	case "nlink":
+		e.Nlink, err = strconv.ParseUint(value, 10, 64)
+		e.Keys |= KeyNlink
+	case "size":
+		e.Size, err = strconv.ParseInt(value, 10, 64)
+		e.Keys |= KeySize
+	case "time", "tar_time":
+		seconds, _, _ := strings.Cut(value, ".")
+		e.Seconds, err = strconv.ParseInt(seconds, 10, 64)
+		e.Keys |= KeyTime
+	case "link":
+		e.Link, err = unvis(value)
+		e.Keys |= KeyLink
+	case "sha256", "sha256digest":
+		var n int
+		if len(value) != 2*len(e.SHA256) {
+			return hex.ErrLength
+		}
+		n, err = hex.Decode(e.SHA256[:], []byte(value))
+		if err == nil && n != len(e.SHA256) {
+			err = hex.ErrLength
+		}
+		e.Keys |= KeySHA256
+	}
+	return err
+}
+
+func number(s string, base int) (uint32, error) {
+	n, err := strconv.ParseUint(s, base, 32)
+	return uint32(n), err
+}
+
+// unvis decodes what vis(3) makes of a name: octal, C style, meta and control escapes.
+func unvis(s string) (string, error) {
+	if !strings.Contains(s, `\`) {
+		return s, nil
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			b = append(b, s[i])
+			continue
+		}
+		c, n, ok := escape(s[i+1:])
+		if !ok {
+			return "", fmt.Errorf("name %q has an escape that means nothing: %w", s, ErrInvalid)
+		}
+		b = append(b, c)
+		i += n
+	}
+	return string(b), nil
+}
+
+var cEscapes = map[byte]byte{
+	'\\': '\\', '"': '"', 's': ' ', 'n': '\n', 'r': '\r', 'b': '\b', 'a': '\a', 'v': '\v', 't': '\t', 'f': '\f',
+}
+
+// escape decodes what follows a backslash and says how long it is.
+func escape(s string) (c byte, n int, ok bool) {
+	if s == "" {
+		return 0, 0, false
+	}
+	if c, ok := cEscapes[s[0]]; ok {
+		return c, 1, true
+	}
+	if len(s) >= 3 {
+		if v, err := strconv.ParseUint(s[:3], 8, 8); err == nil {
+			return byte(v), 3, true
+		}
+	}
+	var meta byte
+	if s[0] == 'M' && len(s) > 1 {
+		meta, n, s = 0x80, 1, s[1:]
+	}
+	switch {
+	case len(s) >= 2 && s[0] == '^' && s[1] == '?':
+		return 0x7f | meta, n + 2, true
+	case len(s) >= 2 && s[0] == '^':
+		return (s[1]-'@')&0x1f | meta, n + 2, true
+	case len(s) >= 2 && s[0] == '-' && meta != 0:
+		return s[1] | meta, n + 2, true
+	}
+	return 0, 0, false
+}

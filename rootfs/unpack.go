@@ -1,0 +1,219 @@
+package rootfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/state"
+	"github.com/hostcompute/hcs/layer"
+)
+
+// LayerBlob is one layer of an image to unpack.
+type LayerBlob struct {
+	// DiffID and Digest are of the tar stream and of the blob. They are checked when the layer is read, unless they are
+	// empty; what differs is an error of class errdefs.ErrDataLoss.
+	DiffID, Digest digest.Digest
+
+	// Size is the blob's, 0 if unknown. Small ones are decompressed ahead.
+	Size int64
+
+	// Open opens the blob, compressed or not. It is called twice at most, and by several goroutines at once for several
+	// layers.
+	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// TreeOptions says how an image is unpacked. The zero value is right for a plain tree made by root.
+type TreeOptions struct {
+	// Format is Directory, or, for a single layer, OverlayUpper.
+	Format    Format
+	Owner     OwnerPolicy
+	UserXattr bool // as for ApplyOptions
+
+	// UIDs, GIDs, Rootless and KeepDirlinks are as for ApplyOptions.
+	UIDs, GIDs   []IDMap
+	Rootless     bool
+	KeepDirlinks bool
+
+	Limits  layer.Limits // of each layer
+	Writers int          // as for ApplyOptions
+
+	// Mtree is where the manifest of the tree goes, as package mtree writes it, unless it is nil. It is of use only if there
+	// is no error.
+	Mtree io.Writer
+
+	// Progress is told when another part of a layer was read: layer's index, entries of it so far.
+	Progress func(index int, entries int64)
+}
+
+// TreeStats says what UnpackTree did.
+type TreeStats struct {
+	Entries   int64 // of all layers, whiteouts included
+	Bytes     int64 // content that was written, holes included
+	Whiteouts int64 // that OverlayUpper made in the tree
+	Root      bool  // a layer has an entry for the root directory itself
+	Opaque    bool  // as for Stats
+
+	// InOrder says that the layers had to be applied one after the other, because what one of them means depends on a
+	// symbolic link below it, or the like.
+	InOrder bool
+}
+
+// errNotFlat means that layers cannot be merged from the top.
+var errNotFlat = errors.New("the layers depend on each other's symbolic links")
+
+// treeDir is what the tree is called until it is complete, in a directory of its own beside its place.
+const treeDir = "tree"
+
+// UnpackTree unpacks layers, base first, as the new directory dir, whose parent exists. The tree is what [Apply] makes of
+// them one after the other in a directory of mode 0755 and of 1970-01-01. It is made in a private directory beside its place
+// and gets its name when it is complete; otherwise nothing stays. What a killed call left, the next one for the same dir
+// removes. If dir exists, the error is of class errdefs.ErrAlreadyExists.
+func UnpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOptions) (TreeStats, error) {
+	stats, err := unpackTree(ctx, dir, layers, opts)
+	if err != nil {
+		return stats, fmt.Errorf("unpack to %s: %w", dir, err)
+	}
+	return stats, nil
+}
+
+func unpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOptions) (stats TreeStats, err error) {
+	if opts.Format == OverlayUpper && len(layers) != 1 {
+		return stats, fmt.Errorf("%d layers as one overlay directory: %w", len(layers), errdefs.ErrInvalidArgument)
+	}
+	if opts.Rootless {
+		opts.Owner = IgnoreOwner
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return stats, err
+	}
+	w, err := newWorkplace(ctx, dir)
+	if err != nil {
+		return stats, err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	if opts.Format == Directory {
+		stats, err = w.fill(func(root *inroot.Root) (TreeStats, error) { return flatten(ctx, root, layers, opts) })
+		if err == nil || !errors.Is(err, errNotFlat) {
+			return stats, errors.Join(err, w.publish(err))
+		}
+	}
+	stats, err = w.fill(func(root *inroot.Root) (TreeStats, error) { return applyInOrder(ctx, root, layers, opts) })
+	return stats, errors.Join(err, w.publish(err))
+}
+
+// workplace is the private directory <parent>/.hcs-unpack-<name> in which the tree called name is made. A lock in it keeps
+// others out.
+type workplace struct {
+	target string
+	parent *inroot.Root
+	name   string
+	dir    string
+	lock   *state.Lock
+}
+
+const workPrefix = ".hcs-unpack-"
+
+func newWorkplace(ctx context.Context, target string) (*workplace, error) {
+	parent, base := filepath.Split(target)
+	if base == "" {
+		return nil, fmt.Errorf("it is the root directory: %w", errdefs.ErrInvalidArgument)
+	}
+	root, err := inroot.Open(filepath.Clean(parent))
+	if err != nil {
+		return nil, err
+	}
+	w := &workplace{target: target, parent: root, name: workPrefix + base}
+	w.dir = filepath.Join(parent, w.name)
+	if err := w.enter(ctx); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return w, nil
+}
+
+func (w *workplace) enter(ctx context.Context) error {
+	if err := w.checkFree(); err != nil {
+		return err
+	}
+	// What has the name and is no directory was not made here, and is nothing to go through.
+	if st, err := w.parent.Lstat(w.name); err == nil && !st.IsDir() {
+		return fmt.Errorf("%s is not a directory: %w", w.dir, errdefs.ErrFailedPrecondition)
+	}
+	locks, err := state.Open[struct{}](state.Config{Dir: w.dir, Kind: "tree", Durability: state.Volatile})
+	if err != nil {
+		return err
+	}
+	if w.lock, err = locks.Lock(ctx, treeDir); err != nil {
+		return err
+	}
+	if err := errors.Join(w.checkFree(), w.discard()); err != nil {
+		return errors.Join(err, w.lock.Unlock())
+	}
+	return nil
+}
+
+// checkFree returns an error if something has the tree's name.
+func (w *workplace) checkFree() error {
+	_, err := w.parent.Lstat(filepath.Base(w.target))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("it exists: %w", errdefs.ErrAlreadyExists)
+}
+
+// fill calls f with a fresh directory. Nobody else can enter it: its parent is private.
+func (w *workplace) fill(f func(*inroot.Root) (TreeStats, error)) (TreeStats, error) {
+	if err := w.discard(); err != nil {
+		return TreeStats{}, err
+	}
+	tree := filepath.Join(w.dir, treeDir)
+	if err := os.Mkdir(tree, 0o700); err != nil {
+		return TreeStats{}, err
+	}
+	if err := os.Chmod(tree, impliedMode); err != nil {
+		return TreeStats{}, err
+	}
+	if err := os.Chtimes(tree, time.Unix(0, 0), time.Unix(0, 0)); err != nil {
+		return TreeStats{}, err
+	}
+	root, err := inroot.Open(tree)
+	if err != nil {
+		return TreeStats{}, err
+	}
+	stats, err := f(root)
+	return stats, errors.Join(err, root.Close())
+}
+
+func (w *workplace) discard() error {
+	return w.parent.RemoveAll(w.name + "/" + treeDir)
+}
+
+// publish gives the tree its name, unless it failed to be made.
+func (w *workplace) publish(failed error) error {
+	if failed != nil {
+		return nil
+	}
+	if err := w.checkFree(); err != nil {
+		return err
+	}
+	return w.parent.Rename(w.name+"/"+treeDir, filepath.Base(w.target))
+}
+
+// close removes the private directory. Who waits for its lock then fails, as the tree is there.
+func (w *workplace) close() error {
+	err := w.discard()
+	err = errors.Join(err, w.lock.Unlock(), w.parent.RemoveAll(w.name))
+	return errors.Join(err, w.parent.Close())
+}
