@@ -11,7 +11,7 @@ export PATH := $(patsubst %/,%,$(dir $(GO))):$(PATH)
 .DEFAULT_GOAL := build
 .PHONY: build demo test check bench clean help
 
-build: ## build hcs, hcs-shim and hcs-agent into bin/, all static (the default)
+build: ## build hcs, hcs-registry, hcs-shim and hcs-agent into bin/, all static (the default)
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 

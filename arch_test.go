@@ -29,7 +29,7 @@ type room struct {
 }
 
 var (
-	publicRooms = []string{".", "container", "rootfs", "network", "bundle", "image", "registry", "disk", "layer", "ntfs", "regf"}
+	publicRooms = []string{".", "container", "rootfs", "network", "bundle", "image", "disk", "layer", "ntfs", "regf"}
 
 	rooms = []room{
 		{dir: ".", ours: []string{"container", "rootfs", "network", "image", "layer", "internal/userns"}},
@@ -45,7 +45,7 @@ var (
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},
 		{dir: "compat/...", ours: publicRooms},
 		{dir: "adapter/...", ours: publicRooms, os: true},
-		{dir: "cmd/...", ours: []string{"internal/cli", "adapter/...", "internal/shim", "internal/agent"}},
+		{dir: "cmd/...", ours: []string{"internal/cli", "internal/registrycli", "adapter/...", "internal/shim", "internal/agent"}},
 
 		{dir: "internal/ntfs3g", ours: []string{"layer", "ntfs", "internal/inroot", "internal/sys"}, os: true},
 		{dir: "internal/inroot", ours: []string{"internal/sys"}, os: true},
@@ -58,7 +58,8 @@ var (
 		{dir: "internal/userns", stdOnly: true, os: true},
 		{dir: "internal/shim", ours: []string{"internal/wire", "internal/sys", "internal/reap"}, stdOnly: true, os: true},
 		{dir: "internal/agent", ours: []string{"internal/wire", "internal/sys", "internal/reap", "internal/passwd"}, stdOnly: true, os: true},
-		{dir: "internal/cli", ours: publicRooms, os: true},
+		{dir: "internal/cli", ours: append(slices.Clone(publicRooms), "internal/registrycli"), os: true}, // without registry: hcs is not to link it
+		{dir: "internal/registrycli", ours: []string{"image", "registry", "internal/cli"}},
 		{dir: "internal/testenv", os: true, forTest: true},
 		{dir: "internal/layertest", ours: []string{"layer", "ntfs"}, os: true, forTest: true},
 		{dir: "bench", ours: []string{".", "container", "image", "internal/testenv"}, os: true, forTest: true},
@@ -189,6 +190,58 @@ func TestArchitectureAllows(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHcsIsWithoutRegistries follows the imports of each main: what speaks to registries costs each start of a program that
+// links it, and is for one program.
+func TestHcsIsWithoutRegistries(t *testing.T) {
+	t.Parallel()
+	for main, want := range map[string]bool{"cmd/hcs": false, "cmd/hcs-shim": false, "cmd/hcs-agent": false, "cmd/hcs-registry": true} {
+		linked, err := reach(os.DirFS("."), main)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.ContainsFunc(linked, func(p string) bool { return strings.HasPrefix(p, "oras.land/") })
+		if got != want {
+			t.Errorf("%s reaches oras-go: %t, want %t", main, got, want)
+		}
+	}
+}
+
+// reach returns what a directory's package imports, itself and through other packages of this module. Files are those of
+// any system.
+func reach(fsys fs.FS, dir string) ([]string, error) {
+	var found []string
+	for todo := []string{dir}; len(todo) > 0; todo = todo[1:] {
+		names, err := fs.Glob(fsys, path.Join(todo[0], "*.go"))
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			src, err := fs.ReadFile(fsys, name)
+			if err != nil {
+				return nil, err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, src, parser.ImportsOnly)
+			if err != nil {
+				return nil, err
+			}
+			for _, spec := range file.Imports {
+				imported, _ := strconv.Unquote(spec.Path.Value) // the parser has judged it
+				if slices.Contains(found, imported) {
+					continue
+				}
+				found = append(found, imported)
+				if inside, ok := cutModule(imported); ok {
+					todo = append(todo, inside)
+				}
+			}
+		}
+	}
+	return found, nil
 }
 
 // inspect returns the faults of all Go files in the tree, of whatever build tags.

@@ -23,13 +23,16 @@ type app struct {
 	out, err io.Writer
 	signals  *signals
 
-	config   hcs.Config
-	logLevel string
+	config     hcs.Config
+	registries *Registries // nil in hcs itself
+	logLevel   string
 }
 
 // Main runs the command line of this process and returns its exit status.
-func Main() int {
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, signals: new(signals)}
+func Main() int { return (&app{}).main() }
+
+func (a *app) main() int {
+	a.in, a.out, a.err, a.signals = os.Stdin, os.Stdout, os.Stderr, new(signals)
 	root := newRoot(a, os.Args[1:])
 	root.SetArgs(os.Args[1:])
 	return a.report(root.ExecuteContext(context.Background()))

@@ -9,9 +9,12 @@ import (
 )
 
 var imageCommands = []entry{
+	{"copy", newImageCopy},
 	{"inspect", newImageInspect},
 	{"load", newImageLoad},
 	{"ls", newImageList},
+	{"pull", newImagePull},
+	{"push", newImagePush},
 	{"rm", newImageRemove},
 	{"save", newImageSave},
 	{"tag", newImageTag},

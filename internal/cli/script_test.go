@@ -18,13 +18,17 @@ import (
 
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/cli"
+	"github.com/hostcompute/hcs/internal/registrycli"
 	"github.com/hostcompute/hcs/internal/testenv"
 )
 
 // TestMain has this program be hcs where the real one is not built: for the
 // scripts that need no root.
 func TestMain(m *testing.M) {
-	testscript.Main(tests{m}, map[string]func(){"hcs": func() { os.Exit(cli.Main()) }})
+	testscript.Main(tests{m}, map[string]func(){
+		"hcs":          func() { os.Exit(cli.Main()) },
+		"hcs-registry": func() { os.Exit(registrycli.Main()) },
+	})
 }
 
 type tests struct{ m *testing.M }
@@ -69,6 +73,9 @@ func TestScript(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name == "registry" {
+				testenv.NeedCommand(t, "docker-registry")
+			}
 			h := &host{t: t, dir: filepath.Join(all.dir, name), cgroup: all.cgroup + "-" + name}
 			if err := os.Mkdir(h.dir, 0o755); err != nil {
 				t.Fatal(err)

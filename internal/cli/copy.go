@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hostcompute/hcs"
+	"github.com/hostcompute/hcs/image"
+)
+
+type imageCopyOptions struct {
+	registryOptions
+	platform string
+	quiet    bool
+}
+
+func newImageCopy(a *app) *cobra.Command {
+	var o imageCopyOptions
+	c := &cobra.Command{
+		Use:   "copy [flags] SOURCE DESTINATION",
+		Short: "Copy an image from anywhere to anywhere",
+		Long: `Copy an image as it is, so that it keeps its digest.
+
+SOURCE and DESTINATION are docker://NAME[:TAG] for a registry, oci:DIR[:TAG],
+oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], or NAME[:TAG] for this
+machine's store.`,
+		Example: `  hcs image copy docker://debian:12 oci:layouts/debian:12
+  hcs image copy docker://localhost:5000/web docker://localhost:5001/web`,
+		Args: takes(2, 2, "where the image is, and where it is to be"),
+		RunE: a.withRegistries(func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0], args[1]) }),
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func (o *imageCopyOptions) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.platform, "platform", "", "the one for `os/arch[/variant]` of several")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the digest of what was copied")
+	o.registryOptions.addFlags(f)
+}
+
+func (o *imageCopyOptions) run(ctx context.Context, a *app, source, destination string) error {
+	ctx = a.signals.catch(ctx)
+	platform, err := parsePlatform(o.platform)
+	if err != nil {
+		return err
+	}
+	from, err := image.ParseRef(source)
+	if err != nil {
+		return err
+	}
+	to, err := image.ParseRef(destination)
+	if err != nil {
+		return err
+	}
+	config, err := o.configuration(a)
+	if err != nil {
+		return err
+	}
+	var h *hcs.Host // only where the store has a part in it
+	if from.Transport == image.TransportStore || to.Transport == image.TransportStore {
+		if h, err = a.host(); err != nil {
+			return err
+		}
+		config.Have = h.Images()
+	}
+	if err := o.copy(ctx, a, h, from, to, config, platform); err != nil {
+		return fmt.Errorf("copy image %s to %s: %w", source, destination, err)
+	}
+	return nil
+}
+
+func (o *imageCopyOptions) copy(ctx context.Context, a *app, h *hcs.Host, from, to image.Ref, config RegistryConfig, platform v1.Platform) (err error) {
+	src, img, err := a.openImage(ctx, h, from, config, platform)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	switch to.Transport {
+	case image.TransportDocker:
+		config.Mount = mountFrom(from, to)
+		return a.push(ctx, src, img, to, config, o.quiet)
+	case image.TransportStore:
+		p := a.newProgress(to.String(), o.quiet)
+		_, err = h.LoadFrom(ctx, src, img, to.String(), hcs.LoadOptions{Progress: p.show, Parallel: o.parallel})
+		p.end()
+	default:
+		err = image.Copy(ctx, src, img, to)
+	}
+	if err != nil {
+		return err
+	}
+	if o.quiet {
+		fmt.Fprintln(a.out, img.Descriptor.Digest)
+		return nil
+	}
+	a.printMoved("copied", to.String(), img, false)
+	return nil
+}
+
+// mountFrom names the source's repository for all blobs if it is in the same
+// registry.
+func mountFrom(from, to image.Ref) func(digest.Digest) string {
+	if from.Transport != image.TransportDocker {
+		return nil
+	}
+	host, name := from.Repository()
+	if other, _ := to.Repository(); other != host {
+		return nil
+	}
+	return func(digest.Digest) string { return name }
+}

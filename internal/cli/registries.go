@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/hostcompute/hcs/image"
+)
+
+// registryProgram has the same commands as hcs, and can speak to registries.
+// What that takes costs every start of a program that links it.
+const registryProgram = "hcs-registry"
+
+// Registries is what speaks to registries. It is package registry behind the
+// flags' own types, so that hcs does not link it.
+type Registries struct {
+	Open   func(context.Context, image.Ref, RegistryConfig) (image.Source, error)
+	Create func(context.Context, image.Ref, RegistryConfig) (image.Target, error)
+}
+
+// RegistryConfig is what the flags say of registries.
+type RegistryConfig struct {
+	PlainHTTP      *bool  // nil is HTTP for this machine's loopback addresses alone
+	TrustAll       bool   // any certificate will do
+	Authorities    string // file of certificates
+	AuthFile       string
+	User, Password string
+	Have           image.Source
+	Mount          func(digest.Digest) string
+	Progress       func(image.Progress)
+	Parallel       int
+}
+
+// MainWith is Main of a program that speaks to registries.
+func MainWith(r Registries) int { return (&app{registries: &r}).main() }
+
+// withRegistries has a command run by hcs-registry. Its help, its completion
+// and the judging of its flags are hcs's own.
+func (a *app) withRegistries(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		if a.registries != nil {
+			return run(c, args)
+		}
+		program, err := findProgram(registryProgram)
+		if err != nil {
+			return err
+		}
+		if err := become(program, os.Args[1:]); err != nil {
+			return fmt.Errorf("run %s: %w", program, err)
+		}
+		return nil
+	}
+}
+
+// findProgram finds one of our own programs where the library looks for
+// hcs-shim.
+func findProgram(name string) (string, error) {
+	var places []string
+	if self, err := os.Executable(); err == nil {
+		places = append(places, filepath.Join(filepath.Dir(self), name))
+	}
+	for _, file := range append(places, name, "/usr/local/libexec/hcs/"+name, "/usr/libexec/hcs/"+name) {
+		if path, err := exec.LookPath(file); err == nil {
+			return filepath.Abs(path)
+		}
+	}
+	return "", errors.New("find program " + name + ": it is neither beside hcs, nor in $PATH, nor in /usr/libexec/hcs")
+}
