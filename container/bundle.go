@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -31,6 +32,9 @@ type bundle struct {
 	seccomp *specs.LinuxSeccomp
 	hybrid  bool // the machine has v1 hierarchies: the system shares the host's cgroup namespace
 
+	devices []specs.LinuxDevice // of record.Spec.Devices, in that order
+	caps    []string            // what is left to root
+
 	user     bool // the system is in a user namespace, where the kernel mounts less
 	ttyGroup bool // there is a group ttyGID
 }
@@ -41,26 +45,56 @@ const ttyGID = 5
 // config returns the OCI configuration: the isolation that users of docker
 // expect, and the agent as process.
 func (b *bundle) config() *specs.Spec {
+	caps := union(b.caps, agentCapabilities)
 	return &specs.Spec{
 		Version:  "1.0.2", // what Debian's crun still takes
 		Hostname: b.hostname(),
 		Root:     &specs.Root{Path: path.Join(b.runDir, wire.RootName), Readonly: b.record.Spec.ReadOnly},
 		Process: &specs.Process{
-			Args: []string{agentPath}, Cwd: "/", Env: []string{"PATH=/"},
-			Capabilities: &specs.LinuxCapabilities{
-				Bounding: defaultCapabilities, Effective: defaultCapabilities, Permitted: defaultCapabilities,
-			},
+			Args: b.agentArgs(), Cwd: "/", Env: []string{"PATH=/"},
+			Capabilities:    &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
+			NoNewPrivileges: b.record.Spec.Security.NoNewPrivileges,
+			Rlimits:         b.rlimits(),
 		},
 		Mounts: b.mounts(),
 		Linux: &specs.Linux{
 			CgroupsPath:   b.cgroup,
 			Namespaces:    b.namespaces(),
 			Resources:     b.resources(),
+			Devices:       b.nodes(),
 			Seccomp:       b.seccomp,
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
 		},
 	}
+}
+
+// agentCapabilities are those that the agent does not work without: it starts
+// processes as other users, gives them terminals, and signals them.
+var agentCapabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
+}
+
+// union returns the capabilities of both lists, in the order of their numbers.
+func union(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(capabilityNames), func(c string) bool {
+		return !slices.Contains(a, c) && !slices.Contains(b, c)
+	})
+}
+
+// agentArgs tells the agent, if it has capabilities that other processes are
+// not to have, which these are to have.
+func (b *bundle) agentArgs() []string {
+	if len(union(b.caps, agentCapabilities)) == len(b.caps) {
+		return []string{agentPath}
+	}
+	var mask uint64
+	for i, name := range capabilityNames {
+		if slices.Contains(b.caps, name) {
+			mask |= 1 << i
+		}
+	}
+	return []string{agentPath, strconv.FormatUint(mask, 16)}
 }
 
 func (b *bundle) hostname() string {
@@ -97,6 +131,30 @@ func (b *bundle) mounts() []specs.Mount {
 	for _, m := range b.record.Spec.Mounts {
 		list = append(list, m.oci())
 	}
+	for i := range b.record.Spec.Devices {
+		if d := &b.record.Spec.Devices[i]; b.user {
+			list = append(list, specs.Mount{
+				Destination: d.target(), Type: "bind", Source: d.Source, Options: []string{"bind", "nosuid", "noexec"},
+			})
+		}
+	}
+	return list
+}
+
+// nodes returns the device nodes to make. In a user namespace nobody can: those
+// of the host are mounted there.
+func (b *bundle) nodes() []specs.LinuxDevice {
+	if b.user {
+		return nil
+	}
+	return b.devices
+}
+
+func (b *bundle) rlimits() []specs.POSIXRlimit {
+	var list []specs.POSIXRlimit
+	for i := range b.record.Spec.Ulimits {
+		list = append(list, b.record.Spec.Ulimits[i].oci())
+	}
 	return list
 }
 
@@ -126,7 +184,7 @@ func (m *Mount) oci() specs.Mount {
 	if m.Type == "tmpfs" {
 		o := specs.Mount{
 			Destination: m.Target, Type: "tmpfs", Source: "tmpfs",
-			Options: []string{"nosuid", "nodev", "mode=1777"},
+			Options: []string{"nosuid", "nodev", "mode=" + strconv.FormatUint(uint64(cmp.Or(m.Mode, 0o1777)), 8)},
 		}
 		if m.Size > 0 {
 			o.Options = append(o.Options, "size="+strconv.FormatInt(m.Size, 10))
@@ -142,6 +200,9 @@ func (m *Mount) protect(o specs.Mount) specs.Mount {
 	if m.ReadOnly {
 		o.Options = append(o.Options, "ro")
 	}
+	if m.NoExec {
+		o.Options = append(o.Options, "noexec")
+	}
 	return o
 }
 
@@ -151,6 +212,12 @@ func (b *bundle) resources() *specs.LinuxResources {
 	}
 	r := b.record.Spec.Resources
 	out := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
+	for i := range b.devices {
+		d := &b.devices[i]
+		out.Devices = append(out.Devices, specs.LinuxDeviceCgroup{
+			Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: b.record.Spec.Devices[i].access(),
+		})
+	}
 	if r.Memory > 0 {
 		out.Memory = &specs.LinuxMemory{Limit: &r.Memory}
 	}
@@ -189,10 +256,11 @@ var standardMounts = []specs.Mount{
 }
 
 // defaultCapabilities are those that docker leaves a container's root
-// (https://docs.docker.com/engine/containers/run/#runtime-privilege-and-linux-capabilities).
+// (https://docs.docker.com/engine/containers/run/#runtime-privilege-and-linux-capabilities),
+// by their numbers.
 var defaultCapabilities = []string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-	"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
+	"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP",
 }
 
 // maskedPaths and readonlyPaths are docker's: files of /proc and /sys that

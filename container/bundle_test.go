@@ -23,11 +23,21 @@ func TestBundles(t *testing.T) {
 			Resources: Resources{Memory: 64 << 20, CPUs: 1.5, Pids: 10},
 			Mounts:    []Mount{{Source: "/src", Target: "/dst", ReadOnly: true}, {Type: "tmpfs", Target: "/tmp", Size: 1 << 20}},
 		},
-		"user": {Layers: []digest.Digest{digest.FromString("x")}, Network: NetworkHost},
+		"user": {
+			Layers: []digest.Digest{digest.FromString("x")}, Network: NetworkHost,
+			Security: Security{CapDrop: []string{"all"}, CapAdd: []string{"chown"}, NoNewPrivileges: true},
+			Devices:  []Device{{Source: "/dev/fuse", Access: "rw"}},
+		},
+		"allowed": {
+			Layers: []digest.Digest{digest.FromString("x")}, Security: Security{CapAdd: []string{"SYS_ADMIN"}, CapDrop: []string{"NET_RAW"}},
+			Devices: []Device{{Source: "/dev/fuse", Access: "rw"}}, Ulimits: []Ulimit{{"nofile", 64, 128}, {"core", 0, Unlimited}},
+			Mounts: []Mount{{Type: "tmpfs", Target: "/t", Mode: 0o700, NoExec: true}},
+		},
 	} {
 		b := bundle{
 			record: &Record{ID: "0123456789abcdef0123456789abcdef", Spec: spec}, runDir: "/run/hcs/containers/0123",
-			cgroup: "/hcs/0123", agent: "/bin/hcs-agent", hybrid: name != "plain", ttyGroup: name != "user",
+			caps: spec.Security.capabilities(nil), devices: []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}}[:len(spec.Devices)],
+			cgroup: "/hcs/0123", agent: "/bin/hcs-agent", hybrid: name == "all" || name == "user", ttyGroup: name != "user",
 			seccomp: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno},
 		}
 		if name == "user" { // an ordinary one, with a single id and no control groups

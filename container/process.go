@@ -23,7 +23,7 @@ type ProcessSpec struct {
 	// Args is the program and its arguments. A program without a slash is looked
 	// up in the PATH of Env, in the system.
 	Args []string `json:"args"`
-	Env  []string `json:"env,omitempty"` // "KEY=value"; HOME is added if it is missing
+	Env  []string `json:"env,omitempty"` // "KEY=value"; HOME and HOSTNAME are added if they are missing
 	Dir  string   `json:"dir,omitempty"` // working directory; empty is /
 	// User is "user", "uid", "user:group" or "uid:gid", by the system's own
 	// /etc/passwd and /etc/group. Empty is root.

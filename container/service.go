@@ -128,12 +128,13 @@ func (s *Service) libexec(name string) (string, error) {
 	return "", fmt.Errorf("find program %s: not in %s: %w", name, strings.Join(slices.DeleteFunc(dirs, func(d string) bool { return d == "" }), ", "), errdefs.ErrNotFound)
 }
 
-// Create makes a system that does not run yet.
+// Create makes a system that does not run yet. What the spec names of the
+// host's must be there, or the error is of class ErrNotFound.
 func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) {
 	if err := spec.validate(); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
-	if err := s.mayHave(spec.Resources); err != nil {
+	if err := errors.Join(s.mayHave(spec.Resources), spec.checkSources()); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
 	r := &Record{ID: newID(), Created: time.Now().UTC(), Spec: spec}

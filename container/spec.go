@@ -36,6 +36,10 @@ type Mount struct {
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	// Size limits a tmpfs, in bytes; 0 leaves it to the kernel (half the memory).
 	Size int64 `json:"size,omitempty"`
+	// Mode is a tmpfs's permission bits; 0 is 01777.
+	Mode uint32 `json:"mode,omitempty"`
+	// NoExec keeps programs of the mount from being run.
+	NoExec bool `json:"noExec,omitempty"`
 }
 
 // Resources are a system's limits. Zero is unlimited.
@@ -109,6 +113,14 @@ type Spec struct {
 	Network   Network   `json:"network,omitempty"`
 	Resources Resources `json:"resources,omitzero"`
 	Log       Log       `json:"log,omitzero"`
+	Security  Security  `json:"security,omitzero"`
+	// Devices of the host's that processes may use.
+	Devices []Device `json:"devices,omitempty"`
+	// Ulimits are the limits that processes start with; those that are not named
+	// are the caller's.
+	Ulimits []Ulimit `json:"ulimits,omitempty"`
+	// Labels are for people and programs; the service does nothing with them.
+	Labels map[string]string `json:"labels,omitempty"`
 	// StopSignal asks the main process to end. 0 is SIGTERM.
 	StopSignal int `json:"stopSignal,omitempty"`
 	// Ephemeral has everything of the system removed when it stops, its record
@@ -139,7 +151,9 @@ func ShortID(id string) string { return id[:min(12, len(id))] }
 
 // validate judges the spec at the door; what it passes is relied upon.
 func (s *Spec) validate() error {
-	for _, f := range []func() error{s.checkName, s.checkRoot, s.checkMounts, s.checkResources} {
+	for _, f := range []func() error{
+		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkUlimits,
+	} {
 		if err := f(); err != nil {
 			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 		}
@@ -191,6 +205,8 @@ func (s *Spec) checkMounts() error {
 			return fmt.Errorf("mount at %q: given twice", m.Target)
 		case m.Size < 0:
 			return fmt.Errorf("mount at %q: size %d is negative", m.Target, m.Size)
+		case m.Mode > 0o7777 || m.Mode != 0 && m.Type != "tmpfs":
+			return fmt.Errorf("mount at %q: mode %#o: up to 07777, for a tmpfs", m.Target, m.Mode)
 		}
 		seen[path.Clean(m.Target)] = true
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/userns"
@@ -110,28 +111,25 @@ func (s *System) root() (*wire.Root, error) {
 	o := s.service.cfg.Layers.Overlay(sc, "", layers...)
 	if spec.RootDir != "" {
 		o.Lower = []string{spec.RootDir}
-		err = checkRootDir(spec.RootDir)
+		err = spec.checkRootDir()
 	} else if len(o.Lower) > sys.MaxLower {
 		err = fmt.Errorf("stack %d layers: at most %d: %w", len(o.Lower), sys.MaxLower, errdefs.ErrInvalidArgument)
 	}
 	return &wire.Root{Lower: o.Lower, Upper: o.Upper, Work: o.Work, UserXattr: o.UserXattr, Volatile: spec.Ephemeral}, err
 }
 
-func checkRootDir(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s: not a directory: %w", dir, errdefs.ErrInvalidArgument)
-	}
-	if err != nil {
-		return fmt.Errorf("use root directory: %w", err)
-	}
-	return nil
-}
-
 func (s *System) writeBundle(dir, agent string) error {
-	filter, err := defaultSeccomp()
+	spec := &s.record.Spec
+	caps := spec.Security.capabilities(givable)
+	filter, err := spec.Security.seccompFilter(caps)
 	if err != nil {
 		return fmt.Errorf("make the seccomp filter: %w", err)
+	}
+	devices := make([]specs.LinuxDevice, len(spec.Devices))
+	for i := range spec.Devices {
+		if devices[i], err = spec.Devices[i].oci(); err != nil {
+			return err
+		}
 	}
 	gids, err := userns.GIDs()
 	if err != nil {
@@ -139,6 +137,7 @@ func (s *System) writeBundle(dir, agent string) error {
 	}
 	b := bundle{
 		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent, seccomp: filter,
+		caps: caps, devices: devices,
 		hybrid: sys.HasV1Cgroups(), user: !userns.IsInitial(), ttyGroup: gids.Has(ttyGID),
 	}
 	text, err := json.Marshal(b.config())

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"os"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -15,6 +17,12 @@ const socket = 3
 
 // Main runs the agent and returns its exit status.
 func Main() int {
+	if len(os.Args) > 1 { // before protect, which takes away a signal that this needs
+		if err := leaveCapabilities(os.Args[1]); err != nil {
+			println("hcs-agent: take capabilities from processes:", err.Error())
+			return 1
+		}
+	}
 	if err := protect(); err != nil {
 		println("hcs-agent: protect the first process:", err.Error())
 		return 1
@@ -96,6 +104,33 @@ func protect() error {
 		}
 		if err := defaultAction(sig); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// leaveCapabilities takes all capabilities but those of the mask, in
+// hexadecimal, out of the bounding set: processes never get them, while this
+// one, which has them already, keeps them (capabilities(7)).
+func leaveCapabilities(mask string) error {
+	keep, err := strconv.ParseUint(mask, 16, 64)
+	if err != nil {
+		return err
+	}
+	const prCapbsetRead, prCapbsetDrop = 23, 24
+	for c := range uintptr(64) {
+		if keep>>c&1 != 0 {
+			continue
+		}
+		there, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prCapbsetRead, c, 0)
+		if e == syscall.EINVAL {
+			return nil // the kernel knows no more
+		}
+		if there == 0 {
+			continue
+		}
+		if _, _, e := syscall.AllThreadsSyscall(syscall.SYS_PRCTL, prCapbsetDrop, c, 0); e != 0 {
+			return e
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ func (a *agent) spawn(m wire.Message) *wire.Failure {
 	if f != nil {
 		return f
 	}
-	env := withHome(r.Env, who.home)
+	env := withDefaults(r.Env, who.home)
 	dir, f := workDir(r, who)
 	if f != nil {
 		return f
@@ -122,13 +122,30 @@ func value(env []string, key string) string {
 	return v
 }
 
-func withHome(env []string, home string) []string {
+// withDefaults adds what programs expect to be set.
+func withDefaults(env []string, home string) []string {
+	env = withDefault(env, "HOME", home)
+	var u syscall.Utsname
+	if syscall.Uname(&u) != nil {
+		return env
+	}
+	name := make([]byte, 0, len(u.Nodename))
+	for _, c := range u.Nodename {
+		if c == 0 {
+			break
+		}
+		name = append(name, byte(c))
+	}
+	return withDefault(env, "HOSTNAME", string(name))
+}
+
+func withDefault(env []string, key, value string) []string {
 	for _, e := range env {
-		if strings.HasPrefix(e, "HOME=") {
+		if strings.HasPrefix(e, key) && strings.HasPrefix(e[len(key):], "=") {
 			return env
 		}
 	}
-	return append(env, "HOME="+home)
+	return append(env, key+"="+value)
 }
 
 // workDir returns the directory to start in, made where that was asked for.
