@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/csv"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -11,9 +10,9 @@ import (
 	"github.com/hostcompute/hcs/container"
 )
 
-// mounts reads the flags --mount and --volume. What they show must be there:
-// a directory made in its stead would hide a mistyped name.
-func mounts(long, short []string) ([]container.Mount, error) {
+// mounts reads the flags --mount, --volume and --tmpfs. What they show must be
+// there: a directory made in its stead would hide a mistyped name.
+func mounts(long, short, tmpfs []string) ([]container.Mount, error) {
 	var list []container.Mount
 	for _, text := range long {
 		m, err := parseMount(text)
@@ -29,15 +28,49 @@ func mounts(long, short []string) ([]container.Mount, error) {
 		}
 		list = append(list, m)
 	}
-	for _, m := range list {
-		if m.Type == "tmpfs" {
-			continue
+	for _, text := range tmpfs {
+		m, err := parseTmpfs(text)
+		if err != nil {
+			return nil, fmt.Errorf("tmpfs %q: %w", text, err)
 		}
-		if _, err := os.Stat(m.Source); err != nil {
-			return nil, fmt.Errorf("mount at %s: %w", m.Target, err)
-		}
+		list = append(list, m)
 	}
 	return list, nil
+}
+
+// parseTmpfs reads TARGET[:OPTIONS], as mount(8) has them.
+func parseTmpfs(text string) (container.Mount, error) {
+	target, options, _ := strings.Cut(text, ":")
+	m := container.Mount{Type: "tmpfs", Target: target}
+	for option := range strings.SplitSeq(options, ",") {
+		key, value, _ := strings.Cut(option, "=")
+		var err error
+		switch key {
+		case "", "rw", "nosuid", "nodev", "exec": // as it is
+		case "ro":
+			m.ReadOnly = true
+		case "noexec":
+			m.NoExec = true
+		case "size":
+			m.Size, err = parseSize(value)
+		case "mode":
+			m.Mode, err = parseMode(value)
+		default:
+			err = usage(fmt.Sprintf("unknown option %q: use size, mode, ro, noexec", option))
+		}
+		if err != nil {
+			return m, err
+		}
+	}
+	return m, nil
+}
+
+func parseMode(text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 8, 12)
+	if err != nil || n == 0 {
+		return 0, usage(fmt.Sprintf("mode %q: give permissions in octal, such as 1777", text))
+	}
+	return uint32(n), nil
 }
 
 // parseVolume reads SOURCE:TARGET[:OPTIONS].
@@ -114,6 +147,8 @@ func setMountField(m *container.Mount, key, value string) (err error) {
 		}
 	case "tmpfs-size":
 		m.Size, err = parseSize(value)
+	case "tmpfs-mode":
+		m.Mode, err = parseMode(value)
 	default:
 		err = usage(fmt.Sprintf("unknown key %q", key))
 	}

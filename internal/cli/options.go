@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -49,9 +48,10 @@ func (o *processOptions) overrides() (image.Overrides, error) {
 // containerOptions are the flags of a new container.
 type containerOptions struct {
 	processOptions
+	securityOptions
 	name, hostname, network, rootfs, stopSignal string
 	entrypoint                                  *pflag.Flag // "" means something else than no flag
-	mounts, volumes                             []string
+	mounts, volumes, tmpfs, labels, log         []string
 	memory                                      size
 	cpus                                        float64
 	pids                                        int64
@@ -65,17 +65,22 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	o.processOptions.addFlags(f)
 	f.BoolVar(&o.remove, "rm", false, "remove the container when it stops")
 	f.StringVar(&o.name, "name", "", "`name` of the container")
-	f.StringVar(&o.hostname, "hostname", "", "`name` that the container calls itself")
+	f.Bool("help", false, "show this") // without the letter, which is docker's for the next
+	f.StringVarP(&o.hostname, "hostname", "h", "", "`name` that the container calls itself")
 	f.String("entrypoint", "", "`program` in place of the image's entrypoint")
 	o.entrypoint = f.Lookup("entrypoint")
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "show a file or directory, `SOURCE:TARGET[:ro]`")
 	f.StringArrayVar(&o.mounts, "mount", nil, "mount `type=bind|tmpfs,source=PATH,target=PATH,readonly,tmpfs-size=N`")
+	f.StringArrayVar(&o.tmpfs, "tmpfs", nil, "mount an empty directory in memory, `TARGET[:size=N,mode=N,ro,noexec]`")
 	f.BoolVar(&o.readOnly, "read-only", false, "make the container's root read-only")
 	f.VarP(&o.memory, "memory", "m", "limit of memory in `bytes`, or with k, m, g")
 	f.Float64Var(&o.cpus, "cpus", 0, "limit of processor time, in processors")
 	f.Int64Var(&o.pids, "pids", 0, "limit of processes and threads; also --pids-limit")
+	o.securityOptions.addFlags(f)
 	f.StringVar(&o.network, "network", "none", "`network`: none or host")
 	f.StringVar(&o.rootfs, "rootfs", "", "stand on a `directory` instead of an image, and leave it as it is")
+	f.StringArrayVarP(&o.labels, "label", "l", nil, "keep `KEY=VALUE` with the container")
+	f.StringArrayVar(&o.log, "log-opt", nil, "bound the log: `max-size=SIZE` of a file, 10m if not given, or max-file=N, 3")
 	f.StringVar(&o.stopSignal, "stop-signal", "", "`signal` that asks the process to end")
 }
 
@@ -132,14 +137,20 @@ func (o *containerOptions) system() (container.Spec, error) {
 	}
 	var err error
 	if o.rootfs != "" {
-		if s.RootDir, err = filepath.Abs(o.rootfs); err == nil {
-			_, err = os.Stat(s.RootDir)
-		}
-		if err != nil {
+		if s.RootDir, err = filepath.Abs(o.rootfs); err != nil {
 			return s, fmt.Errorf("use root directory: %w", err)
 		}
 	}
-	if s.Mounts, err = mounts(o.mounts, o.volumes); err != nil {
+	if s.Mounts, err = mounts(o.mounts, o.volumes, o.tmpfs); err != nil {
+		return s, err
+	}
+	if s.Labels, err = parseLabels(o.labels); err != nil {
+		return s, err
+	}
+	if s.Log, err = parseLog(o.log); err != nil {
+		return s, err
+	}
+	if err := o.apply(&s); err != nil {
 		return s, err
 	}
 	if o.stopSignal != "" {

@@ -137,8 +137,10 @@ func (o *ordinary) rootInside() {
 	o.t.Helper()
 	o.gives("0 0\nout", 3, "run", "--rm", "busybox", "sh", "-c", "echo $(id -u) $(id -g); echo x >/f; chown 0:0 /f; echo out; exit 3")
 	o.gives("hello", 0, "run", "--rm", "--network", "host", "busybox", "sh", "-c", "ls /sys/class >/dev/null && ls -A /sys/fs/cgroup && echo hello")
-	o.gives("rw gone", 0, "run", "--rm", "-v", ".:/home:ro", "--mount", "type=tmpfs,target=/t", "busybox", "sh", "-c",
+	o.gives("rw gone", 0, "run", "--rm", "-v", ".:/home:ro", "--tmpfs", "/t:size=1m", "busybox", "sh", "-c",
 		"touch /t/x && rm -r /etc && echo >/dev/null && ! touch /home/x 2>/dev/null && test ! -e /etc/passwd && echo rw gone")
+	o.gives("64 seen", 0, "run", "--rm", "--device", "/dev/zero:/dev/other", "--ulimit", "nofile=64:64", "busybox", "sh", "-c",
+		"head -c 1 /dev/other | grep -q x || echo $(ulimit -n) seen")
 	if out, _, status := o.do("some text", "run", "--rm", "-i", "busybox", "cat"); out != "some text" || status != 0 {
 		o.t.Errorf("standard input came out as %q, status %d", out, status)
 	}
@@ -150,6 +152,8 @@ func (o *ordinary) rootInside() {
 func (o *ordinary) usersInside() {
 	o.t.Helper()
 	o.gives("1000 10 1000", 0, "run", "--rm", "-u", "user", "busybox", "sh", "-c", "cd /tmp && touch x && echo $(id -u) $(id -G | tr ' ' '\n' | sort | tr '\n' ' ')")
+	o.gives("1000 0000000000000000", 0, "run", "--rm", "-u", "user", "--cap-drop", "all", "--security-opt", "no-new-privileges", "busybox",
+		"sh", "-c", "echo $(id -u) $(grep CapBnd /proc/self/status | cut -f2)")
 	o.ok("run", "--name", "owners", "busybox", "sh", "-c", "touch /f; chown 7:8 /f; su user -c 'touch /tmp/g'")
 	id := o.ok("ps", "-aq", "--no-trunc")
 	upper := filepath.Join(".local/share/hcs/scratch", id, "upper")
