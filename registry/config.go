@@ -108,7 +108,7 @@ func (c Config) connect(ref image.Ref) (*repository, error) {
 	}
 	r.transport = c.transport()
 	r.client = &auth.Client{
-		Client:     &http.Client{Transport: retry.NewTransport(r.transport)},
+		Client:     &http.Client{Transport: &retry.Transport{Base: r.transport, Policy: func() retry.Policy { return policy }}},
 		Header:     http.Header{"User-Agent": {userAgent}},
 		Cache:      auth.NewCache(),
 		Credential: r.remember(credential),

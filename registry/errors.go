@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
+	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
 var (
@@ -110,6 +112,30 @@ func pause(ctx context.Context, failures int) error {
 	case <-timer.C:
 		return nil
 	}
+}
+
+// policy says when a request is sent again that was not answered, or answered
+// with "later". There are few attempts, and none is longer away than a minute.
+var policy retry.Policy = &retry.GenericPolicy{
+	Retryable: retry.DefaultPredicate,
+	Backoff:   backoff,
+	MinWait:   200 * time.Millisecond,
+	MaxWait:   time.Minute,
+	MaxRetry:  maxFailures,
+}
+
+// backoff is as long as the registry asks for, if it does.
+func backoff(attempt int, resp *http.Response) time.Duration {
+	if resp != nil {
+		value := resp.Header.Get("Retry-After") // RFC 9110, section 10.2.3
+		if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {
+			return time.Duration(seconds) * time.Second
+		}
+		if date, err := http.ParseTime(value); err == nil {
+			return time.Until(date)
+		}
+	}
+	return retry.DefaultBackoff(attempt, resp)
 }
 
 // isTransient reports whether the same may go well a little later.

@@ -1,0 +1,94 @@
+package registry_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/registry"
+)
+
+// TestCredentialHelper has a program give the credentials, as docker's
+// configuration says (https://github.com/docker/docker-credential-helpers).
+func TestCredentialHelper(t *testing.T) {
+	addr := startWithAuth(t)
+	src, img := newImage(t, amd64)
+	ref := parse(t, addr+"/web:1")
+	dir := t.TempDir()
+	helper := filepath.Join(dir, "docker-credential-hcstest")
+	write(t, helper, fmt.Sprintf("#!/bin/sh\nread server\necho \"$1 $server\" >>%s/asked\nprintf '{\"ServerURL\":\"%%s\",\"Username\":\"%s\",\"Secret\":\"%s\"}' \"$server\"\n", dir, user, password))
+	if err := os.Chmod(helper, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	file := filepath.Join(dir, "config.json")
+	write(t, file, fmt.Sprintf(`{"credHelpers":{%q:"hcstest"}}`, addr))
+	if err := push(t.Context(), src, img, ref, registry.Config{AuthFile: file}); err != nil {
+		t.Fatal(err)
+	}
+	asked, err := os.ReadFile(filepath.Join(dir, "asked"))
+	if err != nil || !strings.Contains(string(asked), "get "+addr+"\n") {
+		t.Errorf("the helper was asked %q, %v", asked, err)
+	}
+	write(t, file, fmt.Sprintf(`{"credHelpers":{%q:"hcstest-none"}}`, addr))
+	if _, err := pull(t.Context(), newStore(t), ref, registry.Config{AuthFile: file}); err == nil || !strings.Contains(err.Error(), "read the credentials for "+addr) {
+		t.Errorf("without the helper: %v", err)
+	}
+}
+
+// TestToken has a registry send its users to another server for a token
+// (https://distribution.github.io/distribution/spec/auth/token/).
+func TestToken(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, start(t, "", ""))
+	src, img := newImage(t, amd64)
+	var issued atomic.Int64
+	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, secret, _ := r.BasicAuth()
+		if name != user || secret != password {
+			http.Error(w, "who are you", http.StatusUnauthorized)
+			return
+		}
+		issued.Add(1)
+		scope := base64.RawURLEncoding.EncodeToString([]byte(strings.Join(r.URL.Query()["scope"], " ")))
+		_ = json.NewEncoder(w).Encode(map[string]string{"token": scope})
+	}))
+	t.Cleanup(tokens.Close)
+	p.clear(func(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, bool) {
+		bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		scope, _ := base64.RawURLEncoding.DecodeString(bearer)
+		action := "pull"
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			action = "push"
+		}
+		if ok && strings.HasPrefix(string(scope), "repository:web:") && strings.Contains(string(scope), action) {
+			r.Header.Del("Authorization")
+			return w, true
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="test",scope="repository:web:pull,push"`, tokens.URL))
+		w.WriteHeader(http.StatusUnauthorized)
+		return w, false
+	})
+	ref := parse(t, p.addr+"/web:1")
+	good := registry.Config{User: user, Password: password}
+	if err := push(t.Context(), src, img, ref, good); err != nil {
+		t.Fatal(err)
+	}
+	if pulled, err := pull(t.Context(), newStore(t), ref, good); err != nil || pulled.ID() != img.ID() {
+		t.Errorf("%v, %v", pulled, err)
+	}
+	if issued.Load() == 0 {
+		t.Error("no token was issued")
+	}
+	_, err := pull(t.Context(), newStore(t), ref, registry.Config{User: user, Password: "guess"})
+	checkError(t, err, errdefs.ErrUnauthenticated, "unauthorized")
+}
