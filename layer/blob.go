@@ -169,12 +169,16 @@ var errAbandoned = fmt.Errorf("layer blob is closed: %w", errdefs.ErrFailedPreco
 // OpenBlob starts to read a layer's blob, which [Decompress] understands. The
 // caller calls Close, and does not use r until then; Finish gives the digests.
 func OpenBlob(r io.Reader, l Limits) (*Blob, error) {
+	return openBlob(r, ReadOptions{Limits: l})
+}
+
+func openBlob(r io.Reader, o ReadOptions) (*Blob, error) {
 	done := make(chan struct{})
 	b := &Blob{done: done, stop: sync.OnceFunc(func() { close(done) })}
 	b.raw, b.blob = newPipe(done), newSummer(done)
 	b.wait.Go(func() { fetch(r, b.raw, b.blob.in) })
 	b.wait.Go(b.blob.run)
-	dec, c, err := Decompress(b.raw, l)
+	dec, c, err := Decompress(b.raw, o.Limits)
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
@@ -190,7 +194,7 @@ func OpenBlob(r io.Reader, l Limits) (*Blob, error) {
 	} else {
 		b.wait.Go(func() { fetch(dec, b.plain, nil) })
 	}
-	b.Reader = newReader(b.plain, l.effective())
+	b.Reader = o.reader(b.plain)
 	return b, nil
 }
 

@@ -3,6 +3,8 @@ package layer
 import (
 	"fmt"
 	"time"
+
+	"github.com/hostcompute/hcs/ntfs"
 )
 
 // Kind says what an Entry does to the tree below it.
@@ -21,10 +23,15 @@ const (
 	Fifo                    // a named pipe
 	Whiteout                // Name is removed from the lower layers' tree
 	Opaque                  // everything that lower layers hold below directory Name is removed
+
+	// Stream is an alternate data stream, of the file or directory Name;
+	// Entry.Stream is its own name. Windows layers alone have such, behind
+	// the entry of what they belong to.
+	Stream
 )
 
 var kindNames = [...]string{
-	"file", "dir", "symlink", "hardlink", "char device", "block device", "fifo", "whiteout", "opaque",
+	"file", "dir", "symlink", "hardlink", "char device", "block device", "fifo", "whiteout", "opaque", "stream",
 }
 
 // String returns the kind's name in lower case.
@@ -49,10 +56,15 @@ type Extent struct {
 // the whiteout prefix ".wh."; "." is the layer's root, which is always a Dir
 // (or Opaque). The path may still lead through symbolic links of the tree
 // that it is applied to: only internal/inroot may resolve it.
+//
+// In a Windows layer Name and a hard link's Link begin with their part (Files,
+// Hives or UtilityVM, see [Part]), as paths in a layer directory do; their
+// components are names that NTFS can store and Win32 reaches; parents come
+// before what is in them.
 type Entry struct {
 	Name string // whiteouts: the name that goes, without the prefix; opaque: the directory
 	Kind Kind
-	Size int64  // File: bytes of content, holes included
+	Size int64  // File, Stream: bytes of content, holes included
 	Mode uint32 // permission, setuid, setgid and sticky bits only (07777)
 
 	UID, GID uint32 // never 2^32-1, which chown takes for "unchanged"
@@ -75,8 +87,26 @@ type Entry struct {
 	// and not nil that it is one hole.
 	Data []Extent
 
+	// NT is the metadata of a Windows layer's entry, and not nil for any of
+	// these; it makes the Writer use the NT encoding. The reader shares
+	// security descriptors between entries: they are replaced, not written to.
+	NT     *ntfs.Meta
+	Stream string // Stream: the stream's own name, without ":" and type
+
+	// Implied says that the layer itself has no entry for this directory of a
+	// Windows layer. Its metadata is a guess: where lower layers have the
+	// directory, theirs stays.
+	Implied bool
+
 	source *source // the header as it was read, for writing the same bytes again
 }
+
+// Forget makes e an entry of no stream: the Writer encodes it anew, and what a
+// reader mended is written as it should have been.
+func (e *Entry) Forget() { e.source = nil }
+
+// hasContent says whether bytes may follow the entry.
+func (e *Entry) hasContent() bool { return e.Kind == File || e.Kind == Stream }
 
 // EntryError reports what went wrong with one entry of a layer.
 type EntryError struct {

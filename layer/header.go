@@ -2,7 +2,6 @@ package layer
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +23,7 @@ type header struct {
 // flagOf gives the tar type of each Kind.
 var flagOf = [...]byte{
 	File: '0', Dir: '5', Symlink: '2', Hardlink: '1', CharDevice: '3', BlockDevice: '4', Fifo: '6',
-	Whiteout: '0', Opaque: '0',
+	Whiteout: '0', Opaque: '0', Stream: '0',
 }
 
 // appendHeader appends an entry's headers to b, of whose content data is
@@ -218,11 +217,17 @@ func paxTime(t time.Time) string {
 	if nsec == 0 {
 		return strconv.FormatInt(sec, 10)
 	}
-	sign := ""
+	b := make([]byte, 0, 32)
 	if sec < 0 {
-		sign, sec, nsec = "-", -(sec + 1), 1e9-nsec
+		b = append(b, '-')
+		sec, nsec = -(sec + 1), 1e9-nsec
 	}
-	return strings.TrimRight(fmt.Sprintf("%s%d.%09d", sign, sec, nsec), "0")
+	b = append(strconv.AppendInt(b, sec, 10), '.')
+	for digit := int64(1e8); nsec > 0; digit /= 10 {
+		b = append(b, '0'+byte(nsec/digit))
+		nsec %= digit
+	}
+	return string(b)
 }
 
 // append appends the PAX header, if one is needed, and the header block.
@@ -235,23 +240,38 @@ func (h *header) append(b []byte, name string) []byte {
 }
 
 func (h *header) appendRecords(b []byte, name string) []byte {
+	size := h.sortRecords()
+	x := recordsHeader(metaName("PaxHeaders.0", name), size)
+	x.octal(329, 8, 0)
+	x.octal(337, 8, 0)
+	x.finish()
+	return h.appendRecordText(append(b, x.block[:]...), size)
+}
+
+// sortRecords puts the records in the order of their keys, and returns their
+// length.
+func (h *header) sortRecords() (size int64) {
 	slices.SortFunc(h.records, func(x, y record) int { return cmp.Compare(x.key, y.key) })
-	var size int64
 	for _, r := range h.records {
 		size += int64(r.size())
 	}
+	return size
+}
+
+// recordsHeader returns the header of records, which is not finished.
+func recordsHeader(name string, size int64) *header {
 	var x header
-	x.text(0, 100, metaName("PaxHeaders.0", name))
+	x.text(0, 100, name)
 	x.octal(100, 8, 0o644)
 	x.octal(108, 8, 0)
 	x.octal(116, 8, 0)
 	x.octal(124, 12, size)
 	x.octal(136, 12, 0)
-	x.octal(329, 8, 0)
-	x.octal(337, 8, 0)
 	x.block[156] = 'x'
-	x.finish()
-	b = append(b, x.block[:]...)
+	return &x
+}
+
+func (h *header) appendRecordText(b []byte, size int64) []byte {
 	for _, r := range h.records {
 		b = strconv.AppendInt(b, int64(r.size()), 10)
 		b = append(append(append(b, ' '), r.key...), '=')

@@ -18,7 +18,7 @@ type Limits struct {
 	Depth       int   // components of a name; default 512
 	NameBytes   int   // bytes of a name or link target; default 4096
 	Xattrs      int   // extended attributes of one entry; default 1024
-	XattrBytes  int   // bytes of one attribute's value; default 64 KiB, Linux's own limit
+	XattrBytes  int   // bytes of one attribute's value, or of a security descriptor; default 64 KiB, Linux's own limit
 
 	// Ratio bounds decompressed bytes per compressed byte, once a blob has
 	// given more than 1 GiB: a small bomb is harmless, and a true layer may

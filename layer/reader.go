@@ -21,6 +21,7 @@ type source struct {
 	raw    []byte // everything since the entry before and its padding, or nil
 	pad    []byte // the padding of the entry before, nil when it is zeros
 	stored int64  // bytes of content that follow raw
+	was    *Entry // NT: what was made of raw
 }
 
 // slot lets an entry and its source be one allocation.
@@ -53,6 +54,12 @@ type Reader struct {
 	data    []Extent
 	sparse  bool
 	trailer Trailer
+
+	nt        *ntReader // of the NT encoding
+	undecided *ntReader // becomes nt if the first entry says so
+	plain     tar.Header
+	records   []record // NT: PAX records of the current header, in order
+	stale     bool     // archive/tar's reader did not see the last header
 }
 
 // NewReader returns a Reader of the uncompressed tar stream r.
@@ -92,13 +99,18 @@ func (r *Reader) Next() (*Entry, error) {
 	case err == io.EOF:
 		r.err = io.EOF
 	default:
-		r.err = &EntryError{Op: "read", Name: r.name, Err: classify(err)}
+		r.err = &EntryError{Op: "read", Name: r.name, Err: r.located(classify(err))}
 	}
 	r.size, r.pos, r.left = 0, 0, 0
 	return nil, r.err
 }
 
 func (r *Reader) next() (*Entry, error) {
+	if r.nt != nil {
+		if e, err := r.nextInLine(); e != nil || err != nil {
+			return e, err
+		}
+	}
 	if err := r.skipContent(); err != nil {
 		return nil, err
 	}
@@ -107,9 +119,9 @@ func (r *Reader) next() (*Entry, error) {
 	for {
 		begin := int64(len(r.tape.slab) - r.tape.start)
 		pad := padding(r.tape.pos)
-		hdr, err := r.tar.Next()
+		hdr, err := r.header(int(pad))
 		if err == io.EOF {
-			return nil, r.end(int(begin), int(pad), firstPad)
+			return r.last(int(begin), int(pad), firstPad)
 		}
 		if err != nil {
 			return nil, r.headerError(err)
@@ -129,12 +141,13 @@ func (r *Reader) next() (*Entry, error) {
 		if hdr.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
+		r.decide(hdr, raw[int(begin+pad):at])
 		s, err := r.entry(hdr, raw[at:at+blockSize], raw[at+blockSize:])
 		if err != nil {
 			return nil, err
 		}
 		if s != nil {
-			return &s.e, r.keepSource(s, firstPad)
+			return r.emit(s, firstPad)
 		}
 		// The entry is skipped, but written again before the next one.
 		kept, err := r.keepContent()
@@ -164,7 +177,7 @@ func (r *Reader) headerError(err error) error {
 // keepSource keeps an entry's header and, of an entry that should have no
 // content, the content.
 func (r *Reader) keepSource(s *slot, pad int) error {
-	if s.e.Kind != File && s.s.stored > 0 {
+	if !s.e.hasContent() && s.s.stored > 0 {
 		kept, err := r.keepContent()
 		if err != nil || !kept {
 			return err
@@ -200,7 +213,9 @@ func (r *Reader) skipContent() error {
 	if err := r.tape.skip(r.left); err != nil {
 		return err
 	}
-	r.tape.ghost += r.ghost
+	if !r.stale {
+		r.tape.ghost += r.ghost
+	}
 	r.ghost, r.left = 0, 0
 	r.size, r.pos, r.data, r.sparse = 0, 0, nil, false
 	return nil
@@ -235,6 +250,9 @@ func headerOffset(raw []byte, at int) (int, error) {
 // entry makes an entry of a header and sets the reader to its content. It
 // returns nil for an entry that is to be skipped.
 func (r *Reader) entry(hdr *tar.Header, block, after []byte) (*slot, error) {
+	if r.nt != nil {
+		return r.entryNT(hdr, block, after)
+	}
 	lay, err := layoutOf(hdr, block, after)
 	if err != nil {
 		return nil, err

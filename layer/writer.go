@@ -24,6 +24,11 @@ type Writer struct {
 	closed bool
 	buf    []byte // for headers
 	again  Reader // of headers that were read before
+
+	owner     string // NT: whose streams come next
+	ownerMode uint32
+	head      header
+	texts     map[string]string // of descriptors
 }
 
 // NewWriter returns a Writer to w. What is written may stay in a buffer until
@@ -51,8 +56,14 @@ func (w *Writer) Write(e *Entry, content io.Reader) error {
 	if w.closed {
 		return &EntryError{"write", e.Name, fmt.Errorf("layer is closed: %w", errdefs.ErrFailedPrecondition)}
 	}
-	if err := check(e); err != nil {
-		return &EntryError{"write", e.Name, err}
+	same := e.unchanged()
+	if same && e.Implied {
+		return nil // its stream did not have it
+	}
+	if !same {
+		if err := check(e); err != nil {
+			return &EntryError{"write", e.Name, err}
+		}
 	}
 	head, data, err := w.header(e)
 	if err != nil {
@@ -76,7 +87,10 @@ func (w *Writer) write(e *Entry, head []byte, data []Extent, content io.Reader) 
 	if _, err := w.w.Write(head); err != nil {
 		return err
 	}
-	if e.Kind != File {
+	if e.NT != nil && e.Kind != Stream {
+		w.owner, w.ownerMode = e.Name, w.ntMode(e)&^0o7777
+	}
+	if !e.hasContent() {
 		w.pad = padding(int64(len(head))) // a header may come with content that nobody wants
 		return nil
 	}
@@ -99,19 +113,26 @@ func check(e *Entry) error {
 		return err
 	case name != e.Name:
 		return invalid("name is not clean: it should be %q", name)
-	case e.Kind > Opaque:
+	case e.Kind > Stream || e.Kind == Stream && e.NT == nil:
 		return invalid("unknown kind of entry")
+	case e.Stream != "" && e.Kind != Stream:
+		return invalid("%s with the name of a stream", e.Kind)
 	case name == "." && e.Kind != Dir && e.Kind != Opaque:
 		return invalid("the layer's root is a %s", e.Kind)
 	case e.UID == ^uint32(0) || e.GID == ^uint32(0):
 		return invalid("owner %d:%d is out of range", e.UID, e.GID)
-	case e.Size < 0, e.Size != 0 && e.Kind != File:
+	case e.Size < 0, e.Size != 0 && !e.hasContent():
 		return invalid("%s with a size of %d", e.Kind, e.Size)
-	case e.Data != nil && e.Kind != File:
+	case e.Data != nil && !e.hasContent():
 		return invalid("%s with a sparse map", e.Kind)
 	}
 	if err := checkLink(e); err != nil {
 		return err
+	}
+	if e.NT != nil {
+		if err := checkNT(e); err != nil {
+			return err
+		}
 	}
 	if err := checkExtents(e); err != nil {
 		return err
@@ -120,7 +141,7 @@ func check(e *Entry) error {
 }
 
 func checkLink(e *Entry) error {
-	if e.Kind != Symlink && e.Kind != Hardlink {
+	if e.Kind != Symlink && e.Kind != Hardlink || e.Kind == Symlink && e.NT != nil {
 		return nil
 	}
 	judged := Entry{Name: e.Name, Kind: e.Kind}
@@ -154,7 +175,7 @@ func checkRecords(e *Entry) error {
 		switch {
 		case key == "" || strings.ContainsAny(key, "=\x00"):
 			return invalid("PAX record has no proper key: %q", key)
-		case ownRecord(key):
+		case ownRecord(key), e.NT != nil && ownNTRecord(key):
 			return invalid("PAX record %q stands for a field of the entry", key)
 		case (key == "uname" || key == "gname") && strings.IndexByte(v, 0) >= 0:
 			return invalid("PAX record %q contains a NUL byte", key)
@@ -172,6 +193,13 @@ func (w *Writer) header(e *Entry) (head []byte, data []Extent, err error) {
 	if w.holds(e, sum(data)) {
 		return e.source.raw, data, nil
 	}
+	if e.NT != nil {
+		if e.Size > 0 {
+			data = []Extent{{0, e.Size}} // the encoding has no holes
+		}
+		err = w.ntHeader(e)
+		return w.buf, data, err
+	}
 	if e.Data != nil {
 		data = blockExtents(e.Data, e.Size)
 	}
@@ -188,6 +216,9 @@ func (w *Writer) holds(e *Entry, stored int64) bool {
 	if s == nil || s.raw == nil || s.stored != stored {
 		return false
 	}
+	if s.was != nil {
+		return e.unchanged()
+	}
 	// What is read here is forgotten at once, so that one slab does for all.
 	feed := sliceFeed(s.raw)
 	w.again = Reader{limits: anything, tape: tape{feed: &feed, most: anything.HeaderBytes, slab: w.again.tape.slab[:0]}}
@@ -196,12 +227,19 @@ func (w *Writer) holds(e *Entry, stored int64) bool {
 	return err == nil && len(got.source.raw) == len(s.raw) && got.equal(e)
 }
 
+// unchanged says whether an entry of the NT encoding is what it was when it
+// was read.
+func (e *Entry) unchanged() bool {
+	s := e.source
+	return s != nil && s.was != nil && e.equal(s.was)
+}
+
 // equal compares everything but the source.
 func (e *Entry) equal(o *Entry) bool {
 	return e.Name == o.Name && e.Kind == o.Kind && e.Size == o.Size && e.Mode == o.Mode &&
 		e.UID == o.UID && e.GID == o.GID &&
 		e.ModTime.Equal(o.ModTime) && e.AccessTime.Equal(o.AccessTime) && e.ChangeTime.Equal(o.ChangeTime) &&
-		e.Link == o.Link && e.Major == o.Major && e.Minor == o.Minor &&
+		e.Link == o.Link && e.Stream == o.Stream && e.Implied == o.Implied && equalNT(e.NT, o.NT) && e.Major == o.Major && e.Minor == o.Minor &&
 		maps.Equal(e.Xattrs, o.Xattrs) && maps.Equal(e.Records, o.Records) &&
 		(e.Data == nil) == (o.Data == nil) && slices.Equal(e.Data, o.Data)
 }
@@ -232,7 +270,10 @@ func (w *Writer) content(e *Entry, data []Extent, content io.Reader) error {
 	if content == nil {
 		return invalid("file of %d bytes has no content", e.Size)
 	}
-	if e.Data == nil {
+	if at, ok := content.(io.ReaderAt); ok && e.Data != nil && sum(data) == e.Size {
+		content = io.NewSectionReader(at, 0, e.Size)
+	}
+	if e.Data == nil || sum(data) == e.Size {
 		return w.copy(content, e.Size)
 	}
 	if l, ok := content.(interface{ layerReader() *Reader }); ok {

@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-//go:embed vectors/*.txt
+//go:embed vectors/*.txt nt/*.txt
 var files embed.FS
 
 // Vector is one attack, or one oddity that is none, and what must come of it.
@@ -37,6 +37,12 @@ var files embed.FS
 //	zeros N              N blocks of zeros
 //	raw TEXT             the bytes, padded to a block
 //
+// Those of Windows layers have further lines:
+//
+//	gives KIND NAME [-> LINK] [: STREAM] [implied]
+//	warns PROBLEM        a layer.Warning of reading it, in order; strictly read, the layer is refused
+//	parts                entries for Files and Hives, which the reader gives
+//
 // A layer ends in two blocks of zeros unless "zeros" is among its lines.
 // Words with spaces or odd bytes are quoted as in Go. An entry's KIND is file,
 // dir, symlink, hardlink, char, block, fifo, or a quoted tar type. Its keys are
@@ -47,7 +53,8 @@ type Vector struct {
 
 	Want   string           // ok, invalid, exhausted, cut
 	Why    string           // part of the error's text
-	Gives  []string         // "kind name" or "kind name -> link", quoted as by %q
+	Gives  []string         // "kind name" or "kind name -> link", quoted as by %q; and ": stream", "implied"
+	Warns  []string         // the problems of the warnings
 	Limits map[string]int64 // fields of layer.Limits
 	Apply  string           // ok, error, either
 	Tree   []Object
@@ -62,9 +69,14 @@ type Object struct {
 	Link       string // symlinks
 }
 
-// Vectors returns all vectors.
-func Vectors() ([]Vector, error) {
-	names, err := fs.Glob(files, "vectors/*.txt")
+// Vectors returns the vectors of the POSIX encoding.
+func Vectors() ([]Vector, error) { return vectors("vectors/*.txt") }
+
+// NTVectors returns those of Windows layers.
+func NTVectors() ([]Vector, error) { return vectors("nt/*.txt") }
+
+func vectors(pattern string) ([]Vector, error) {
+	names, err := fs.Glob(files, pattern)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +138,7 @@ func (p *parser) line(line string) error {
 	if err != nil {
 		return err
 	}
-	if len(args) == 0 && word != "layer" {
+	if len(args) == 0 && word != "layer" && word != "parts" {
 		return fmt.Errorf("%q lacks its argument", word)
 	}
 	return p.statement(word, args)
@@ -152,6 +164,10 @@ func (p *parser) statement(word string, args []string) (err error) {
 			p.v.Limits = make(map[string]int64)
 		}
 		p.v.Limits[args[0]], err = strconv.ParseInt(args[1], 0, 64)
+	case "warns":
+		p.v.Warns = append(p.v.Warns, strings.Join(args, " "))
+	case "parts":
+		return p.parts()
 	case "layer":
 		p.endLayer()
 	case "zeros":
@@ -174,10 +190,25 @@ func (p *parser) statement(word string, args []string) (err error) {
 
 func gives(args []string) string {
 	s := args[0] + " " + strconv.Quote(args[1])
-	if len(args) == 4 {
-		s += " -> " + strconv.Quote(args[3])
+	for i := 2; i < len(args); i++ {
+		s += " " + args[i]
+		if args[i] != "implied" && i+1 < len(args) {
+			i++
+			s += " " + strconv.Quote(args[i])
+		}
 	}
 	return s
+}
+
+// parts adds what every Windows layer begins with.
+func (p *parser) parts() (err error) {
+	for _, name := range []string{"Files", "Hives"} {
+		p.v.Gives = append(p.v.Gives, gives([]string{"dir", name}))
+		if p.layer, err = appendEntry(p.layer, []string{"dir", name, "pax.MSWINDOWS.fileattr=16"}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *parser) tree(args []string) error {
