@@ -118,19 +118,10 @@ func (h *Host) Commit(ctx context.Context, c *container.System, o CommitOptions)
 
 // imageOf returns the image that a container was made from. Several may have
 // that configuration, with the same layers compressed in other ways: then it
-// is the one of the name that the container knows, or else any.
+// is the one of the name that the container knows, or else the first.
 func (h *Host) imageOf(ctx context.Context, spec container.Spec) (*image.Image, error) {
 	if img, err := h.images.Image(ctx, spec.Image); err == nil && img.ID() == spec.ImageID {
 		return img, nil
-	}
-	images, err := h.images.Images(ctx)
-	for _, img := range images {
-		if img.ID() == spec.ImageID {
-			return img, nil
-		}
-	}
-	if err != nil {
-		return nil, err
 	}
 	return h.images.Image(ctx, spec.ImageID.String())
 }

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,8 +123,44 @@ func (s *Store) Image(ctx context.Context, nameOrID string) (*Image, error) {
 	return img, nil
 }
 
-// lookup finds what a name or an ID stands for in the list.
+// lookup finds what a name or an ID stands for in the list. Several manifests
+// with one configuration are the same image, its layers compressed in other
+// ways: then it is that with the first name.
 func (s *Store) lookup(ctx context.Context, list []v1.Descriptor, nameOrID string) (v1.Descriptor, error) {
+	return s.find(ctx, list, nameOrID, func(found []v1.Descriptor) (v1.Descriptor, bool) {
+		return slices.MinFunc(found, byName), s.sameID(ctx, found)
+	})
+}
+
+// byName has what has a name before what has none, and then what has the
+// lesser digest.
+func byName(a, b v1.Descriptor) int {
+	x, y := tagOf(a), tagOf(b)
+	if (x == "") != (y == "") {
+		return -strings.Compare(x, y)
+	}
+	return cmp.Or(strings.Compare(x, y), strings.Compare(string(a.Digest), string(b.Digest)))
+}
+
+// sameID reports whether all are of one ID.
+func (s *Store) sameID(ctx context.Context, list []v1.Descriptor) bool {
+	var ids []digest.Digest
+	for _, d := range list {
+		img, err := read(ctx, s, d)
+		if err != nil {
+			return false
+		}
+		ids = append(ids, img.ID())
+	}
+	slices.Sort(ids)
+	return len(slices.Compact(ids)) == 1
+}
+
+// find finds what a name or an ID stands for in the list. Choose takes one of
+// several, if it can.
+func (s *Store) find(
+	ctx context.Context, list []v1.Descriptor, nameOrID string, choose func([]v1.Descriptor) (v1.Descriptor, bool),
+) (v1.Descriptor, error) {
 	ref, err := ParseRef(nameOrID)
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -142,6 +179,9 @@ func (s *Store) lookup(ctx context.Context, list []v1.Descriptor, nameOrID strin
 		return v1.Descriptor{}, notFound("image %q not found in %s", nameOrID, s)
 	case 1:
 		return ids[0], nil
+	}
+	if d, ok := choose(ids); ok {
+		return d, nil
 	}
 	var names []string
 	for _, d := range ids {
@@ -240,11 +280,12 @@ type Removed struct {
 
 // Remove removes a name, or an image by its ID, and the blobs that no other
 // image has. With its last name an image goes. An ID of an image with several
-// names is an error of class ErrFailedPrecondition.
+// names is an error of class ErrFailedPrecondition, and one of several
+// manifests an error of class ErrInvalidArgument.
 func (s *Store) Remove(ctx context.Context, nameOrID string) (Removed, error) {
 	var removed Removed
 	err := s.update(ctx, func(list []v1.Descriptor) ([]v1.Descriptor, error) {
-		d, err := s.lookup(ctx, list, nameOrID)
+		d, err := s.find(ctx, list, nameOrID, func([]v1.Descriptor) (v1.Descriptor, bool) { return v1.Descriptor{}, false })
 		if err != nil {
 			return nil, err
 		}

@@ -371,6 +371,50 @@ func TestNames(t *testing.T) {
 	isEmpty(t, s)
 }
 
+// TestSameConfiguration has several manifests with one configuration, as of
+// layers that are compressed in other ways: an ID stands for one, always the
+// same.
+func TestSameConfiguration(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	l := newLayout(t)
+	p := l.parts(host(), layerTar(t, "x", 10))
+	tags := []string{"c", "a", "b"}
+	var list []v1.Descriptor
+	for _, tag := range tags {
+		p.manifest.Annotations = map[string]string{"like": tag}
+		list = append(list, tagged(l.write(p), tag))
+	}
+	other := l.image(host(), 10, 20)
+	l.index(append(list, tagged(other, "d"))...)
+	s := newStore(t)
+	var images []*image.Image
+	for _, tag := range append(tags, "d") {
+		src, img := open(t, l.ref(tag))
+		img, err := s.Load(ctx, src, img, tag, image.LoadOptions{})
+		must(t, err)
+		images = append(images, img)
+	}
+	id := string(images[0].ID())
+	holds(t, s, images[1], id) // that of the first name
+	holds(t, s, images[1], id[len("sha256:"):][:12])
+	holds(t, s, images[0], list[0].Digest.String())
+	if _, err := s.Remove(ctx, id); !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), "ambiguous") {
+		t.Errorf("remove by an ID of three: %v", err)
+	}
+	must(t, s.Tag(ctx, id, "another"))
+	holds(t, s, images[1], "another")
+	for _, name := range []string{"a", "another"} {
+		_, err := s.Remove(ctx, name)
+		must(t, err)
+	}
+	holds(t, s, images[2], id)
+	src, img := open(t, l.ref("d"))
+	_, err := s.Load(ctx, src, img, "b", image.LoadOptions{}) // takes the name away
+	must(t, err)
+	holds(t, s, images[0], id)
+}
+
 func TestVerifyFindsDamage(t *testing.T) {
 	t.Parallel()
 	l := newLayout(t)
