@@ -1,9 +1,213 @@
 package bundle
 
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
 // An Overlay says of what a bundle's rootfs is mounted.
 type Overlay struct {
-	// Store is the directory of the layer store that the lower layers are in.
-	Store string `json:"store"`
-	// Scratch is the id of the scratch layer that takes what is written.
-	Scratch string `json:"scratch"`
+	Store     string `json:"store"`                // the layer store with the layers and the scratch layer
+	Scratch   string `json:"scratch"`              // the id of the scratch layer, which takes what is written
+	UserXattr bool   `json:"user_xattr,omitempty"` // overlayfs's marks are in user.overlay.*
+}
+
+// MountOptions say where a mounted bundle's layers are.
+type MountOptions struct {
+	// Store is the directory of a layer store that only mounted bundles use:
+	// a layer goes with the last bundle that has it.
+	Store  string
+	Limits layer.Limits
+}
+
+// Mount makes a bundle whose rootfs is an overlay mount of the image's layers,
+// which are unpacked if the store does not have them. So the next bundle of
+// the image costs no copying, and Repack looks only at what was written. The
+// bundle must not be there yet; [Unmount] takes it away.
+func Mount(ctx context.Context, src image.Source, img *image.Image, dir string, o MountOptions) error {
+	if err := mount(ctx, src, img, dir, o); err != nil {
+		return fmt.Errorf("mount image as bundle %s: %w", dir, err)
+	}
+	return nil
+}
+
+func mount(ctx context.Context, src image.Source, img *image.Image, dir string, o MountOptions) (err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if err := checkFree(dir); err != nil {
+		return err
+	}
+	over := &Overlay{Scratch: scratchID(dir)}
+	if over.Store, err = filepath.Abs(o.Store); err != nil {
+		return err
+	}
+	store, err := over.open(o.Limits)
+	if err != nil {
+		return err
+	}
+	layers, err := unpackLayers(ctx, store, src, img)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
+		return err
+	}
+	meta := Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Overlay: over}
+	// From here on Unmount knows what to undo, whenever this is killed.
+	if err := meta.write(dir); err != nil {
+		return err
+	}
+	err = over.mount(ctx, store, layers, filepath.Join(dir, RootfsName))
+	if err == nil {
+		err = writeBundle(dir, img, meta, nil)
+	}
+	if err != nil {
+		return errors.Join(err, unmount(context.WithoutCancel(ctx), dir))
+	}
+	return nil
+}
+
+// scratchID is the name of a bundle's scratch layer: there is one for each
+// directory.
+func scratchID(dir string) string { return fmt.Sprintf("bundle-%x", sha256.Sum256([]byte(dir)))[:39] }
+
+func (o *Overlay) open(limits layer.Limits) (*rootfs.Store, error) {
+	return rootfs.Open(rootfs.Config{Dir: o.Store, Limits: limits, UserXattr: o.UserXattr})
+}
+
+func unpackLayers(ctx context.Context, store *rootfs.Store, src image.Source, img *image.Image) ([]*rootfs.Layer, error) {
+	var layers []*rootfs.Layer
+	for i, d := range img.Manifest.Layers {
+		l, err := store.Unpack(ctx, img.DiffIDs()[i], func() (io.ReadCloser, error) { return src.Blob(ctx, d) })
+		if err != nil {
+			return nil, err
+		}
+		layers = append(layers, l)
+	}
+	if len(layers) == 0 {
+		return nil, invalid("the image has no layers")
+	}
+	return layers, nil
+}
+
+func (o *Overlay) mount(ctx context.Context, store *rootfs.Store, layers []*rootfs.Layer, target string) error {
+	scratch, err := store.CreateScratch(ctx, o.Scratch, layers...)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(target, 0o755); err != nil {
+		return err
+	}
+	return sys.MountOverlay(store.Overlay(scratch, target, layers...))
+}
+
+// Unmount takes a mounted bundle away, with all that was written into it and
+// not repacked. The error is of class ErrFailedPrecondition if the bundle is
+// no mounted one.
+func Unmount(ctx context.Context, dir string) error {
+	if err := unmount(ctx, dir); err != nil {
+		return fmt.Errorf("unmount bundle %s: %w", dir, err)
+	}
+	return nil
+}
+
+func unmount(ctx context.Context, dir string) error {
+	meta, err := ReadMeta(dir)
+	if err != nil {
+		return err
+	}
+	if meta.Overlay == nil {
+		return &classed{errors.New("it is not a mounted one"), errdefs.ErrFailedPrecondition}
+	}
+	root := filepath.Join(dir, RootfsName)
+	if err := sys.Unmount(root); err != nil {
+		return err
+	}
+	// Were it still mounted this would fail, and nothing be lost.
+	if err := os.Remove(root); err != nil && !isMissing(err) {
+		return err
+	}
+	if err := meta.Overlay.remove(ctx); err != nil {
+		return err
+	}
+	for _, name := range []string{ConfigName, MetaName} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !isMissing(err) {
+			return err
+		}
+	}
+	_ = os.Remove(dir) // unless there is something else in it
+	return nil
+}
+
+// remove removes the scratch layer, and the layers that no other bundle has.
+func (o *Overlay) remove(ctx context.Context) error {
+	store, err := o.open(layer.Limits{})
+	if err != nil {
+		return err
+	}
+	scratch, err := store.OpenScratch(o.Scratch)
+	if err == nil {
+		err = scratch.Remove()
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	_, err = store.Prune(ctx, func(digest.Digest) bool { return false })
+	return err
+}
+
+// upper is the directory that has what was written.
+func (o *Overlay) upper() (string, error) {
+	store, err := o.open(layer.Limits{})
+	if err != nil {
+		return "", err
+	}
+	scratch, err := store.OpenScratch(o.Scratch)
+	if err != nil {
+		return "", err
+	}
+	return scratch.Upper(), nil
+}
+
+func (o *Overlay) changeOptions() rootfs.ChangeOptions {
+	return rootfs.ChangeOptions{Format: rootfs.OverlayUpper, UserXattr: o.UserXattr}
+}
+
+// changes lists all that was written.
+func (o *Overlay) changes(ctx context.Context) ([]rootfs.Change, error) {
+	upper, err := o.upper()
+	if err != nil {
+		return nil, err
+	}
+	var list []rootfs.Change
+	err = filepath.WalkDir(upper, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil || d.Type()&fs.ModeSocket != 0 {
+			return err
+		}
+		name, err := filepath.Rel(upper, p)
+		list = append(list, rootfs.Change{Name: filepath.ToSlash(name), Kind: rootfs.Modified})
+		return err
+	})
+	if len(list) == 1 { // the root, which is there in any case
+		return nil, err
+	}
+	return list, err
 }

@@ -242,3 +242,18 @@ func Verify(ctx context.Context, src Source, img *Image) error {
 	}
 	return errors.Join(errs...)
 }
+
+// At reads the image that a path of descriptors leads to, as an Image's Path
+// has it: from what index.json lists, or once listed, to a manifest.
+func (l *Layout) At(ctx context.Context, path []v1.Descriptor) (*Image, error) {
+	if len(path) == 0 {
+		return nil, invalid("the path to the image is empty")
+	}
+	img, err := read(ctx, l, path[len(path)-1])
+	if err != nil {
+		return nil, err
+	}
+	img.Path = slices.Clone(path)
+	img.Name = tagOf(path[0])
+	return img, nil
+}

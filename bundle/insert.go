@@ -1,0 +1,93 @@
+package bundle
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// InsertKind says what an insertion does to what is there.
+type InsertKind int
+
+// What an insertion can do.
+const (
+	Merge    InsertKind = iota // the source comes on top
+	Replace                    // what the target, a directory, held is gone
+	Whiteout                   // the target is gone, and nothing comes in its place
+)
+
+// An Insertion is a file or directory that is to be in an image.
+type Insertion struct {
+	Kind       InsertKind
+	Source     string // on this machine; none for Whiteout
+	Target     string // in the image
+	Mappings   Mappings
+	SourceDate *time.Time // the latest time that anything gets, if not nil
+}
+
+// Insert adds a layer with the insertion to an edit. Symbolic links are
+// inserted as such, the source itself too.
+func Insert(ctx context.Context, e *image.Edit, c layer.Compression, in Insertion) (layer.Digests, error) {
+	target := clean(in.Target)
+	if in.Kind == Whiteout && target == "." {
+		return layer.Digests{}, invalid("insert a whiteout: the root cannot be removed")
+	}
+	d, err := e.AddLayer(ctx, c, func(w *layer.Writer) error { return in.write(ctx, w, target) })
+	if err != nil {
+		return d, fmt.Errorf("insert %s: %w", in.Target, err)
+	}
+	return d, nil
+}
+
+func (in Insertion) write(ctx context.Context, w *layer.Writer, target string) error {
+	emit := toLayer(w, in.SourceDate, nil)
+	switch in.Kind {
+	case Whiteout:
+		return emit(&layer.Entry{Kind: layer.Whiteout, Name: target}, nil)
+	case Replace:
+		if err := emit(&layer.Entry{Kind: layer.Opaque, Name: target}, nil); err != nil {
+			return err
+		}
+	}
+	dir, list, err := in.objects(ctx)
+	if err != nil {
+		return err
+	}
+	rename := func(name string) string { return path.Join(target, name) }
+	if dir != in.Source {
+		rename = func(string) string { return target }
+	}
+	return rootfs.EmitChanges(ctx, dir, list, in.Mappings.changeOptions(), toLayer(w, in.SourceDate, rename))
+}
+
+// objects lists the source: a directory and what is below it, or the
+// directory that the source is in and its name there.
+func (in Insertion) objects(ctx context.Context) (dir string, list []rootfs.Change, err error) {
+	err = filepath.WalkDir(in.Source, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if d.Type()&fs.ModeSocket != 0 {
+			return nil
+		}
+		if p == in.Source && !d.IsDir() {
+			absolute, err := filepath.Abs(p)
+			dir, list = filepath.Dir(absolute), []rootfs.Change{{Name: filepath.Base(absolute)}}
+			return err
+		}
+		name, err := filepath.Rel(in.Source, p)
+		dir, list = in.Source, append(list, rootfs.Change{Name: filepath.ToSlash(name)})
+		return err
+	})
+	return dir, list, err
+}

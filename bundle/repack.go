@@ -1,0 +1,198 @@
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// RepackOptions say what Repack makes. The zero value but for Tag adds a
+// layer that is compressed as the image's others.
+type RepackOptions struct {
+	Tag string
+	// Compression of the layer; nil is that of the image's topmost layer.
+	Compression *layer.Compression
+	// Mask are paths below which changes are left out.
+	Mask []string
+	// KeepVolumes is for changes in the volumes of the image's configuration,
+	// which are left out otherwise.
+	KeepVolumes bool
+	// Refresh makes the bundle one of the new image.
+	Refresh bool
+	// History describes the step; nil adds nothing to the history. EmptyLayer
+	// is set as it has to be.
+	History *v1.History
+	// SourceDate, if not nil, is the latest time that anything in the layer
+	// has.
+	SourceDate *time.Time
+}
+
+// Repack makes a layer of what has changed in a bundle since it was unpacked,
+// and an image of l with that layer on top of the one that the bundle is from,
+// which must be in l. Without a change there is no layer.
+func Repack(ctx context.Context, l *image.Layout, dir string, o RepackOptions) (*image.Image, error) {
+	img, err := repack(ctx, l, dir, o)
+	if err != nil {
+		return nil, fmt.Errorf("repack bundle %s: %w", dir, err)
+	}
+	return img, nil
+}
+
+func repack(ctx context.Context, l *image.Layout, dir string, o RepackOptions) (*image.Image, error) {
+	meta, err := ReadMeta(dir)
+	if err != nil {
+		return nil, err
+	}
+	base, err := l.At(ctx, meta.From.Walk)
+	if err != nil {
+		return nil, fmt.Errorf("find the image that it is from: %w", err)
+	}
+	if o.Refresh && meta.Overlay != nil {
+		return nil, invalid("a mounted bundle cannot be refreshed: unpack the new image instead")
+	}
+	mask := maskOf(base, o)
+	changes, err := meta.changes(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	changes = slices.DeleteFunc(changes, func(c rootfs.Change) bool { return mask.covers(c.Name) })
+
+	e, err := l.Edit(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	if err := meta.addLayer(ctx, e, dir, changes, o); err != nil {
+		return nil, err
+	}
+	if o.History != nil {
+		h := *o.History
+		h.EmptyLayer = len(changes) == 0
+		e.AddHistory(h)
+	}
+	img, err := e.Commit(ctx, o.Tag)
+	if err != nil || !o.Refresh {
+		return img, err
+	}
+	return img, meta.refresh(ctx, dir, img)
+}
+
+// changes compares the bundle's tree with its manifest, or, where it is an
+// overlay mount, reads what was written alone.
+func (m Meta) changes(ctx context.Context, dir string) ([]rootfs.Change, error) {
+	if m.Overlay != nil {
+		return m.Overlay.changes(ctx)
+	}
+	f, err := os.Open(filepath.Join(dir, mtreeName(m.manifest())))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return rootfs.Changes(ctx, filepath.Join(dir, RootfsName), f, m.Map.changeOptions())
+}
+
+func (m Meta) addLayer(ctx context.Context, e *image.Edit, dir string, changes []rootfs.Change, o RepackOptions) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	c := e.Compression()
+	if o.Compression != nil {
+		c = *o.Compression
+	}
+	tree, opts := filepath.Join(dir, RootfsName), m.Map.changeOptions()
+	if m.Overlay != nil {
+		var err error
+		if tree, err = m.Overlay.upper(); err != nil {
+			return err
+		}
+		opts = m.Overlay.changeOptions()
+	}
+	_, err := e.AddLayer(ctx, c, func(w *layer.Writer) error {
+		return rootfs.EmitChanges(ctx, tree, changes, opts, toLayer(w, o.SourceDate, nil))
+	})
+	return err
+}
+
+// toLayer writes entries as umoci does: times in whole seconds, none later
+// than latest, whiteouts of 1970. rename, if not nil, changes names first.
+func toLayer(w *layer.Writer, latest *time.Time, rename func(string) string) rootfs.Emit {
+	return func(e *layer.Entry, content io.Reader) error {
+		e.ModTime = e.ModTime.Truncate(time.Second)
+		e.AccessTime, e.ChangeTime = time.Time{}, time.Time{}
+		if latest != nil && e.ModTime.After(*latest) {
+			e.ModTime = *latest
+		}
+		if e.Kind == layer.Whiteout || e.Kind == layer.Opaque {
+			e.ModTime = time.Unix(0, 0)
+		}
+		if rename != nil {
+			e.Name = rename(e.Name)
+			if e.Kind == layer.Hardlink {
+				e.Link = rename(e.Link)
+			}
+		}
+		return w.Write(e, content)
+	}
+}
+
+// mask is a list of clean paths without the leading slash.
+type mask []string
+
+func maskOf(img *image.Image, o RepackOptions) mask {
+	paths := slices.Clone(o.Mask)
+	if !o.KeepVolumes {
+		paths = append(paths, sortedKeys(img.Config.Config.Volumes)...)
+	}
+	for i, p := range paths {
+		paths[i] = clean(p)
+	}
+	return paths
+}
+
+func (m mask) covers(name string) bool {
+	return slices.ContainsFunc(m, func(p string) bool { return p == "." || name == p || strings.HasPrefix(name, p+"/") })
+}
+
+// clean makes a name in a layer of any path.
+func clean(p string) string {
+	p = strings.TrimPrefix(path.Clean("/"+filepath.ToSlash(p)), "/")
+	if p == "" {
+		return "."
+	}
+	return p
+}
+
+// refresh makes the bundle, whose files are what the image has, one of that
+// image.
+func (m Meta) refresh(ctx context.Context, dir string, img *image.Image) error {
+	old := mtreeName(m.manifest())
+	m.From.Walk = img.Path
+	var manifest bytes.Buffer
+	if err := rootfs.WriteManifest(ctx, filepath.Join(dir, RootfsName), &manifest); err != nil {
+		return err
+	}
+	fresh := mtreeName(img.Descriptor)
+	if err := replaceFile(filepath.Join(dir, fresh), manifest.Bytes()); err != nil {
+		return err
+	}
+	if err := m.write(dir); err != nil || fresh == old {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, old)); err != nil && !isMissing(err) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package bundle
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/state"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// UnpackOptions say how an image is unpacked. The zero value is right for
+// root.
+type UnpackOptions struct {
+	Mappings Mappings
+	// KeepDirlinks keeps a symbolic link to a directory where a layer has a
+	// directory of that name.
+	KeepDirlinks bool
+	// Limits bound what each layer may cost.
+	Limits layer.Limits
+	// Writers is how many goroutines write files; 0 lets the program choose.
+	Writers int
+	// Progress, if not nil, is told when another part of a layer was read.
+	Progress func(layer int, entries int64)
+}
+
+func (o UnpackOptions) tree() rootfs.TreeOptions {
+	m := o.Mappings.WithDefaults()
+	return rootfs.TreeOptions{
+		UIDs: idMaps(m.UIDs), GIDs: idMaps(m.GIDs), Rootless: m.Rootless,
+		KeepDirlinks: o.KeepDirlinks, Limits: o.Limits, Writers: o.Writers, Progress: o.Progress,
+	}
+}
+
+func idMaps(list []specs.LinuxIDMapping) []rootfs.IDMap {
+	var maps []rootfs.IDMap
+	for _, m := range list {
+		maps = append(maps, rootfs.IDMap{Container: m.ContainerID, Host: m.HostID, Size: m.Size})
+	}
+	return maps
+}
+
+// changeOptions are for trees that were unpacked with the mappings.
+func (m Mappings) changeOptions() rootfs.ChangeOptions {
+	m = m.WithDefaults()
+	return rootfs.ChangeOptions{UIDs: idMaps(m.UIDs), GIDs: idMaps(m.GIDs), Rootless: m.Rootless}
+}
+
+// Unpack makes a bundle of an image of src. The bundle's directory, of mode
+// 0700, may exist, but not config.json or rootfs in it: the error is then of
+// class ErrAlreadyExists. The bundle is made in a private directory beside its
+// place, or inside of it if there is something in it, and appears when it is
+// complete; what a killed call left there the next one for the bundle removes.
+func Unpack(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
+	if err := unpack(ctx, src, img, dir, o); err != nil {
+		return fmt.Errorf("unpack image to bundle %s: %w", dir, err)
+	}
+	return nil
+}
+
+func unpack(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
+	o.Mappings = o.Mappings.WithDefaults()
+	return stage(ctx, dir, func(stage string) error {
+		var manifest bytes.Buffer
+		tree := o.tree()
+		tree.Mtree = &manifest
+		root := filepath.Join(stage, RootfsName)
+		if _, err := rootfs.UnpackTree(ctx, root, blobs(src, img), tree); err != nil {
+			return err
+		}
+		meta := Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings}
+		return writeBundle(stage, img, meta, &manifest)
+	})
+}
+
+// Rootfs unpacks an image to a directory, which must not be there, or be
+// empty.
+func Rootfs(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
+	if err := os.Remove(dir); err != nil && !isMissing(err) {
+		return exists("unpack image: %s exists and is not an empty directory", dir)
+	}
+	if _, err := rootfs.UnpackTree(ctx, dir, blobs(src, img), o.tree()); err != nil {
+		return fmt.Errorf("unpack image: %w", err)
+	}
+	return nil
+}
+
+// walkOf is the way to an image's manifest, as umoci.json wants it.
+func walkOf(img *image.Image) []v1.Descriptor {
+	if len(img.Path) > 0 {
+		return img.Path
+	}
+	return []v1.Descriptor{img.Descriptor}
+}
+
+func blobs(src image.Source, img *image.Image) []rootfs.LayerBlob {
+	var list []rootfs.LayerBlob
+	for i, d := range img.Manifest.Layers {
+		list = append(list, rootfs.LayerBlob{
+			DiffID: img.DiffIDs()[i], Digest: d.Digest, Size: d.Size,
+			Open: func(ctx context.Context) (io.ReadCloser, error) { return src.Blob(ctx, d) },
+		})
+	}
+	return list
+}
+
+// writeBundle writes what stands beside rootfs.
+func writeBundle(dir string, img *image.Image, meta Meta, manifest io.WriterTo) error {
+	spec, err := RuntimeSpec(img.Config, filepath.Join(dir, RootfsName), meta.Map)
+	if err != nil {
+		return err
+	}
+	var config bytes.Buffer
+	if err := WriteSpec(&config, spec); err != nil {
+		return err
+	}
+	if manifest != nil {
+		if err := writeManifest(filepath.Join(dir, mtreeName(img.Descriptor)), manifest); err != nil {
+			return err
+		}
+	}
+	return errors.Join(meta.write(dir), replaceFile(filepath.Join(dir, ConfigName), config.Bytes()))
+}
+
+func writeManifest(path string, manifest io.WriterTo) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	w := bufio.NewWriterSize(f, 256<<10)
+	_, err = manifest.WriteTo(w)
+	if err := errors.Join(err, w.Flush(), f.Close()); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	return nil
+}
+
+// Names of the private directories in which bundles are made. Locks in the
+// first keep two calls for one bundle apart; it goes with the last.
+const (
+	stagePrefix = ".hcs-bundle-"
+	stageName   = "bundle"
+)
+
+// stage calls make with an empty private directory, and then moves what is in
+// it to dir.
+func stage(ctx context.Context, dir string, fill func(stage string) error) (err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := checkFree(dir); err != nil {
+		return err
+	}
+	place := filepath.Join(filepath.Dir(dir), stagePrefix+filepath.Base(dir))
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		place = filepath.Join(dir, stagePrefix+"of")
+	}
+	locks, err := state.Open[struct{}](state.Config{Dir: place, Kind: "bundle", Durability: state.Volatile})
+	if err != nil {
+		return err
+	}
+	lock, err := locks.Lock(ctx, stageName)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock(), os.RemoveAll(place)) }()
+	work := filepath.Join(place, stageName)
+	if err := errors.Join(os.RemoveAll(work), os.Mkdir(work, 0o700), checkFree(dir)); err != nil {
+		return err
+	}
+	if err := fill(work); err != nil {
+		return err
+	}
+	return publish(work, dir)
+}
+
+// checkFree returns an error if there is a bundle in dir.
+func checkFree(dir string) error {
+	for _, name := range []string{ConfigName, RootfsName} {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		switch {
+		case err == nil:
+			return exists("%s already exists in %s", name, dir)
+		case !isMissing(err):
+			return err
+		}
+	}
+	return nil
+}
+
+// publish moves a bundle to its place: as a whole, if nothing is there, or
+// part by part, config.json last.
+func publish(work, dir string) error {
+	err := os.Rename(work, dir) // also over an empty directory
+	if err == nil {
+		return nil
+	}
+	if entries, rerr := os.ReadDir(dir); rerr != nil || len(entries) == 0 {
+		return err
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	parts, err := os.ReadDir(work)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, p := range parts {
+		if p.Name() != ConfigName {
+			names = append(names, p.Name())
+		}
+	}
+	for _, name := range append(names, ConfigName) {
+		if err := os.Rename(filepath.Join(work, name), filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
