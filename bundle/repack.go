@@ -196,3 +196,17 @@ func (m Meta) refresh(ctx context.Context, dir string, img *image.Image) error {
 	}
 	return nil
 }
+
+// Author returns the author of the image that a bundle is from, whose name a
+// step of its history has unless somebody says otherwise.
+func Author(ctx context.Context, l *image.Layout, dir string) (string, error) {
+	meta, err := ReadMeta(dir)
+	if err != nil {
+		return "", err
+	}
+	base, err := l.At(ctx, meta.From.Walk)
+	if err != nil {
+		return "", fmt.Errorf("find the image that bundle %s is from: %w", dir, err)
+	}
+	return base.Config.Author, nil
+}

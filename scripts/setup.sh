@@ -27,6 +27,7 @@ setpriv         util-linux
 wget            wget
 skopeo          skopeo
 umoci           umoci
+umoci           umoci
 qemu-img        qemu-utils
 vhdiinfo        libvhdi-utils
 sgdisk          gdisk

@@ -33,6 +33,9 @@ func Main() int { return (&app{}).main() }
 
 func (a *app) main() int {
 	a.in, a.out, a.err, a.signals = os.Stdin, os.Stdout, os.Stderr, new(signals)
+	if isUmoci(os.Args[0]) {
+		return umociMain(a, os.Args[1:])
+	}
 	root := newRoot(a, os.Args[1:])
 	root.SetArgs(os.Args[1:])
 	return a.report(root.ExecuteContext(context.Background()))

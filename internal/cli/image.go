@@ -8,23 +8,25 @@ import (
 	"github.com/hostcompute/hcs/image"
 )
 
+// imageCommands act on the local store, or on any place that images are in.
 var imageCommands = []entry{
 	{"copy", newImageCopy},
 	{"inspect", newImageInspect},
 	{"load", newImageLoad},
-	{"ls", newImageList},
+	{"ls", func(a *app) *cobra.Command { return onStoreOrLayout(newImageList(a), newLayoutList(a), "layout") }},
 	{"pull", newImagePull},
 	{"push", newImagePush},
-	{"rm", newImageRemove},
+	{"rm", func(a *app) *cobra.Command { return onStoreOrLayout(newImageRemove(a), newLayoutRemove(a), "image") }},
 	{"save", newImageSave},
-	{"tag", newImageTag},
+	{"tag", func(a *app) *cobra.Command { return onStoreOrLayout(newImageTag(a), newLayoutTag(a), "image") }},
+	{"unmount", newLayoutUnmount},
 }
 
 func newImage(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "image", Short: "Manage images", Args: noCommand, RunE: showHelp}
-	for _, e := range imageCommands {
-		c.AddCommand(e.make(a))
-	}
+	c.AddGroup(&cobra.Group{ID: "image", Title: "Images:"}, &cobra.Group{ID: "layout", Title: "Images in OCI layouts, and bundles:"})
+	addCommands(c, a, "image", imageCommands, "")
+	addCommands(c, a, "layout", layoutCommands, "")
 	return c
 }
 

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/hostcompute/hcs/bundle"
+)
+
+type layoutUnpackOptions struct {
+	at           place
+	mappings     mappingFlags
+	keepDirlinks bool
+	mount        bool
+}
+
+func newLayoutUnpack(a *app) *cobra.Command {
+	var o layoutUnpackOptions
+	c := &cobra.Command{
+		Use:   "unpack --image DIR[:TAG] BUNDLE",
+		Short: "unpacks a reference into an OCI runtime bundle",
+		Long: `Unpack an image into a bundle for an OCI runtime, with what "repack" needs to
+make a layer of the changes.
+
+With --mount nothing is copied: the bundle's root is an overlay mount of the
+image's layers, which are unpacked once for all bundles. "unmount" takes such a
+bundle away.`,
+		Args: takes(1, 1, "the bundle"),
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, c, args[0]) },
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func (o *layoutUnpackOptions) addFlags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.BoolVar(&o.keepDirlinks, "keep-dirlinks", false, "don't clobber underlying symlinks to directories")
+	o.mappings.addFlags(f)
+	f.BoolVar(&o.mount, "mount", false, "mount the layers instead of copying them")
+	o.at.addPlatform(f)
+}
+
+func (o *layoutUnpackOptions) run(ctx context.Context, a *app, c *cobra.Command, dir string) error {
+	mappings, err := o.mappings.parse()
+	if err != nil {
+		return err
+	}
+	if o.mount && (mappings.Rootless || mappings.UIDs != nil || mappings.GIDs != nil || o.keepDirlinks) {
+		return usageError(c, "--mount takes neither mappings nor --keep-dirlinks")
+	}
+	l, img, err := o.at.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	if !o.mount {
+		return bundle.Unpack(ctx, l, img, dir, bundle.UnpackOptions{Mappings: mappings, KeepDirlinks: o.keepDirlinks})
+	}
+	h, err := a.host()
+	if err != nil {
+		return err
+	}
+	return bundle.Mount(ctx, l, img, dir, bundle.MountOptions{Store: filepath.Join(h.Config().Root, "bundles")})
+}
+
+func newLayoutUnmount(*app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "unmount BUNDLE",
+		Short: "Take away a bundle that was unpacked with --mount, and what was written into it",
+		Args:  takes(1, 1, "the bundle"),
+		RunE:  func(c *cobra.Command, args []string) error { return bundle.Unmount(c.Context(), args[0]) },
+	}
+}
