@@ -27,7 +27,6 @@ setpriv         util-linux
 wget            wget
 skopeo          skopeo
 umoci           umoci
-umoci           umoci
 qemu-img        qemu-utils
 vhdiinfo        libvhdi-utils
 sgdisk          gdisk
