@@ -34,6 +34,8 @@ sfdisk          fdisk
 mkntfs          ntfs-3g
 wimlib-imagex   wimtools
 docker-registry docker-registry
+hivexml         libhivex-bin
+regfexport      libregf-utils
 '
 if [ "$purpose" = check ]; then # the race detector needs a C compiler
 	needs="$needs
