@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -161,7 +160,7 @@ func (n *ntReader) decodeDescriptor(key, text string) (sd []byte, err error) {
 		return nil, exceeded("XattrBytes", n.limits.XattrBytes)
 	}
 	if key == textSD {
-		err = errors.New("SDDL is not read")
+		sd, err = encodeSDDL(text)
 	} else if sd, err = decodeBase64(text); err == nil {
 		_, err = ntfs.ParseSecurityDescriptor(sd)
 	}
@@ -169,6 +168,14 @@ func (n *ntReader) decodeDescriptor(key, text string) (sd []byte, err error) {
 		return nil, invalid("no security descriptor: %w", err)
 	}
 	return sd, nil
+}
+
+func encodeSDDL(text string) ([]byte, error) {
+	d, err := ntfs.ParseSDDL(text)
+	if err != nil {
+		return nil, err
+	}
+	return d.Append(nil)
 }
 
 func decodeBase64(text string) ([]byte, error) {
@@ -358,11 +365,4 @@ var defaultDirSD = sync.OnceValue(func() []byte {
 // defaultDirMeta is the metadata of a directory that nobody tells anything of.
 func defaultDirMeta(at time.Time) ntfs.Meta {
 	return ntfs.Meta{Attributes: ntfs.AttrDirectory, CreationTime: at, SecurityDescriptor: defaultDirSD()}
-}
-
-func inheritDescriptor(parent []byte, dir bool) ([]byte, error) {
-	if dir {
-		return parent, nil
-	}
-	return defaultDirSD(), nil
 }

@@ -3,7 +3,6 @@ package layer
 import (
 	"hash/maphash"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/hostcompute/hcs/ntfs"
@@ -33,19 +32,14 @@ func SplitPart(name string) (Part, string) {
 }
 
 const (
-	streamSuffix   = ":$DATA" // the only type that alternate streams have
-	componentUnits = 255      // NTFS: UTF-16 code units of a name
-	utilityFiles   = "UtilityVM/Files"
+	streamSuffix = ":$DATA" // the only type that alternate streams have
+	utilityFiles = "UtilityVM/Files"
 )
 
-// ntForbidden are the bytes that no name on NTFS has, by [MS-FSA] 2.1.5.1 and
-// https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
-var ntForbidden = func() (t [256]bool) {
-	for c := range 0x20 {
-		t[c] = true
-	}
-	for _, c := range `"*:<>?\|/` {
-		t[c] = true
+// ntForbidden are the ASCII characters that no name on NTFS has.
+var ntForbidden = func() (t [utf8.RuneSelf]bool) {
+	for c := range t {
+		t[c] = c < ' ' || strings.IndexByte(`"*:<>?\|/`, byte(c)) >= 0
 	}
 	return t
 }()
@@ -54,81 +48,44 @@ var ntForbidden = func() (t [256]bool) {
 // Win32 takes for something else: a device, or the name without its last dot
 // or space. Such names serve to hide, or were never meant for Windows.
 func checkComponent(part string) error {
-	ascii := true
-	for i := range len(part) {
-		c := part[i]
-		if ntForbidden[c] {
-			return invalid("name %q has a character that Windows does not allow: %q", part, c)
-		}
-		ascii = ascii && c < utf8.RuneSelf
-	}
-	units := len(part)
-	if !ascii {
-		var ok bool
-		if units, ok = countUnits(part); !ok {
-			return invalid("name %q is not UTF-8", part)
+	if !shortASCII(part) {
+		if err := ntfs.CheckName(part); err != nil {
+			return invalid("Windows has no such name: %w", err)
 		}
 	}
-	switch last := part[len(part)-1]; {
-	case units > componentUnits:
-		return invalid("name of %d characters, where NTFS has %d", units, componentUnits)
-	case last == '.' || last == ' ':
+	switch {
+	case ntfs.EndsInDotOrSpace(part):
 		return invalid("name %q ends in a dot or space, which Win32 leaves out", part)
-	case deviceName(part):
+	case maybeDevice(part) && ntfs.IsReserved(part):
 		return invalid("name %q is a device's", part)
 	}
 	return nil
 }
 
-// countUnits counts the UTF-16 code units of a name; it says false to what no
-// UTF-16 becomes in Go, not even if it is ill-formed.
-func countUnits(s string) (units int, ok bool) {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= 0xf0:
-			units += 2
-		case c&0xc0 != 0x80: // not the second byte or later of a character
-			units++
-		}
-	}
-	return units, ntfs.ValidWTF8(s)
-}
-
-// deviceName says whether Win32 takes a name for a device's, whatever its
-// extension: https://learn.microsoft.com/windows/win32/fileio/naming-a-file.
-func deviceName(part string) bool {
-	if i := strings.IndexByte(part, '.'); i >= 0 {
-		part = part[:i]
-	}
-	part = strings.TrimRight(part, " ")
-	switch len(part) {
-	case 3:
-		return strings.EqualFold(part, "con") || strings.EqualFold(part, "prn") ||
-			strings.EqualFold(part, "aux") || strings.EqualFold(part, "nul")
-	case 4, 5: // "¹", "²" and "³" count as digits
-		if p := part[:3]; !strings.EqualFold(p, "com") && !strings.EqualFold(p, "lpt") {
+// shortASCII says of most names, and fast, that they have nothing to object to.
+func shortASCII(part string) bool {
+	for i := range len(part) {
+		if c := part[i]; c >= utf8.RuneSelf || ntForbidden[c] {
 			return false
 		}
-		d := part[3:]
-		return d >= "1" && d <= "9" && len(d) == 1 || d == "¹" || d == "²" || d == "³"
-	case 6, 7:
-		return strings.EqualFold(part, "conin$") || strings.EqualFold(part, "conout$")
+	}
+	return len(part) <= ntfs.MaxName
+}
+
+// maybeDevice says of most names, and fast, that they are no device's.
+func maybeDevice(part string) bool {
+	switch part[0] | 0x20 {
+	case 'a', 'c', 'l', 'n', 'p':
+		base, _, _ := strings.Cut(part, ".")
+		return len(base) <= len("conout$") || strings.HasSuffix(base, " ")
 	}
 	return false
 }
 
 // checkStream refuses what cannot be the name of an alternate stream.
 func checkStream(name string) error {
-	units, ok := countUnits(name)
-	switch {
-	case name == "":
-		return invalid("alternate stream has no name")
-	case strings.ContainsAny(name, ":/\\\x00"):
-		return invalid("alternate stream %q has no proper name", name)
-	case !ok:
-		return invalid("name of alternate stream %q is not UTF-8", name)
-	case units > componentUnits:
-		return invalid("alternate stream has a name of %d characters, where NTFS has %d", units, componentUnits)
+	if err := ntfs.CheckStreamName(name); err != nil {
+		return invalid("alternate stream has no proper name: %w", err)
 	}
 	return nil
 }
@@ -144,6 +101,9 @@ func splitStream(name string) (path, stream string, isStream bool, err error) {
 	}
 	if n := len(stream) - len(streamSuffix); n >= 0 && strings.EqualFold(stream[n:], streamSuffix) {
 		stream = stream[:n]
+	}
+	if stream == "" {
+		return "", "", false, invalid("alternate stream has no name")
 	}
 	return path, stream, true, checkStream(stream)
 }
@@ -199,16 +159,14 @@ func checkPlace(what, name string) error {
 	return invalid("%s is neither below Files nor below UtilityVM/Files", what)
 }
 
-// nameKey is a name's hash for which case does not count: simple folding, rune
-// by rune, as NTFS's table of upper case letters has it but for a few letters
-// that came later.
+// nameKey is a name's hash for which case does not count.
 func nameKey(seed maphash.Seed, name string) uint64 {
 	var buf [256]byte
 	folded := buf[:0]
 	for i := range len(name) {
 		c := name[i]
 		if c >= utf8.RuneSelf {
-			return maphash.String(seed, foldString(name))
+			return maphash.String(seed, ntfs.Upcase(name))
 		}
 		if 'a' <= c && c <= 'z' {
 			c -= 'a' - 'A'
@@ -216,21 +174,4 @@ func nameKey(seed maphash.Seed, name string) uint64 {
 		folded = append(folded, c)
 	}
 	return maphash.Bytes(seed, folded)
-}
-
-// foldString is the way of names that are not ASCII. Bytes that are not UTF-8
-// stay: surrogates without a partner are no letters.
-func foldString(name string) string {
-	var b strings.Builder
-	b.Grow(len(name))
-	for len(name) > 0 {
-		r, n := utf8.DecodeRuneInString(name)
-		if r == utf8.RuneError && n == 1 {
-			b.WriteByte(name[0])
-		} else {
-			b.WriteRune(unicode.ToUpper(r))
-		}
-		name = name[n:]
-	}
-	return b.String()
 }

@@ -21,6 +21,7 @@ type ntReader struct {
 	warn    func(Warning)
 	name    string // of the entry at hand, for warnings
 	limits  *Limits
+	entries *int64   // of the Reader: what is made up counts, too
 	records []record // of the entry at hand, in order
 
 	tree        *ntTree
@@ -81,7 +82,7 @@ func (r *Reader) entryNT(hdr *tar.Header, block, after []byte) (*slot, error) {
 	}
 	r.ghost, r.left = lay.stored, lay.stored
 	n := r.nt
-	n.name, n.limits, n.records = hdr.Name, &r.limits, r.records
+	n.name, n.limits, n.entries, n.records = hdr.Name, &r.limits, &r.entries, r.records
 	s := new(ntSlot)
 	s.s.stored = lay.stored
 	e := &s.e
@@ -269,7 +270,7 @@ func (l *Limits) ntTarget(target string) error {
 	if len(target) > l.NameBytes {
 		return fmt.Errorf("symlink target: %w", exceeded("NameBytes", l.NameBytes))
 	}
-	if _, ok := countUnits(target); !ok {
+	if !ntfs.ValidWTF8(target) {
 		return invalid("symlink target %q is not UTF-8", target)
 	}
 	return nil
@@ -338,6 +339,9 @@ func (n *ntReader) place(e *Entry) error {
 	}
 	n.at = e.ModTime
 	err := n.tree.parents(e.Name, func(dir string) error {
+		if *n.entries++; *n.entries > n.limits.Entries {
+			return exceeded("Entries", n.limits.Entries)
+		}
 		n.queue = append(n.queue, impliedDir(dir, e.ModTime))
 		return n.flaw(MissingParent, "an entry for directory %q is made up", dir)
 	}, n.flaw)

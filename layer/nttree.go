@@ -3,6 +3,8 @@ package layer
 import (
 	"hash/maphash"
 	"strings"
+
+	"github.com/hostcompute/hcs/ntfs"
 )
 
 // ntTree remembers which names a Windows layer has brought so far, in some
@@ -91,7 +93,7 @@ func (t *ntTree) insert(name string, kind Kind, report flawFunc) error {
 func (t *ntTree) addStream(e *Entry, report flawFunc) error {
 	switch {
 	case e.Name == t.last && t.kind != Hardlink:
-	case t.kind != Hardlink && strings.EqualFold(e.Name, t.last):
+	case t.kind != Hardlink && ntfs.EqualFold(e.Name, t.last):
 		name := e.Name
 		e.Name = t.last
 		if err := report(CaseVariant, "stream %q of %q is spelled differently", e.Stream, name); err != nil {

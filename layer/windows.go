@@ -1,0 +1,300 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hostcompute/hcs/ntfs"
+)
+
+// WindowsTree makes Windows layers of trees that know nothing of Windows: of
+// files as a Linux machine or a plain tar file has them. The zero value makes
+// a layer without any below it.
+//
+// Names are put below Files, and so are hard links' targets. Directories that
+// are missing are made up, Files and Hives first. Descriptors are inherited
+// from the directory, as Windows does it for new files; that of Files, where
+// lower layers do not tell, is what BuildKit and Buildah give to directories.
+// Targets of symbolic links get backslashes, and the attribute of directories
+// if the tree has shown such a directory before the link, or lower layers have
+// it. A directory should come before what is in it: a later entry for it is
+// passed over.
+//
+// What Windows has no place for is left out: owners, modes, extended
+// attributes. What a layer cannot tell at all (devices, fifos, opaque
+// directories; names that Windows does not have, or not twice) is an error of
+// class [errdefs.ErrInvalidArgument].
+type WindowsTree struct {
+	// Lower looks up a directory of the layers below, by its name in Windows
+	// layers, in which case does not count; nil means that there is none. A
+	// directory that lower layers have keeps their metadata, except for its
+	// times if it is in the tree, too. No Lower: there are no layers below.
+	Lower func(name string) *Entry
+
+	// Time is that of directories that are made up; zero means that of the
+	// first entry.
+	Time time.Time
+}
+
+// Entries returns the entries of the Windows layer. Content stays where it is:
+// if entries come from a Reader, it is read while the entry is current. An
+// error ends the sequence.
+func (t WindowsTree) Entries(entries iter.Seq2[*Entry, error]) iter.Seq2[*Entry, error] {
+	return func(yield func(*Entry, error) bool) {
+		m := &treeMaker{WindowsTree: t, tree: newNTTree(), inherited: make(map[inheritance][]byte), descriptors: make(map[string][]byte)}
+		m.yield = func(e *Entry) error {
+			if !yield(e, nil) {
+				return errStopped
+			}
+			return nil
+		}
+		if err := m.all(entries); err != nil && !errors.Is(err, errStopped) {
+			yield(nil, err)
+		}
+	}
+}
+
+// errStopped says that nobody wants more entries.
+var errStopped = errors.New("sequence is stopped")
+
+// treeMaker is a WindowsTree at work.
+type treeMaker struct {
+	WindowsTree
+	yield       func(*Entry) error
+	tree        *ntTree
+	begun       bool
+	descriptors map[string][]byte // of the directories so far
+	inherited   map[inheritance][]byte
+}
+
+// inheritance is what a new object's descriptor depends on.
+type inheritance struct {
+	parent string
+	dir    bool
+}
+
+func (m *treeMaker) all(entries iter.Seq2[*Entry, error]) error {
+	for e, err := range entries {
+		if err != nil {
+			return err
+		}
+		if err := m.entry(e); errors.Is(err, errStopped) {
+			return err
+		} else if err != nil {
+			return &EntryError{"convert", e.Name, err}
+		}
+	}
+	return m.begin(time.Unix(0, 0).UTC())
+}
+
+// entry gives an entry of the tree and what has to come before it.
+func (m *treeMaker) entry(e *Entry) error {
+	w := Entry{
+		Name: string(FilesPart) + "/" + e.Name, Kind: e.Kind, Size: e.Size, Data: e.Data,
+		ModTime: e.ModTime, AccessTime: e.AccessTime, ChangeTime: e.ChangeTime, NT: new(ntfs.Meta),
+	}
+	if w.ModTime.IsZero() {
+		w.ModTime = time.Unix(0, 0).UTC()
+	}
+	w.ModTime = inRange(w.ModTime)
+	if err := m.begin(w.ModTime); err != nil || e.Name == "." && e.Kind == Dir {
+		return err
+	}
+	if err := m.convert(&w, e); err != nil {
+		return err
+	}
+	if w.Kind == Whiteout {
+		return m.yield(&w)
+	}
+	if err := m.tree.parents(w.Name, m.makeDir, m.refuse); err != nil {
+		return err
+	}
+	if s, ok := m.tree.find(w.Name); ok && s.implied && w.Kind == Dir {
+		return nil // something in it came first
+	}
+	if err := m.tree.add(&w, m.refuse); err != nil {
+		return err
+	}
+	if err := m.describe(&w); err != nil {
+		return err
+	}
+	return m.yield(&w)
+}
+
+// begin gives the entries for Files and Hives.
+func (m *treeMaker) begin(at time.Time) error {
+	if m.begun {
+		return nil
+	}
+	m.begun = true
+	if m.Time.IsZero() {
+		m.Time = at
+	}
+	for _, p := range []Part{FilesPart, HivesPart} {
+		if err := m.makeDir(string(p)); err != nil {
+			return err
+		}
+		if err := m.tree.insert(string(p), Dir, m.refuse); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refuse is the way of a layer that is being made with what others mend.
+func (m *treeMaker) refuse(p Problem, format string, args ...any) error {
+	return invalid("%s: "+format, append([]any{p}, args...)...)
+}
+
+// convert judges an entry and sets what depends on its kind.
+func (m *treeMaker) convert(w, e *Entry) error {
+	if e.NT != nil {
+		return invalid("the entry is a Windows layer's already")
+	}
+	if err := checkNTName(w.Name); err != nil {
+		return err
+	}
+	switch e.Kind {
+	case Opaque, Stream:
+		return invalid("a Windows layer cannot tell an entry of kind %s", e.Kind)
+	case Whiteout:
+		w.ModTime, w.AccessTime, w.ChangeTime = time.Time{}, time.Time{}, time.Time{}
+		return nil
+	case Symlink:
+		w.Link = strings.ReplaceAll(e.Link, "/", `\`)
+	case Hardlink:
+		w.Link = string(FilesPart) + "/" + e.Link
+		return checkNTLink(w)
+	}
+	return checkNTKind(w)
+}
+
+// describe sets an object's metadata.
+func (m *treeMaker) describe(w *Entry) error {
+	if w.AccessTime.IsZero() {
+		w.AccessTime = w.ModTime
+	}
+	if w.ChangeTime.IsZero() {
+		w.ChangeTime = w.ModTime
+	}
+	w.AccessTime, w.ChangeTime = inRange(w.AccessTime), inRange(w.ChangeTime)
+	if w.Kind == Dir {
+		if l := m.lower(w.Name); l != nil && l.NT.SecurityDescriptor != nil {
+			*w.NT = *l.NT
+			m.descriptors[w.Name] = w.NT.SecurityDescriptor
+			return nil
+		}
+	}
+	w.NT.CreationTime = w.ModTime
+	dir := w.Kind == Dir
+	switch w.Kind {
+	case Dir:
+		w.NT.Attributes = ntfs.AttrDirectory
+	case Symlink:
+		w.NT.Attributes = ntfs.AttrReparse
+		if dir = m.leadsToDir(w); dir {
+			w.NT.Attributes |= ntfs.AttrDirectory
+		}
+		var err error
+		if w.NT.Reparse, err = encodeLink(ntfs.TagSymlink, w.Link); err != nil {
+			return err
+		}
+	default:
+		w.NT.Attributes = ntfs.AttrArchive
+	}
+	if w.Kind == Hardlink {
+		return nil // its object has a descriptor
+	}
+	sd, err := m.inherit(path.Dir(w.Name), dir)
+	if err != nil {
+		return err
+	}
+	w.NT.SecurityDescriptor = sd
+	if w.Kind == Dir {
+		m.descriptors[w.Name] = sd
+	}
+	return nil
+}
+
+// leadsToDir says whether a symbolic link's target is a directory that the
+// tree has shown, or that lower layers have.
+func (m *treeMaker) leadsToDir(w *Entry) bool {
+	target := strings.ReplaceAll(w.Link, `\`, "/")
+	if strings.HasPrefix(target, "/") {
+		target = string(FilesPart) + target
+	} else {
+		target = path.Dir(w.Name) + "/" + target
+	}
+	target = path.Clean(target)
+	if s, ok := m.tree.find(target); ok {
+		return s.kind == Dir
+	}
+	return m.lower(target) != nil
+}
+
+// makeDir gives the entry of a directory that the tree lacks: that of the lower
+// layers, if they have one.
+func (m *treeMaker) makeDir(name string) error {
+	w := Entry{Name: name, Kind: Dir, ModTime: m.Time, NT: new(ntfs.Meta)}
+	if l := m.lower(name); l != nil {
+		w.ModTime, w.AccessTime, w.ChangeTime = l.ModTime, l.AccessTime, l.ChangeTime
+	}
+	if err := m.describe(&w); err != nil {
+		return err
+	}
+	return m.yield(&w)
+}
+
+func (m *treeMaker) lower(name string) *Entry {
+	if m.Lower == nil {
+		return nil
+	}
+	if e := m.Lower(name); e != nil && e.Kind == Dir && e.NT != nil {
+		return e
+	}
+	return nil
+}
+
+// inherit returns the descriptor of a new object in a directory.
+func (m *treeMaker) inherit(parent string, dir bool) ([]byte, error) {
+	from, ok := m.descriptors[parent]
+	if !ok {
+		return defaultDirSD(), nil // Files and Hives themselves
+	}
+	key := inheritance{string(from), dir}
+	if sd, ok := m.inherited[key]; ok {
+		return sd, nil
+	}
+	kind := ntfs.Leaf
+	if dir {
+		kind = ntfs.Container
+	}
+	above, err := ntfs.ParseSecurityDescriptor(from)
+	if err != nil {
+		return nil, fmt.Errorf("inherit from %q: %w", parent, err)
+	}
+	nobody := builder()
+	sd, err := ntfs.Inheritance{
+		Parent: above, Owner: nobody.Owner, Group: nobody.Group, DefaultDACL: nobody.DACL,
+	}.For(kind).Append(nil)
+	if err != nil {
+		return nil, fmt.Errorf("inherit from %q: %w", parent, err)
+	}
+	m.inherited[key] = sd
+	return sd, nil
+}
+
+// builder is what objects have who inherit nothing, and who owns all others:
+// what BuildKit and Buildah give to files.
+var builder = sync.OnceValue(func() *ntfs.SecurityDescriptor {
+	d, err := ntfs.ParseSDDL("O:BAG:SYD:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x1200a9;;;BU)")
+	if err != nil {
+		panic(err) // a constant of ours
+	}
+	return d
+})
