@@ -43,11 +43,11 @@ func (m *Meta) Take(r *BackupReader) (bool, error) {
 		return false, r.fail(fmt.Errorf("%w: %d bytes of metadata, more than %d", ErrFormat, h.Size, maxMetaStream))
 	}
 	start := r.at
-	data := bytes.NewBuffer(make([]byte, 0, min(h.Size, 64<<10)))
-	if _, err := io.Copy(data, struct{ io.Reader }{r}); err != nil {
+	b, err := r.content()
+	if err != nil {
 		return false, err
 	}
-	switch b := data.Bytes(); h.ID {
+	switch h.ID {
 	case StreamSecurity:
 		m.SecurityDescriptor = b
 	case StreamReparse:
@@ -64,6 +64,19 @@ func (m *Meta) Take(r *BackupReader) (bool, error) {
 		m.Kept = append(m.Kept, KeptStream{h.ID, h.Attributes, h.Name, b})
 	}
 	return true, nil
+}
+
+// content reads what is left of the current stream. What a lying header
+// claims is not allocated before the bytes are there.
+func (r *BackupReader) content() ([]byte, error) {
+	if r.left > 64<<10 {
+		var b bytes.Buffer
+		_, err := io.Copy(&b, struct{ io.Reader }{r})
+		return b.Bytes(), err
+	}
+	b := make([]byte, r.left)
+	_, err := io.ReadFull(r, b)
+	return b, err
 }
 
 // WriteMeta writes the streams that hold m, in the order that Windows'

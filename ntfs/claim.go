@@ -68,10 +68,11 @@ func claimStringAt(data []byte, offset uint32) (string, error) {
 	return "", fmt.Errorf("%w: the string at %d does not end", ErrFormat, offset)
 }
 
-// quote puts text between quotation marks; SDDL cannot hold those inside.
+// quote puts text between quotation marks; SDDL cannot hold those inside, nor
+// NUL.
 func quote(text string) (string, error) {
-	if strings.IndexByte(text, '"') >= 0 {
-		return "", fmt.Errorf("%w: a quotation mark in a string", ErrUnsupported)
+	if strings.ContainsAny(text, "\"\x00") {
+		return "", fmt.Errorf("%w: a quotation mark or NUL in a string", ErrUnsupported)
 	}
 	return `"` + text + `"`, nil
 }

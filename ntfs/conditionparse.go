@@ -3,7 +3,6 @@ package ntfs
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"math"
 	"strconv"
 	"strings"
 )
@@ -209,7 +208,7 @@ func (p *sddlParser) integer(b []byte) ([]byte, error) {
 		base = 1
 	}
 	n, err := strconv.ParseInt(text, 0, 64)
-	if err != nil || n > math.MaxInt64 || strings.IndexByte(text, '_') >= 0 {
+	if err != nil || strings.IndexByte(text, '_') >= 0 {
 		return nil, p.fail("want a number, not %q", text)
 	}
 	b = binary.LittleEndian.AppendUint64(append(b, tokenInt64), uint64(n))

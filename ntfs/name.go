@@ -108,11 +108,11 @@ func upcase(r rune) rune {
 	if !found || (uint16(r)-upcaseRuns[i].lo)%upcaseRuns[i].stride != 0 {
 		return r
 	}
-	return r + rune(upcaseRuns[i].delta)
+	return r + upcaseRuns[i].delta
 }
 
 // An upcaseRun gives every stride-th unit from lo to hi an upper case.
 type upcaseRun struct {
 	lo, hi, stride uint16
-	delta          int32
+	delta          rune
 }
