@@ -73,7 +73,7 @@ type Entry struct {
 	AccessTime time.Time // zero where the layer does not say
 	ChangeTime time.Time // zero where the layer does not say
 
-	Link         string // Symlink, Hardlink
+	Link         string // Symlink, Hardlink; empty for a Windows layer's Symlink means what NT.Reparse says
 	Major, Minor uint32 // CharDevice, BlockDevice
 
 	Xattrs map[string]string // by full name ("user.x", "security.capability"); values are bytes

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -316,10 +317,10 @@ func encodeLink(tag ntfs.ReparseTag, target string) ([]byte, error) {
 // checkMeta finds what the encoding cannot tell.
 func checkMeta(e *Entry) error {
 	m := e.NT
-	switch tag := reparseTag(m.Reparse); {
-	case m.Reparse == nil:
-	case e.Kind != Symlink, tag != ntfs.TagMountPoint && tag != ntfs.TagSymlink:
-		return invalid("a layer can tell symbolic links and junctions, but no reparse point %s", tag)
+	if m.Reparse != nil {
+		if _, err := ntfs.ParseLink(m.Reparse); err != nil || e.Kind != Symlink {
+			return errors.Join(invalid("a layer can tell links of symlinks' entries, but no reparse point %s of a %s", reparseTag(m.Reparse), e.Kind), err)
+		}
 	}
 	for i, ea := range m.EA {
 		if err := checkEA(ea.Name); err != nil {

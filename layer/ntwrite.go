@@ -55,10 +55,6 @@ func (w *Writer) ntHeader(e *Entry) error {
 	*h = header{records: h.records[:0]}
 	name := ntStoredName(e)
 	w.ntRecords(h, e)
-	link := ""
-	if e.Kind == Symlink || e.Kind == Hardlink {
-		link = e.Link
-	}
 	h.metadata(e, e.Size)
 	h.octal(100, 8, int64(w.ntMode(e)))
 	// Whiteouts alone have no records; archive/tar then splits a long name.
@@ -68,11 +64,27 @@ func (w *Writer) ntHeader(e *Entry) error {
 	} else {
 		h.ntText(0, "path", name)
 	}
-	h.ntText(157, "linkpath", link)
+	h.ntText(157, "linkpath", ntStoredLink(e))
 	if w.buf = h.appendNT(w.buf[:0], name); len(w.buf) > maxHeaderBytes {
 		return exceeded("HeaderBytes", int64(maxHeaderBytes))
 	}
 	return nil
+}
+
+// ntStoredLink returns the link name. Windows' exporter loses the target of a
+// junction that has no print name; it is in the reparse point all the same.
+func ntStoredLink(e *Entry) string {
+	switch {
+	case e.Kind != Symlink && e.Kind != Hardlink:
+		return ""
+	case e.Kind == Hardlink || e.Link != "" || e.NT.Reparse == nil:
+		return e.Link
+	}
+	l, err := ntfs.ParseLink(e.NT.Reparse)
+	if err != nil {
+		return "" // checkMeta has looked at it
+	}
+	return l.Target()
 }
 
 // ntStoredName is storedName for the NT encoding: directories have no slash.

@@ -3,6 +3,7 @@ package layer_test
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -309,6 +310,41 @@ func TestNTWriterRefuses(t *testing.T) {
 	} {
 		if err := layer.NewWriter(io.Discard).Write(&e, nil); err == nil {
 			t.Errorf("accepted %+v", e)
+		}
+	}
+}
+
+// TestNTLinksWithoutPrintName checks that the target of a junction that
+// PowerShell made is not lost.
+func TestNTLinksWithoutPrintName(t *testing.T) {
+	t.Parallel()
+	l := ntfs.NewLink(ntfs.TagMountPoint, `C:\data`)
+	l.PrintName = ""
+	b, err := l.Append(nil)
+	must(t, err)
+	var out bytes.Buffer
+	w := layer.NewWriter(&out)
+	must(t, w.Write(&layer.Entry{Name: "Files/j", Kind: layer.Symlink, NT: &ntfs.Meta{Attributes: ntfs.AttrDirectory | ntfs.AttrReparse, Reparse: b}}, nil))
+	must(t, w.Close())
+	files := readNT(t, out.Bytes(), func(layer.Warning) {})
+	if target, mount := linkOf(t, files[1].Entry); files[1].Link != `C:\data` || target != `C:\data` || !mount {
+		t.Errorf("%+v leads to %q", files[1].Entry, target)
+	}
+}
+
+// TestBuilderDescriptor checks that the descriptor of what is made up is the
+// one that is documented.
+func TestBuilderDescriptor(t *testing.T) {
+	t.Parallel()
+	const want = "O:BAG:SYD:(A;OICI;FA;;;BA)(A;OICI;FA;;;SY)(A;;FA;;;BA)(A;OICIIO;GA;;;CO)(A;OICI;0x1200a9;;;BU)(A;CI;LC;;;BU)(A;CI;DC;;;BU)"
+	_, entries, err := makeWindows(t, layer.WindowsTree{})
+	must(t, err)
+	for _, e := range entries {
+		if got := sddl(t, e); got != want {
+			t.Errorf("%q has %s, want %s", e.Name, got, want)
+		}
+		if got := base64.StdEncoding.EncodeToString(e.NT.SecurityDescriptor); got != builderSD {
+			t.Errorf("%q has %s, want %s", e.Name, got, builderSD)
 		}
 	}
 }
