@@ -29,6 +29,8 @@ func RuntimeSpec(config v1.Image, rootfs string, m Mappings) (*specs.Spec, error
 	if config.OS != "linux" {
 		return nil, invalid("make a runtime configuration: the image is for %q, not linux", config.OS)
 	}
+	// What is set first stays in its place: so these are at the front, whatever their values are.
+	config.Config.Env = append([]string{"PATH=" + image.DefaultPath, "TERM=xterm"}, config.Config.Env...)
 	command, err := image.NewCommand(config.Config, image.Overrides{Terminal: image.WithTerminal})
 	if err != nil {
 		return nil, fmt.Errorf("make a runtime configuration: %w", err)

@@ -10,8 +10,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// defaultPath is what docker gives a process whose image names no PATH.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is what docker gives a process whose image names no PATH.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Overrides are what a command line says otherwise than an image. The zero
 // value changes nothing.
@@ -142,7 +142,7 @@ func environment(cfg v1.ImageConfig, o Overrides) ([]string, error) {
 		}
 		set(kv)
 	}
-	defaults := []string{"PATH=" + defaultPath}
+	defaults := []string{"PATH=" + DefaultPath}
 	if o.Terminal == WithTerminal {
 		defaults = append(defaults, "TERM=xterm")
 	}

@@ -77,7 +77,7 @@ const treeDir = "tree"
 // UnpackTree unpacks layers, base first, as the new directory dir, whose parent exists. The tree is what [Apply] makes of
 // them one after the other in a directory of mode 0755 and of 1970-01-01. It is made in a private directory beside its place
 // and gets its name when it is complete; otherwise nothing stays. What a killed call left, the next one for the same dir
-// removes. If dir exists, the error is of class errdefs.ErrAlreadyExists.
+// removes. Entries that upper layers hide are read, but what they would do wrong on disk is not found out. If dir exists, the error is of class errdefs.ErrAlreadyExists.
 func UnpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOptions) (TreeStats, error) {
 	stats, err := unpackTree(ctx, dir, layers, opts)
 	if err != nil {
@@ -102,12 +102,12 @@ func unpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOp
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	if opts.Format == Directory {
-		stats, err = w.fill(func(root *inroot.Root) (TreeStats, error) { return flatten(ctx, root, layers, opts) })
+		stats, err = w.fill(opts, func(root *inroot.Root) (TreeStats, error) { return flatten(ctx, root, layers, opts) })
 		if err == nil || !errors.Is(err, errNotFlat) {
 			return stats, errors.Join(err, w.publish(err))
 		}
 	}
-	stats, err = w.fill(func(root *inroot.Root) (TreeStats, error) { return applyInOrder(ctx, root, layers, opts) })
+	stats, err = w.fill(opts, func(root *inroot.Root) (TreeStats, error) { return applyInOrder(ctx, root, layers, opts) })
 	return stats, errors.Join(err, w.publish(err))
 }
 
@@ -174,7 +174,7 @@ func (w *workplace) checkFree() error {
 }
 
 // fill calls f with a fresh directory. Nobody else can enter it: its parent is private.
-func (w *workplace) fill(f func(*inroot.Root) (TreeStats, error)) (TreeStats, error) {
+func (w *workplace) fill(opts TreeOptions, f func(*inroot.Root) (TreeStats, error)) (TreeStats, error) {
 	if err := w.discard(); err != nil {
 		return TreeStats{}, err
 	}
@@ -192,8 +192,34 @@ func (w *workplace) fill(f func(*inroot.Root) (TreeStats, error)) (TreeStats, er
 	if err != nil {
 		return TreeStats{}, err
 	}
+	if err := ownTop(root, opts); err != nil {
+		return TreeStats{}, errors.Join(err, root.Close())
+	}
 	stats, err := f(root)
 	return stats, errors.Join(err, root.Close())
+}
+
+// ownTop gives the new directory to whom root of the layers is on this machine. A layer that has an entry for it says more.
+func ownTop(root *inroot.Root, opts TreeOptions) error {
+	if opts.Rootless || len(opts.UIDs) == 0 && len(opts.GIDs) == 0 {
+		return nil
+	}
+	top := layer.Entry{Name: ".", Kind: layer.Dir, UID: 0, GID: 0}
+	if len(opts.UIDs) == 0 {
+		top.UID = uint32(os.Geteuid())
+	}
+	if len(opts.GIDs) == 0 {
+		top.GID = uint32(os.Getegid())
+	}
+	m := newIDMapper(opts.UIDs, opts.GIDs, opts.Rootless)
+	if err := m.toHost(&top); err != nil {
+		return err
+	}
+	dir, err := root.OpenDir(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Self().Chown(top.UID, top.GID), dir.Close())
 }
 
 func (w *workplace) discard() error {
