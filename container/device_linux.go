@@ -17,7 +17,7 @@ func (d *Device) oci() (specs.LinuxDevice, error) {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || info.Mode()&os.ModeDevice == 0 {
-		return specs.LinuxDevice{}, fmt.Errorf("use device %s: it is not a device: %w", d.Source, errdefs.ErrInvalidArgument)
+		return specs.LinuxDevice{}, fault(errdefs.ErrInvalidArgument, "use device %s: it is not a device", d.Source)
 	}
 	dev := specs.LinuxDevice{Path: d.target(), Type: "b"}
 	if info.Mode()&os.ModeCharDevice != 0 {

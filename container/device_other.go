@@ -3,7 +3,6 @@
 package container
 
 import (
-	"fmt"
 	"runtime"
 
 	"github.com/containerd/errdefs"
@@ -11,5 +10,5 @@ import (
 )
 
 func (d *Device) oci() (specs.LinuxDevice, error) {
-	return specs.LinuxDevice{}, fmt.Errorf("use device %s: not supported on %s: %w", d.Source, runtime.GOOS, errdefs.ErrNotImplemented)
+	return specs.LinuxDevice{}, fault(errdefs.ErrNotImplemented, "use device %s: not supported on %s", d.Source, runtime.GOOS)
 }

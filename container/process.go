@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"reflect"
@@ -104,7 +103,7 @@ func (s *System) CreateProcess(ctx context.Context, spec *ProcessSpec) (*Process
 
 func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process, error) {
 	if len(spec.Args) == 0 {
-		return nil, fmt.Errorf("no program given: %w", errdefs.ErrInvalidArgument)
+		return nil, fault(errdefs.ErrInvalidArgument, "no program given")
 	}
 	pipes, err := openPipes(spec)
 	if err != nil {
@@ -118,7 +117,7 @@ func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process
 	if c != nil {
 		s.release(c)
 	} else if errdefs.IsNotFound(err) { // the system, which is not to be taken for a program
-		err = &refusal{text: err.Error(), class: errdefs.ErrUnavailable}
+		err = fault(errdefs.ErrUnavailable, "%s", err.Error())
 	}
 	return nil, errors.Join(err, pipes.close())
 }
@@ -153,7 +152,7 @@ func (s *System) OpenProcess(ctx context.Context, pid int) (*Process, error) {
 		go p.await()
 		return p, nil
 	}
-	return nil, s.wrap("open a process in", fmt.Errorf("process %d: %w", pid, errdefs.ErrNotFound))
+	return nil, s.wrap("open a process in", fault(errdefs.ErrNotFound, "there is no process %d", pid))
 }
 
 func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {
@@ -269,7 +268,7 @@ func (p *Process) lost(err error) error {
 	if st, serr := p.system.rest(); isClosed(err) && serr == nil && st.Reason != "" {
 		err = errors.New(st.Reason)
 	}
-	return p.system.wrap("wait for a process in", fmt.Errorf("how it ended is lost: %w: %w", err, errdefs.ErrUnavailable))
+	return p.system.wrap("wait for a process in", fault(errdefs.ErrUnavailable, "how it ended is lost: %w", err))
 }
 
 // Wait returns how the process ended, when it has and all its output is

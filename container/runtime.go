@@ -67,7 +67,7 @@ func lookRuntime(name string) (string, error) {
 			return filepath.Abs(file)
 		}
 	}
-	return "", fmt.Errorf("find OCI runtime %s: not in $PATH: %w", strings.Join(names, " or "), errdefs.ErrNotFound)
+	return "", fault(errdefs.ErrNotFound, "find OCI runtime %s: not in $PATH", strings.Join(names, " or "))
 }
 
 func cachedRuntime(cache string) *Runtime {
@@ -88,7 +88,7 @@ func (r *Runtime) probe() error {
 	line, _, _ := bytes.Cut(out, []byte("\n"))
 	words := strings.Fields(string(line))
 	if len(words) < 3 || words[1] != "version" {
-		return fmt.Errorf("probe OCI runtime %s: it does not say its version: %q: %w", r.Path, line, errdefs.ErrInvalidArgument)
+		return fault(errdefs.ErrInvalidArgument, "probe OCI runtime %s: it does not say its version: %q", r.Path, line)
 	}
 	r.Kind, r.Version = words[0], words[2]
 	return nil

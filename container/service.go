@@ -125,7 +125,7 @@ func (s *Service) libexec(name string) (string, error) {
 			return filepath.Abs(file)
 		}
 	}
-	return "", fmt.Errorf("find program %s: not in %s: %w", name, strings.Join(slices.DeleteFunc(dirs, func(d string) bool { return d == "" }), ", "), errdefs.ErrNotFound)
+	return "", fault(errdefs.ErrNotFound, "find program %s: not in %s", name, strings.Join(slices.DeleteFunc(dirs, func(d string) bool { return d == "" }), ", "))
 }
 
 // Create makes a system that does not run yet. What the spec names of the
@@ -158,8 +158,7 @@ func (s *Service) mayHave(r Resources) error {
 	if s.group != "" || r == (Resources{}) {
 		return nil
 	}
-	return fmt.Errorf("limit its resources: this user may not write to the control group %s, which root can make and give to the user: %w",
-		s.cfg.CgroupParent, errdefs.ErrNotImplemented)
+	return fault(errdefs.ErrNotImplemented, "limit its resources: this user may not write to the control group %s, which root can make and give to the user", s.cfg.CgroupParent)
 }
 
 // create makes, in this order, scratch, record and name: a crash leaves a
@@ -221,13 +220,13 @@ func (s *Service) claimName(r *Record) error {
 			continue
 		}
 		if !s.isNobody(owner) {
-			return fmt.Errorf("the name is taken by container %s: %w", ShortID(owner), errdefs.ErrAlreadyExists)
+			return fault(errdefs.ErrAlreadyExists, "the name is taken by container %s", ShortID(owner))
 		}
 		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return fmt.Errorf("the name is fought for: %w", errdefs.ErrUnavailable)
+	return fault(errdefs.ErrUnavailable, "the name is fought for")
 }
 
 // Open finds a system by name, by id, or by the beginning of an id that no
@@ -248,7 +247,7 @@ func (s *Service) Open(_ context.Context, ref string) (*System, error) {
 }
 
 func noSuch(ref string) error {
-	return fmt.Errorf("no such container: %q: %w", ref, errdefs.ErrNotFound)
+	return fault(errdefs.ErrNotFound, "no such container: %q", ref)
 }
 
 func (s *Service) resolve(ref string) (string, error) {
@@ -277,7 +276,7 @@ func (s *Service) resolve(ref string) (string, error) {
 	case 1:
 		return ids[0], nil
 	}
-	return "", fmt.Errorf("container %q: %d ids begin like this: %w", ref, len(ids), errdefs.ErrInvalidArgument)
+	return "", fault(errdefs.ErrInvalidArgument, "container %q: %d ids begin like this", ref, len(ids))
 }
 
 // Systems returns all systems, the oldest first. The error tells of records
@@ -363,7 +362,7 @@ func (s *Service) Discard(ctx context.Context, ref string) (err error) {
 	fail := func(err error) error { return damaged.wrap("discard", err) }
 	switch _, err := s.records.Get(id); {
 	case err == nil:
-		return fail(fmt.Errorf("its record is sound: %w", errdefs.ErrFailedPrecondition))
+		return fail(fault(errdefs.ErrFailedPrecondition, "its record is sound"))
 	case errdefs.IsNotFound(err):
 		return noSuch(ref)
 	}

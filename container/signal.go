@@ -1,7 +1,6 @@
 package container
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,5 +32,5 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(name); err == nil && n > 0 && n <= 64 {
 		return syscall.Signal(n), nil
 	}
-	return 0, fmt.Errorf("unknown signal %q: %w", s, errdefs.ErrInvalidArgument)
+	return 0, fault(errdefs.ErrInvalidArgument, "unknown signal %q", s)
 }

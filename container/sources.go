@@ -36,7 +36,7 @@ func (s *Spec) checkSources() error {
 func (s *Spec) checkRootDir() error {
 	info, err := os.Stat(s.RootDir)
 	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s: not a directory: %w", s.RootDir, errdefs.ErrInvalidArgument)
+		err = fault(errdefs.ErrInvalidArgument, "%s: not a directory", s.RootDir)
 	}
 	if err != nil {
 		return fmt.Errorf("use root directory: %w", missing(err))
@@ -52,9 +52,3 @@ func missing(err error) error {
 	}
 	return err
 }
-
-// classed is an error with a class that its text does not repeat.
-type classed struct{ err, class error }
-
-func (c *classed) Error() string   { return c.err.Error() }
-func (c *classed) Unwrap() []error { return []error{c.err, c.class} }

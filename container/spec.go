@@ -155,7 +155,7 @@ func (s *Spec) validate() error {
 		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkUlimits,
 	} {
 		if err := f(); err != nil {
-			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+			return fault(errdefs.ErrInvalidArgument, "%w", err)
 		}
 	}
 	return nil

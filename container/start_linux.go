@@ -113,7 +113,7 @@ func (s *System) root() (*wire.Root, error) {
 		o.Lower = []string{spec.RootDir}
 		err = spec.checkRootDir()
 	} else if len(o.Lower) > sys.MaxLower {
-		err = fmt.Errorf("stack %d layers: at most %d: %w", len(o.Lower), sys.MaxLower, errdefs.ErrInvalidArgument)
+		err = fault(errdefs.ErrInvalidArgument, "stack %d layers: at most %d", len(o.Lower), sys.MaxLower)
 	}
 	return &wire.Root{Lower: o.Lower, Upper: o.Upper, Work: o.Work, UserXattr: o.UserXattr, Volatile: spec.Ephemeral}, err
 }
@@ -199,7 +199,7 @@ func (s *System) notStarted(ctx context.Context, shim *child, err error) error {
 	}
 	if isClosed(err) {
 		text, _ := os.ReadFile(filepath.Join(s.dir(), "shim.log"))
-		return fmt.Errorf("its shim died: %s: %w", lastLine(text), errdefs.ErrUnavailable)
+		return fault(errdefs.ErrUnavailable, "its shim died: %s", lastLine(text))
 	}
 	return classify(err)
 }

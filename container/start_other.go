@@ -4,7 +4,6 @@ package container
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 
 	"github.com/containerd/errdefs"
@@ -12,7 +11,7 @@ import (
 
 // Start returns an error: systems run on Linux only.
 func (s *System) Start(context.Context) error {
-	return fmt.Errorf("start container %s: not supported on %s: %w", s.Name(), runtime.GOOS, errdefs.ErrNotImplemented)
+	return fault(errdefs.ErrNotImplemented, "start container %s: not supported on %s", s.Name(), runtime.GOOS)
 }
 
 // StartForMain returns an error: systems run on Linux only.

@@ -72,7 +72,7 @@ type System struct {
 
 // errBusy says that somebody else is creating, starting or deleting a system,
 // or that it runs.
-var errBusy = fmt.Errorf("the container is in use: %w", errdefs.ErrFailedPrecondition)
+var errBusy = fault(errdefs.ErrFailedPrecondition, "the container is in use")
 
 // ID returns the system's id: 32 hexadecimal digits.
 func (s *System) ID() string { return s.record.ID }
@@ -180,7 +180,7 @@ func (s *System) notRunning() error {
 	if st.Reason != "" {
 		why += ": " + st.Reason
 	}
-	return fmt.Errorf("%s: %w", why, errdefs.ErrFailedPrecondition)
+	return fault(errdefs.ErrFailedPrecondition, "%s", why)
 }
 
 // call asks the shim. An idle connection may have been closed meanwhile by a
@@ -220,7 +220,7 @@ func (s *System) exchange(ctx context.Context, m wire.Message) (wire.Message, *w
 // requestError gives what kept a request from being sent its class.
 func requestError(err error) error {
 	if errors.Is(err, wire.ErrTooLarge) {
-		return &refusal{text: err.Error(), class: errdefs.ErrInvalidArgument}
+		return fault(errdefs.ErrInvalidArgument, "%s", err.Error())
 	}
 	return err
 }
@@ -231,7 +231,7 @@ func (s *System) cutOff() error {
 	if answers, err := s.answers(); err == nil && !answers {
 		return s.notRunning()
 	}
-	return &refusal{text: "its shim closed the connection", class: errdefs.ErrUnavailable}
+	return fault(errdefs.ErrUnavailable, "its shim closed the connection")
 }
 
 // callOn makes a request; the end of the context closes the connection.
@@ -283,18 +283,8 @@ func classify(err error) error {
 	if class == nil {
 		class = errdefs.ErrUnknown
 	}
-	return &refusal{text: f.Text, class: class}
+	return fault(class, "%s", f.Text)
 }
-
-// refusal is a failure with the class as its cause, which the text does not
-// repeat.
-type refusal struct {
-	text  string
-	class error
-}
-
-func (r *refusal) Error() string { return r.text }
-func (r *refusal) Unwrap() error { return r.class }
 
 // Status returns what is known of the system now.
 func (s *System) Status(ctx context.Context) (Status, error) {
@@ -311,7 +301,7 @@ func (s *System) Status(ctx context.Context) (Status, error) {
 func (s *System) decode(text []byte) (Status, error) {
 	var w wire.Status
 	if err := json.Unmarshal(text, &w); err != nil {
-		return Status{}, s.wrap("inspect", fmt.Errorf("read its status: %w: %w", err, errdefs.ErrDataLoss))
+		return Status{}, s.wrap("inspect", fault(errdefs.ErrDataLoss, "read its status: %w", err))
 	}
 	st := Status{
 		State: State(w.State), Started: unix(w.Started), Ended: unix(w.Ended), ExitCode: w.ExitCode, Reason: w.Reason,
@@ -526,7 +516,7 @@ func (s *System) Stats(context.Context) (Stats, error) {
 	case errors.Is(err, os.ErrNotExist):
 		err = s.notRunning()
 	case errors.Is(err, sys.ErrNoCgroup):
-		err = &refusal{text: err.Error(), class: errdefs.ErrNotImplemented}
+		err = fault(errdefs.ErrNotImplemented, "%s", err.Error())
 	}
 	if err != nil {
 		return Stats{}, s.wrap("measure", err)

@@ -188,6 +188,42 @@ func TestDamagedRecords(t *testing.T) {
 	f.created(container.Spec{Name: "damaged"})
 }
 
+// TestErrorsSayTheirClassOnce has errors with a class that the text says in
+// words of its own.
+func TestErrorsSayTheirClassOnce(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.created(container.Spec{Name: "c"})
+	_, create := f.Create(ctx, container.Spec{Name: "c", Layers: f.layers})
+	_, open := f.Open(ctx, "nope")
+	_, source := f.Create(ctx, container.Spec{Layers: f.layers, Mounts: []container.Mount{{Source: "/nope", Target: "/x"}}})
+	_, root := f.Create(ctx, container.Spec{RootDir: "/nope"})
+	_, invalid := f.Create(ctx, container.Spec{Layers: f.layers, Hostname: "a/b"})
+	for _, c := range []struct {
+		err  error
+		is   func(error) bool
+		text string
+	}{
+		{s.Pause(ctx), errdefs.IsFailedPrecondition, "pause container c: it is created"},
+		{s.Signal(ctx, syscall.SIGTERM), errdefs.IsFailedPrecondition, "signal container c: it is created"},
+		{create, errdefs.IsAlreadyExists, "create container c: the name is taken by container " + container.ShortID(s.ID())},
+		{open, errdefs.IsNotFound, `no such container: "nope"`},
+		{source, errdefs.IsNotFound, "create container: mount at /x: stat /nope: no such file or directory"},
+		{root, errdefs.IsNotFound, "create container: use root directory: stat /nope: no such file or directory"},
+		{
+			invalid, errdefs.IsInvalidArgument,
+			`create container: hostname "a/b": at most 64 printable characters without blanks and slashes`,
+		},
+	} {
+		if !c.is(c.err) || c.err.Error() != c.text {
+			t.Errorf("got %v; want %q of its class", c.err, c.text)
+		}
+	}
+	if list, err := f.Systems(ctx); err != nil || len(list) != 1 {
+		t.Errorf("what was refused left %d systems, %v", len(list)-1, err)
+	}
+}
+
 // TestDiscard ends and removes what cannot be read any more.
 func TestDiscard(t *testing.T) {
 	f := newFixture(t)

@@ -68,6 +68,7 @@ func (l *logFile) write(stream string, p []byte) {
 		if n > maxLine {
 			n, tag = maxLine, " P "
 		}
+		start := len(l.buf)
 		l.buf = now.AppendFormat(l.buf, "2006-01-02T15:04:05.000000000Z07:00")
 		l.buf = append(append(append(l.buf, ' '), stream...), tag...)
 		l.buf = append(append(l.buf, p[:n]...), '\n')
@@ -75,16 +76,25 @@ func (l *logFile) write(stream string, p []byte) {
 			n++
 		}
 		p = p[n:]
+		if l.isFull(start) {
+			l.flush(start)
+			l.rotate()
+		}
 	}
-	l.append()
+	l.flush(len(l.buf))
 }
 
-// append writes buf, into a new file if the limit wants it.
-func (l *logFile) append() {
-	if l.limits.MaxSize > 0 && l.size > 0 && l.size+int64(len(l.buf)) > l.limits.MaxSize {
-		l.rotate()
-	}
-	n, err := l.file.Write(l.buf)
+// isFull reports whether the entry that starts there in buf belongs into the
+// next file. The first of a file belongs there, whatever its size.
+func (l *logFile) isFull(start int) bool {
+	limit := l.limits.MaxSize
+	return limit > 0 && l.size+int64(len(l.buf)) > limit && l.size+int64(start) > 0
+}
+
+// flush writes the first bytes of buf, and keeps the others there.
+func (l *logFile) flush(count int) {
+	n, err := l.file.Write(l.buf[:count])
+	l.buf = append(l.buf[:0], l.buf[count:]...)
 	if err != nil && n > 0 && l.file.Truncate(l.size) == nil { // no half entry for the next to follow
 		n = 0
 	}
