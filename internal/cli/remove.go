@@ -50,8 +50,9 @@ func (o *removeOptions) remove(ctx context.Context, c *container.System) error {
 			return err
 		}
 	} else if st, err := c.Status(ctx); err == nil && isRunning(st) {
-		return fmt.Errorf("remove container %s: it is %s: stop it first, or use --force: %w", c.Name(), st.State,
-			errdefs.ErrFailedPrecondition)
+		return &classed{
+			fmt.Errorf("remove container %s: it is %s: stop it first, or use --force", c.Name(), st.State), errdefs.ErrFailedPrecondition,
+		}
 	}
 	err := c.Delete(ctx)
 	if isGone(err) && c.Record().Spec.Ephemeral {

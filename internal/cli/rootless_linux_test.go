@@ -145,7 +145,7 @@ func (o *ordinary) rootInside() {
 		o.t.Errorf("standard input came out as %q, status %d", out, status)
 	}
 	o.gives("hcs: create container: limit its resources: this user may not write to the control group /hcs, which root can "+
-		"make and give to the user: not implemented", 125, "run", "--rm", "-m", "64m", "busybox", "true")
+		"make and give to the user", 125, "run", "--rm", "-m", "64m", "busybox", "true")
 }
 
 // usersInside is what needs many.
