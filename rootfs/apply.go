@@ -250,7 +250,7 @@ func (a *applier) file(e *layer.Entry, r *layer.Reader, parent *dirHandle, last 
 		return err
 	}
 	a.stats.Bytes += e.Size
-	j := job{file: file, entry: e, chown: a.owner.mustChown(e, parent)}
+	j := job{file: file, entry: e, chown: a.owner.mustChown(e, parent.Dir)}
 	if e.Size <= smallFile && e.Data == nil {
 		return a.writers.small(j, r)
 	}
@@ -278,7 +278,7 @@ func (a *applier) finishFile(j *job) error {
 		err = j.file.Chmod(j.entry.Mode)
 	}
 	if err == nil {
-		err = a.setXattrs(j.entry, j.file.SetXattr)
+		err = a.owner.setXattrs(j.entry, j.file.SetXattr)
 	}
 	if err == nil {
 		err = j.file.SetTimes(times(j.entry))
@@ -317,9 +317,13 @@ func (a *applier) device(e *layer.Entry, parent *dirHandle, last string, kind ui
 		return nil
 	}
 	if os.Geteuid() != 0 && denied {
-		return fmt.Errorf("make a device node, for which CAP_MKNOD is needed: %w: %w", err, errdefs.ErrPermissionDenied)
+		return deviceDenied(err)
 	}
 	return err
+}
+
+func deviceDenied(err error) error {
+	return fmt.Errorf("make a device node, for which CAP_MKNOD is needed: %w: %w", err, errdefs.ErrPermissionDenied)
 }
 
 // node makes what needs no descriptor and gives it its metadata.
@@ -327,7 +331,7 @@ func (a *applier) node(e *layer.Entry, parent *dirHandle, last string, create fu
 	if err := a.replacing(parent, last, create); err != nil {
 		return err
 	}
-	if a.owner.mustChown(e, parent) {
+	if a.owner.mustChown(e, parent.Dir) {
 		if err := a.owner.chowned(e, parent.Chown(last, e.UID, e.GID)); err != nil {
 			return err
 		}
@@ -338,7 +342,7 @@ func (a *applier) node(e *layer.Entry, parent *dirHandle, last string, create fu
 		}
 	}
 	set := func(attr, value string) error { return parent.SetXattr(last, attr, value) }
-	if err := a.setXattrs(e, set); err != nil {
+	if err := a.owner.setXattrs(e, set); err != nil {
 		return err
 	}
 	atime, mtime := times(e)

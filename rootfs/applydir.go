@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -149,14 +151,67 @@ func (a *applier) directory(name string) (*dirHandle, error) {
 
 // behindLink makes the directory that a dangling symbolic link leads to.
 func (a *applier) behindLink(name string) (*dirHandle, error) {
-	d, err := a.root.MkdirAll(name, impliedMode)
-	if err != nil {
+	if err := a.makeTarget(name, 1); err != nil {
 		return nil, err
 	}
-	h := newDirHandle(d, name)
-	a.dirs.put(h)
-	a.meta[h.id] = a.impliedMeta(name)
-	return h, nil
+	return a.lookup(name)
+}
+
+// maxLinks is how many symbolic links the kernel follows.
+const maxLinks = 40
+
+// makeTarget makes the directory that the dangling link called name leads to; it is the given one in a row.
+func (a *applier) makeTarget(name string, links int) error {
+	if links > maxLinks {
+		return sys.ErrTooManyLinks
+	}
+	target, err := a.root.Readlink(name)
+	if err != nil {
+		return err
+	}
+	at := "."
+	if !path.IsAbs(target) {
+		at, _ = cut(name)
+	}
+	for part := range strings.SplitSeq(target, "/") {
+		if part == "" || part == "." {
+			continue
+		}
+		next := at + "/" + part // not cleaned: what .. is depends on links
+		if err := a.makePart(at, part, next, links); err != nil {
+			return err
+		}
+		at = next
+	}
+	return nil
+}
+
+// makePart makes the directory part in the directory at, also known as next, unless it is there.
+func (a *applier) makePart(at, part, next string, links int) error {
+	st, err := a.root.Stat(next)
+	switch {
+	case err == nil && !st.IsDir():
+		return fmt.Errorf("%q is in the way: %w", next, sys.ErrNotDir)
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if st, err = a.root.Lstat(next); err == nil && st.IsSymlink() {
+		return a.makeTarget(next, links+1)
+	}
+	d, err := a.root.OpenDir(at)
+	if err != nil {
+		return err
+	}
+	a.noteExisting(newDirHandle(d, at))
+	if err = d.Mkdir(part, 0o700); err == nil {
+		err = inDir(d, part, func(sub *inroot.Dir) error {
+			a.meta[idOf(sub.Stat())] = a.impliedMeta(next)
+			return nil
+		})
+	}
+	return errors.Join(err, d.Close())
 }
 
 func (a *applier) impliedMeta(name string) *dirMeta {
@@ -282,19 +337,19 @@ func (a *applier) finishDir(id objectID, m *dirMeta) error {
 		return err
 	}
 	if idOf(d.Stat()) == id {
-		err = a.describeDir(d, m)
+		err = a.owner.describeDir(d, m)
 	}
 	return errors.Join(err, d.Close())
 }
 
 // describeDir sets what differs, times last.
-func (a *applier) describeDir(d *inroot.Dir, m *dirMeta) error {
+func (o *ownership) describeDir(d *inroot.Dir, m *dirMeta) error {
 	self, st, e := d.Self(), d.Stat(), m.entry
 	if e == nil {
 		return self.SetTimes(m.atime, m.mtime)
 	}
 	if e.UID != st.UID || e.GID != st.GID {
-		if err := a.owner.chowned(e, self.Chown(e.UID, e.GID)); err != nil {
+		if err := o.chowned(e, self.Chown(e.UID, e.GID)); err != nil {
 			return err
 		}
 	}
@@ -306,7 +361,7 @@ func (a *applier) describeDir(d *inroot.Dir, m *dirMeta) error {
 			return err
 		}
 	}
-	if err := a.setXattrs(e, self.SetXattr); err != nil {
+	if err := o.setXattrs(e, self.SetXattr); err != nil {
 		return err
 	}
 	return self.SetTimes(times(e))

@@ -60,7 +60,7 @@ func (o *ownership) mustChmod(mode uint32) bool {
 
 // mustChown reports whether a new object in parent gets another owner by itself than the entry's. Its group is the
 // process's, or else, by a setgid bit or the mount option grpid, the parent's.
-func (o *ownership) mustChown(e *layer.Entry, parent *dirHandle) bool {
+func (o *ownership) mustChown(e *layer.Entry, parent *inroot.Dir) bool {
 	return e.UID != o.uid || e.GID != o.gid || parent.Stat().GID != o.gid
 }
 
@@ -88,12 +88,12 @@ func (o *ownership) xattrSet(attr string, err error) error {
 }
 
 // setXattrs sets the entry's extended attributes, but for those that belong to the host.
-func (a *applier) setXattrs(e *layer.Entry, set func(attr, value string) error) error {
+func (o *ownership) setXattrs(e *layer.Entry, set func(attr, value string) error) error {
 	for attr, value := range e.Xattrs {
 		if isHostXattr(attr) {
 			continue
 		}
-		if err := a.owner.xattrSet(attr, set(attr, value)); err != nil {
+		if err := o.xattrSet(attr, set(attr, value)); err != nil {
 			return fmt.Errorf("set extended attribute %s: %w", attr, err)
 		}
 	}
