@@ -259,8 +259,7 @@ func (h *header) sortRecords() (size int64) {
 }
 
 // recordsHeader returns the header of records, which is not finished.
-func recordsHeader(name string, size int64) *header {
-	var x header
+func recordsHeader(name string, size int64) (x header) {
 	x.text(0, 100, name)
 	x.octal(100, 8, 0o644)
 	x.octal(108, 8, 0)
@@ -268,7 +267,7 @@ func recordsHeader(name string, size int64) *header {
 	x.octal(124, 12, size)
 	x.octal(136, 12, 0)
 	x.block[156] = 'x'
-	return &x
+	return x
 }
 
 func (h *header) appendRecordText(b []byte, size int64) []byte {
@@ -283,8 +282,15 @@ func (h *header) appendRecordText(b []byte, size int64) []byte {
 // size returns the record's length, which it starts with.
 func (r record) size() int {
 	rest := len(r.key) + len(r.value) + 3
-	n := rest + len(strconv.Itoa(rest))
-	return rest + len(strconv.Itoa(n))
+	return rest + digits(rest+digits(rest))
+}
+
+// digits returns how many decimal digits n has.
+func digits(n int) (count int) {
+	for ; n > 0; n /= 10 {
+		count++
+	}
+	return count
 }
 
 // finish sets magic and checksum.

@@ -25,6 +25,8 @@ type Writer struct {
 	buf    []byte // for headers
 	again  Reader // of headers that were read before
 
+	whole [1]Extent
+
 	owner     string // NT: whose streams come next
 	ownerMode uint32
 	head      header
@@ -188,14 +190,14 @@ func checkRecords(e *Entry) error {
 func (w *Writer) header(e *Entry) (head []byte, data []Extent, err error) {
 	data = e.Data
 	if data == nil && e.Size > 0 {
-		data = []Extent{{0, e.Size}}
+		data = w.all(e)
 	}
 	if w.holds(e, sum(data)) {
 		return e.source.raw, data, nil
 	}
 	if e.NT != nil {
 		if e.Size > 0 {
-			data = []Extent{{0, e.Size}} // the encoding has no holes
+			data = w.all(e) // the encoding has no holes
 		}
 		err = w.ntHeader(e)
 		return w.buf, data, err
@@ -207,6 +209,12 @@ func (w *Writer) header(e *Entry) (head []byte, data []Extent, err error) {
 		return nil, nil, err
 	}
 	return w.buf, data, nil
+}
+
+// all returns the one extent of a file without holes, until the next call.
+func (w *Writer) all(e *Entry) []Extent {
+	w.whole[0] = Extent{0, e.Size}
+	return w.whole[:]
 }
 
 // holds says whether an entry's source still says what the entry says. It is
