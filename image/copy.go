@@ -17,6 +17,9 @@ type Target interface {
 	// Add writes an image's blobs, of src, under a tag; a docker archive
 	// wants a name with a tag, and takes an empty one.
 	Add(ctx context.Context, src Source, img *Image, tag string) error
+	// AddTree writes all that a tree has, of src, under a tag. A docker archive
+	// takes none.
+	AddTree(ctx context.Context, src Source, tree *Tree, tag string) error
 	// Commit publishes all that was added. In a layout the tags replace those
 	// of the same name and leave the others; an archive file is replaced.
 	Commit(ctx context.Context) error
@@ -49,15 +52,7 @@ func Create(ctx context.Context, ref Ref) (Target, error) {
 
 // Copy writes one image to ref. Without a tag in ref an OCI archive's is
 // "latest", and a docker archive's is the image's own name if it has one.
-func Copy(ctx context.Context, src Source, img *Image, ref Ref) (err error) {
-	if ref.Digest != "" {
-		return invalid("write image %q: a digest cannot be chosen", ref)
-	}
-	t, err := Create(ctx, ref)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.Close()) }()
+func Copy(ctx context.Context, src Source, img *Image, ref Ref) error {
 	tag := ref.Tag
 	switch {
 	case tag != "":
@@ -68,7 +63,28 @@ func Copy(ctx context.Context, src Source, img *Image, ref Ref) (err error) {
 	default:
 		tag = defaultTag
 	}
-	if err := t.Add(ctx, src, img, tag); err != nil {
+	return copyTo(ctx, ref, func(t Target) error { return t.Add(ctx, src, img, tag) })
+}
+
+// CopyTree writes a tree to ref, as Copy does with an image.
+func CopyTree(ctx context.Context, src Source, tree *Tree, ref Ref) error {
+	tag := ref.Tag
+	if tag == "" {
+		tag = defaultTag
+	}
+	return copyTo(ctx, ref, func(t Target) error { return t.AddTree(ctx, src, tree, tag) })
+}
+
+func copyTo(ctx context.Context, ref Ref, add func(Target) error) (err error) {
+	if ref.Digest != "" {
+		return invalid("write image %q: a digest cannot be chosen", ref)
+	}
+	t, err := Create(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	if err := add(t); err != nil {
 		return fmt.Errorf("write image %q: %w", ref, err)
 	}
 	if err := t.Commit(ctx); err != nil {
@@ -143,6 +159,22 @@ func (t *layoutTarget) Add(ctx context.Context, src Source, img *Image, tag stri
 		}
 	}
 	t.added = append(t.added, img.entry(tag))
+	return nil
+}
+
+func (t *layoutTarget) AddTree(ctx context.Context, src Source, tree *Tree, tag string) error {
+	for _, desc := range tree.Blobs() {
+		open := func() (io.ReadCloser, error) { return openRaw(ctx, src, desc) }
+		if err := t.copyBlob(ctx, desc, open, nil); err != nil {
+			return err
+		}
+	}
+	for _, n := range tree.Nodes {
+		if err := t.put(ctx, n.Descriptor, n.Raw); err != nil {
+			return err
+		}
+	}
+	t.added = append(t.added, tree.entry(tag))
 	return nil
 }
 

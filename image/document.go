@@ -127,13 +127,21 @@ func parseIndex(raw []byte, mediaType string) (v1.Index, error) {
 	return index, nil
 }
 
-func parseManifest(raw []byte, mediaType string) (v1.Manifest, error) {
+// parseAnyManifest decodes a manifest, which may be that of something else
+// than an image. What it lists is not checked.
+func parseAnyManifest(raw []byte, mediaType string) (v1.Manifest, error) {
 	var m v1.Manifest
 	err := decodeManifest(raw, &m, []string{"config", "layers"}, []string{"manifests", "fsLayers"})
 	if err != nil {
 		return v1.Manifest{}, err
 	}
-	if err := checkHeader(m.SchemaVersion, m.MediaType, mediaType); err != nil {
+	return m, checkHeader(m.SchemaVersion, m.MediaType, mediaType)
+}
+
+// parseManifest decodes an image's manifest.
+func parseManifest(raw []byte, mediaType string) (v1.Manifest, error) {
+	m, err := parseAnyManifest(raw, mediaType)
+	if err != nil {
 		return v1.Manifest{}, err
 	}
 	if !isConfig(m.Config.MediaType) {

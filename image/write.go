@@ -73,6 +73,31 @@ func (t *archiveTarget) Add(ctx context.Context, src Source, img *Image, tag str
 	return nil
 }
 
+func (t *archiveTarget) AddTree(ctx context.Context, src Source, tree *Tree, tag string) error {
+	if t.isDocker() {
+		return invalid("a docker archive has images for one platform each")
+	}
+	for _, desc := range tree.Blobs() {
+		if err := t.blob(ctx, src, desc); err != nil {
+			return err
+		}
+	}
+	for _, n := range tree.Nodes {
+		name := blobName(n.Descriptor.Digest)
+		if t.written[name] {
+			continue
+		}
+		if err := t.header(name, int64(len(n.Raw))); err != nil {
+			return err
+		}
+		if _, err := t.tar.Write(n.Raw); err != nil {
+			return err
+		}
+	}
+	t.index = setTag(t.index, tree.entry(tag))
+	return nil
+}
+
 // addDocker lists an image in both of a docker archive's tables of contents.
 // In index.json containerd, and with it newer docker, wants the full name in
 // an annotation of its own, and the tag alone in the image specification's.

@@ -18,7 +18,6 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
-	"oras.land/oras-go/v2/registry/remote/retry"
 
 	"github.com/hostcompute/hcs/image"
 )
@@ -108,7 +107,7 @@ func (c Config) connect(ref image.Ref) (*repository, error) {
 	}
 	r.transport = c.transport()
 	r.client = &auth.Client{
-		Client:     &http.Client{Transport: &retry.Transport{Base: r.transport, Policy: func() retry.Policy { return policy }}},
+		Client:     &http.Client{Transport: later{r.transport}},
 		Header:     http.Header{"User-Agent": {userAgent}},
 		Cache:      auth.NewCache(),
 		Credential: r.remember(credential),

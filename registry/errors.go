@@ -1,22 +1,18 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"syscall"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
-	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
 var (
@@ -92,50 +88,16 @@ func (r *repository) unauthorized() error {
 	return classed(errdefs.ErrUnauthenticated, "registry %s: unauthorized: it does not let user %q have %s", r.Reference.Registry, r.user, r.ref.Path)
 }
 
-// answerError is the error for an answer that is not what was asked for.
-func answerError(resp *http.Response) error {
-	return &errcode.ErrorResponse{Method: resp.Request.Method, URL: resp.Request.URL, StatusCode: resp.StatusCode}
-}
-
-const maxFailures = 5 // in a row
-
-// firstPause comes before the second attempt; it is twice as long each time.
-var firstPause = 200 * time.Millisecond
-
-// pause waits before the next attempt after so many failures.
-func pause(ctx context.Context, failures int) error {
-	timer := time.NewTimer(firstPause << (failures - 1))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
+// isLater reports whether a status says that the same may go well a little
+// later.
+func isLater(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusRequestTimeout:
+		return true
+	case http.StatusNotImplemented:
+		return false
 	}
-}
-
-// policy says when a request is sent again that was not answered, or answered
-// with "later". There are few attempts, and none is longer away than a minute.
-var policy retry.Policy = &retry.GenericPolicy{
-	Retryable: retry.DefaultPredicate,
-	Backoff:   backoff,
-	MinWait:   200 * time.Millisecond,
-	MaxWait:   time.Minute,
-	MaxRetry:  maxFailures,
-}
-
-// backoff is as long as the registry asks for, if it does.
-func backoff(attempt int, resp *http.Response) time.Duration {
-	if resp != nil {
-		value := resp.Header.Get("Retry-After") // RFC 9110, section 10.2.3
-		if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {
-			return time.Duration(seconds) * time.Second
-		}
-		if date, err := http.ParseTime(value); err == nil {
-			return time.Until(date)
-		}
-	}
-	return retry.DefaultBackoff(attempt, resp)
+	return status >= http.StatusInternalServerError
 }
 
 // isTransient reports whether the same may go well a little later.
@@ -146,30 +108,10 @@ func isTransient(err error) bool {
 	)
 	switch {
 	case errors.As(err, &answer):
-		return answer.StatusCode >= http.StatusInternalServerError ||
-			answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusRequestTimeout
+		return isLater(answer.StatusCode)
 	case errors.Is(err, errStalled), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
 		return true
 	}
 	return errors.As(err, &network) && network.Timeout()
 }
-
-// A watch cancels a context when something takes too long.
-type watch struct {
-	limit time.Duration
-	timer *time.Timer
-}
-
-func newWatch(ctx context.Context, limit time.Duration) (context.Context, *watch, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watch{limit: limit, timer: time.AfterFunc(limit, func() { cancel(errStalled) })}
-	w.timer.Stop()
-	return ctx, w, func() {
-		w.timer.Stop()
-		cancel(nil)
-	}
-}
-
-func (w *watch) start() { w.timer.Reset(w.limit) }
-func (w *watch) stop()  { w.timer.Stop() }

@@ -47,15 +47,11 @@ type source struct {
 }
 
 func (s *source) resolve(ctx context.Context) (v1.Descriptor, error) {
-	desc, err := s.Resolve(ctx, s.reference())
-	var answer *errcode.ErrorResponse
-	if err != nil && !errors.Is(err, errdef.ErrNotFound) && !errors.As(err, &answer) && !isTransient(err) {
-		// Not every registry says in its answer to HEAD what the digest is.
-		if d, body, gerr := s.FetchReference(ctx, s.reference()); gerr == nil {
-			_ = body.Close()
-			desc, err = d, nil
-		}
-	}
+	var desc v1.Descriptor
+	err := again(ctx, func() (err error) {
+		desc, err = s.ask(ctx)
+		return err
+	})
 	if err != nil {
 		object := fmt.Sprintf("tag %q", s.ref.Tag)
 		if s.ref.Digest != "" {
@@ -67,6 +63,19 @@ func (s *source) resolve(ctx context.Context) (v1.Descriptor, error) {
 		desc.Annotations = map[string]string{v1.AnnotationRefName: s.ref.Tag}
 	}
 	return desc, nil
+}
+
+// ask asks once.
+func (s *source) ask(ctx context.Context) (v1.Descriptor, error) {
+	desc, err := s.Resolve(ctx, s.reference())
+	var answer *errcode.ErrorResponse
+	if err != nil && !errors.Is(err, errdef.ErrNotFound) && !errors.As(err, &answer) && !isTransient(err) {
+		// Not every registry says in its answer to HEAD what the digest is.
+		if d, body, gerr := s.FetchReference(ctx, s.reference()); gerr == nil {
+			return d, body.Close()
+		}
+	}
+	return desc, err
 }
 
 func (s *source) Index(context.Context) (v1.Index, error) {
@@ -84,10 +93,18 @@ func (s *source) OpenAt(ctx context.Context, desc v1.Descriptor, offset int64) (
 		}
 	}
 	b := &blob{repository: s.repository, ctx: ctx, desc: desc, offset: offset}
-	if err := b.open(); err != nil {
-		return nil, s.explain(err, "blob "+string(desc.Digest))
+	for {
+		err := b.open()
+		if err == nil {
+			return b, nil
+		}
+		if isTransient(err) {
+			err = b.wait(ctx, err)
+		}
+		if err != nil {
+			return nil, s.explain(err, "blob "+string(desc.Digest))
+		}
 	}
-	return b, nil
 }
 
 // A blob reads a blob, and goes on where it was when a transfer breaks.
@@ -101,10 +118,10 @@ type blob struct {
 	watch    *watch
 	cancel   context.CancelFunc
 
-	offset   int64 // of the next byte
-	from     int64 // where this transfer began
-	skip     int64 // what it gave that we have
-	failures int
+	offset int64 // of the next byte
+	from   int64 // where this transfer began
+	skip   int64 // what it gave that we have
+	attempts
 }
 
 // enough is what a transfer has to bring, in bytes, not to count as one more
@@ -148,19 +165,15 @@ func (b *blob) read(p []byte) (int, error) {
 // reopen begins another transfer after one that failed with cause.
 func (b *blob) reopen(cause error) error {
 	if b.offset-b.from >= enough {
-		b.failures = 0
+		b.attempts = attempts{}
 	}
 	for {
 		_ = b.Close()
-		if b.ctx.Err() != nil {
-			return context.Cause(b.ctx)
-		}
-		if b.failures++; b.failures > maxFailures {
-			return classed(errdefs.ErrUnavailable, "fetch blob %s from registry %s: it broke off at %d of %d bytes: %w",
-				b.desc.Digest, b.Reference.Registry, b.offset, b.desc.Size, cause)
-		}
-		if err := pause(b.ctx, b.failures); err != nil {
+		if err := b.wait(b.ctx, cause); err != nil && b.ctx.Err() != nil {
 			return err
+		} else if err != nil {
+			return classed(errdefs.ErrUnavailable, "fetch blob %s from registry %s: it broke off at %d of %d bytes: %w",
+				b.desc.Digest, b.Reference.Registry, b.offset, b.desc.Size, err)
 		}
 		err := b.open()
 		if err == nil {

@@ -39,37 +39,58 @@ type target struct {
 
 // A manifest waits for Commit.
 type manifest struct {
-	desc v1.Descriptor
-	raw  []byte
-	tag  string
+	desc      v1.Descriptor
+	raw       []byte
+	reference string // its tag, or its digest
 }
 
 // Add uploads the blobs that the repository has not. An empty tag means the
 // reference's.
 func (t *target) Add(ctx context.Context, src image.Source, img *image.Image, tag string) error {
-	if tag == "" {
-		tag = t.ref.Tag
-	}
-	if err := t.layers(ctx, src, img.Manifest.Layers); err != nil {
+	if err := t.upload(ctx, src, img.Manifest.Layers); err != nil {
 		return err
 	}
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(img.RawConfig)), nil }
-	if err := t.upload(ctx, img.Manifest.Config, open, func(int64) {}); err != nil {
+	if err := t.uploadBlob(ctx, img.Manifest.Config, open, func(int64) {}); err != nil {
 		return err
 	}
-	desc := v1.Descriptor{MediaType: img.Descriptor.MediaType, Digest: img.Descriptor.Digest, Size: img.Descriptor.Size}
-	t.manifests = append(t.manifests, manifest{desc, img.RawManifest, tag})
+	t.add(img.Descriptor, img.RawManifest, t.tag(tag))
 	return nil
 }
 
-// layers uploads some layers at a time. The first failure stops the others.
-func (t *target) layers(ctx context.Context, src image.Source, layers []v1.Descriptor) error {
+// AddTree is Add for all that a tree has.
+func (t *target) AddTree(ctx context.Context, src image.Source, tree *image.Tree, tag string) error {
+	if err := t.upload(ctx, src, tree.Blobs()); err != nil {
+		return err
+	}
+	last := len(tree.Nodes) - 1
+	for _, n := range tree.Nodes[:last] {
+		t.add(n.Descriptor, n.Raw, string(n.Descriptor.Digest))
+	}
+	t.add(tree.Root().Descriptor, tree.Root().Raw, t.tag(tag))
+	return nil
+}
+
+func (t *target) tag(tag string) string {
+	if tag == "" {
+		return t.ref.Tag
+	}
+	return tag
+}
+
+func (t *target) add(desc v1.Descriptor, raw []byte, reference string) {
+	desc = v1.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
+	t.manifests = append(t.manifests, manifest{desc, raw, reference})
+}
+
+// upload uploads some blobs at a time. The first failure stops the others.
+func (t *target) upload(ctx context.Context, src image.Source, blobs []v1.Descriptor) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slots := make(chan struct{}, t.config.Parallel)
 	seen := map[string]bool{}
 	var wg sync.WaitGroup
-	for i, desc := range layers {
+	for i, desc := range blobs {
 		if seen[string(desc.Digest)] {
 			t.report(i, desc, desc.Size)
 			continue
@@ -82,9 +103,9 @@ func (t *target) layers(ctx context.Context, src image.Source, layers []v1.Descr
 		wg.Go(func() {
 			defer func() { <-slots }()
 			open := func() (io.ReadCloser, error) { return src.Blob(ctx, desc) }
-			err := t.upload(ctx, desc, open, func(done int64) { t.report(i, desc, done) })
+			err := t.uploadBlob(ctx, desc, open, func(done int64) { t.report(i, desc, done) })
 			if err != nil {
-				cancel(fmt.Errorf("layer %d: %w", i, err))
+				cancel(err)
 			}
 		})
 	}
@@ -98,8 +119,8 @@ func (t *target) report(i int, desc v1.Descriptor, done int64) {
 	}
 }
 
-// upload brings one blob into the repository, if it is not there.
-func (t *target) upload(ctx context.Context, desc v1.Descriptor, open func() (io.ReadCloser, error), report func(int64)) error {
+// uploadBlob brings one blob into the repository, if it is not there.
+func (t *target) uploadBlob(ctx context.Context, desc v1.Descriptor, open func() (io.ReadCloser, error), report func(int64)) error {
 	object := "blob " + string(desc.Digest)
 	err := again(ctx, func() error {
 		there, err := t.Blobs().Exists(ctx, desc)
@@ -131,24 +152,6 @@ func (t *target) send(ctx context.Context, desc v1.Descriptor, open func() (io.R
 		}
 	}
 	return out.verdict(ctx, t.Blobs().Push(ctx, desc, out))
-}
-
-// again repeats what fails for a while.
-func again(ctx context.Context, f func() error) error {
-	for failures := 1; ; failures++ {
-		err := f()
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !isTransient(err) || failures > maxFailures:
-			return err
-		}
-		if err := pause(ctx, failures); err != nil {
-			return err
-		}
-	}
 }
 
 // outgoing is the content of an upload, opened when it is first read. The
@@ -212,14 +215,15 @@ func (e *sourceError) Is(target error) bool {
 	return target != io.EOF && target != io.ErrUnexpectedEOF && errors.Is(e.err, target)
 }
 
-// Commit puts the manifests, each under its tag.
+// Commit puts the manifests, in the order in which they were added: what an
+// index lists has to be there before it.
 func (t *target) Commit(ctx context.Context) error {
 	for _, m := range t.manifests {
 		err := again(ctx, func() error {
-			return t.PushReference(ctx, m.desc, bytes.NewReader(m.raw), m.tag)
+			return t.PushReference(ctx, m.desc, bytes.NewReader(m.raw), m.reference)
 		})
 		if err != nil {
-			return fmt.Errorf("put manifest %s: %w", m.desc.Digest, t.explain(err, fmt.Sprintf("tag %q", m.tag)))
+			return fmt.Errorf("put manifest %s: %w", m.desc.Digest, t.explain(err, fmt.Sprintf("manifest %q", m.reference)))
 		}
 	}
 	t.manifests = nil
