@@ -68,8 +68,12 @@ var containerCommands = []entry{
 }
 
 var otherCommands = []entry{
-	{"container", newContainer}, {"image", newImage}, {"layer", newLayer}, {"system", newSystem},
-	{"unshare", newUnshare}, {"version", newVersion},
+	{"container", newContainer},
+	{"image", newImage},
+	{"layer", newLayer},
+	{"system", newSystem},
+	{"unshare", newUnshare},
+	{"version", newVersion},
 }
 
 // newRoot makes the command tree, or, if the arguments name one command, the

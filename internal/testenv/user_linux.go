@@ -25,15 +25,7 @@ func NewUser(t testing.TB, ids SubIDs) *User {
 		return u
 	}
 	NeedCommand(t, "newuidmap", "newgidmap", "setpriv", "unshare", "mount")
-	dir, err := os.MkdirTemp("", "hcs-user-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := t.TempDir()
 	u.Home, u.etc = filepath.Join(dir, "home"), filepath.Join(dir, "etc")
 	if err := u.make(dir, ids); err != nil {
 		t.Fatal(err)
@@ -54,6 +46,7 @@ func (u *User) make(dir string, ids SubIDs) error {
 	write := func(name string, text []byte) error { return os.WriteFile(filepath.Join(u.etc, name), text, 0o644) }
 	for _, f := range []func() error{
 		func() error { return os.Chmod(dir, 0o755) },
+		func() error { return os.Chmod(filepath.Dir(dir), 0o755) }, // which package testing keeps to itself
 		func() error { return os.Mkdir(u.Home, 0o700) },
 		func() error { return os.Chown(u.Home, UserID, UserID) },
 		func() error { return os.Mkdir(u.etc, 0o755) },
@@ -70,7 +63,8 @@ func (u *User) make(dir string, ids SubIDs) error {
 
 // become is the script that becomes the user, in a mount namespace in which some files of /etc are others.
 const become = `set -e
-mount -t overlay -o lowerdir="$1":/etc overlay /etc
+cd "$1" # whose name may have what separates options
+mount -t overlay -o lowerdir=.:/etc overlay /etc
 cd "$2"
 shift 2
 exec setpriv --reuid="$HCS_TEST_USER" --regid="$HCS_TEST_USER" --clear-groups --inh-caps=-all "$@"

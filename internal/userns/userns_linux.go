@@ -65,10 +65,7 @@ func Enter() error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	if err := enter(); err != nil {
-		return fmt.Errorf("become root of a user namespace: %w", err)
-	}
-	return nil
+	return fmt.Errorf("become root of a user namespace: %w", enter())
 }
 
 // arrive tidies up in the program that was started again.
@@ -91,6 +88,7 @@ func arrive(arrival string) error {
 	return nil
 }
 
+// enter returns why it did not come to that.
 func enter() error {
 	uids, gids, err := maps()
 	if err != nil {
