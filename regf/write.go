@@ -331,8 +331,8 @@ func (w *writer) dataCells(data []byte) (uint32, error) {
 	}
 	var list []byte
 	for segment := range slices.Chunk(data, segmentSize) {
-		// A segment's cell has four bytes more than the segment, as Windows writes it.
-		off, err := w.alloc(len(segment))
+		// Windows leaves four bytes at the end of a segment's cell, and hivex and libregf take them off.
+		off, err := w.alloc(len(segment) + 4)
 		if err != nil {
 			return 0, err
 		}
