@@ -53,15 +53,22 @@ func (n *ntReader) describe(e *Entry, hdr *tar.Header, block []byte) error {
 	if err := n.times(e, hdr); err != nil {
 		return err
 	}
+	bare := e.Kind == Whiteout || e.Kind == Opaque || e.Kind == Stream // without metadata of Windows
 	for _, r := range n.records {
+		if bare && ownNTRecord(r.key) {
+			continue
+		}
 		if err := n.record(e, r); err != nil {
 			return err
 		}
 	}
-	if e.Kind == Whiteout || e.Kind == Opaque || e.Kind == Stream {
-		return n.plain(e)
+	if !bare {
+		return n.complete(e)
 	}
-	return n.complete(e)
+	if e.Kind == Stream && slices.ContainsFunc(n.records, func(r record) bool { return ownNTRecord(r.key) }) {
+		return n.flaw(StreamRecords, "that of stream %q is left out", e.Stream)
+	}
+	return nil
 }
 
 // times sets the times that the header has. What is not told is the
@@ -238,15 +245,6 @@ func (n *ntReader) creationTime(e *Entry, text string) error {
 	}
 	e.NT.CreationTime = t
 	return n.clamp(&e.NT.CreationTime)
-}
-
-// plain takes away what whiteouts and alternate streams do not have.
-func (n *ntReader) plain(e *Entry) error {
-	*e.NT = ntfs.Meta{}
-	if e.Kind == Stream && slices.ContainsFunc(n.records, func(r record) bool { return ownNTRecord(r.key) }) {
-		return n.flaw(StreamRecords, "that of stream %q is left out", e.Stream)
-	}
-	return nil
 }
 
 // complete fills in what follows from other things.
