@@ -612,3 +612,81 @@ func TestMount(t *testing.T) {
 		t.Errorf("unmount of a plain bundle: %v", err)
 	}
 }
+
+func commit(t testing.TB, e *image.Edit, tag string) *image.Image {
+	t.Helper()
+	img, err := e.Commit(t.Context(), tag)
+	must(t, errors.Join(err, e.Close()))
+	return img
+}
+
+// A squashed image has the same files in one layer; compressed anew it has the
+// same layers.
+func TestSquashAndConvert(t *testing.T) {
+	t.Parallel()
+	l, img := newImage(t, testLayers)
+	e, err := l.Edit(t.Context(), img)
+	must(t, err)
+	must(t, bundle.Squash(t.Context(), l, img, e, layer.Gzip, t.TempDir(), &v1.History{CreatedBy: "squash"}))
+	flat := commit(t, e, "flat")
+	if steps := bundle.NewStat(flat).History; len(flat.Manifest.Layers) != 1 || steps[len(steps)-1].Layer == nil || steps[0].Layer != nil {
+		t.Errorf("steps are %+v", steps)
+	}
+	d, err := bundle.Diff(t.Context(), bundle.Side{Source: l, Image: img}, bundle.Side{Source: l, Image: flat})
+	must(t, err)
+	d.Files = slices.DeleteFunc(d.Files, func(f bundle.FileChange) bool { return f.Name == "." }) // which no layer had
+	if len(d.Config)+len(d.Files) > 0 {
+		t.Errorf("it differs: %+v", d)
+	}
+	for _, c := range []layer.Compression{layer.None, layer.Zstd, layer.Gzip} {
+		e, err := l.Edit(t.Context(), img)
+		must(t, err)
+		must(t, bundle.Convert(t.Context(), l, img, e, c))
+		made := commit(t, e, c.String())
+		if !slices.Equal(made.DiffIDs(), img.DiffIDs()) || made.Manifest.Layers[2].MediaType != c.MediaType() {
+			t.Errorf("%v: it has %v", c, made.Manifest.Layers)
+		}
+		must(t, image.Verify(t.Context(), l, made))
+		img = made
+	}
+}
+
+func TestDiff(t *testing.T) {
+	t.Parallel()
+	l, img := newImage(t, testLayers)
+	e, err := l.Edit(t.Context(), img)
+	must(t, err)
+	addLayer(t, e, layer.Zstd, []object{
+		file("bin/sh", "ANOTHER SHELL"), whiteout("usr/lib/c"), dir("new"), file("new/x", "x"),
+		{Entry: layer.Entry{Kind: layer.Opaque, Name: "kept"}},
+		{Entry: layer.Entry{Kind: layer.Symlink, Name: "lib", Link: "elsewhere", Mode: 0o777}},
+		owned(file("usr/lib/a", "a"), 1, 1), dir("data/x"),
+		{Entry: layer.Entry{Kind: layer.File, Name: "marked", Mode: 0o644, Xattrs: map[string]string{"user.mark": "other"}}},
+		// b, which was a link to the old a, stays what it was.
+	})
+	e.Config.Config.User = ""
+	e.Config.Config.Env = []string{"A=c"}
+	e.Config.Variant = "v2"
+	other := commit(t, e, "other")
+	d, err := bundle.Diff(t.Context(), bundle.Side{Source: l, Image: img}, bundle.Side{Source: l, Image: other})
+	must(t, err)
+	var got []string
+	for _, c := range d.Config {
+		got = append(got, fmt.Sprintf("%s %s %s", c.Key, c.Before, c.After))
+	}
+	for _, f := range d.Files {
+		got = append(got, strings.TrimSpace(f.Kind+" "+f.Name+" "+strings.Join(f.What, "+")))
+	}
+	want := []string{
+		`config.Env ["A=b"] ["A=c"]`, `config.User "me" `, `variant  "v2"`,
+		"modified bin/sh content", "modified data/x type", "deleted kept/3", "modified lib link", "modified marked mode+xattrs",
+		"added new", "added new/x", "modified usr/lib/a owner", "deleted usr/lib/c",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("differences are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	same, err := bundle.Diff(t.Context(), bundle.Side{Source: l, Image: img}, bundle.Side{Source: l, Image: img})
+	if err != nil || len(same.Config)+len(same.Files) > 0 {
+		t.Errorf("an image and itself: %+v, %v", same, err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 // imageCommands act on the local store, or on any place that images are in.
 var imageCommands = []entry{
 	{"copy", newImageCopy},
+	{"diff", newImageDiff},
 	{"inspect", newImageInspect},
 	{"load", newImageLoad},
 	{"ls", func(a *app) *cobra.Command { return onStoreOrLayout(newImageList(a), newLayoutList(a), "layout") }},
@@ -19,7 +20,7 @@ var imageCommands = []entry{
 	{"rm", func(a *app) *cobra.Command { return onStoreOrLayout(newImageRemove(a), newLayoutRemove(a), "image") }},
 	{"save", newImageSave},
 	{"tag", func(a *app) *cobra.Command { return onStoreOrLayout(newImageTag(a), newLayoutTag(a), "image") }},
-	{"unmount", newLayoutUnmount},
+	{"verify", newImageVerify},
 }
 
 func newImage(a *app) *cobra.Command {
@@ -27,6 +28,7 @@ func newImage(a *app) *cobra.Command {
 	c.AddGroup(&cobra.Group{ID: "image", Title: "Images:"}, &cobra.Group{ID: "layout", Title: "Images in OCI layouts, and bundles:"})
 	addCommands(c, a, "image", imageCommands, "")
 	addCommands(c, a, "layout", layoutCommands, "")
+	addCommands(c, a, "layout", moreLayoutCommands, "")
 	return c
 }
 

@@ -31,6 +31,13 @@ var layoutCommands = []entry{
 	{"unpack", newLayoutUnpack},
 }
 
+// moreLayoutCommands are those that umoci does not have.
+var moreLayoutCommands = []entry{
+	{"convert", newLayoutConvert},
+	{"flatten", newLayoutFlatten},
+	{"unmount", newLayoutUnmount},
+}
+
 // onStoreOrLayout makes a command of the local store act on a layout instead,
 // as the other command does, where that one's flag is given.
 func onStoreOrLayout(store, onLayout *cobra.Command, flag string) *cobra.Command {

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hostcompute/hcs/image"
+)
+
+func newImageVerify(a *app) *cobra.Command {
+	var platform string
+	c := &cobra.Command{
+		Use:   "verify IMAGE...",
+		Short: "Read images to the last byte, and check every digest",
+		Long: `Read all of an image: manifest, configuration and layers, each held against its
+digest and size, and the layers' content against the diffIDs. An image is a name
+of the local store, or a place as in oci:DIR:TAG.`,
+		Args: takes(1, -1, "an image"),
+		RunE: func(c *cobra.Command, args []string) error {
+			errs := make([]error, len(args))
+			for i, arg := range args {
+				if errs[i] = a.verify(c.Context(), arg, platform); errs[i] == nil {
+					fmt.Fprintln(a.out, arg)
+				}
+			}
+			return joined(errs)
+		},
+		ValidArgsFunction: a.completeImages,
+	}
+	c.Flags().StringVar(&platform, "platform", "", "which image of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
+	return c
+}
+
+func (a *app) verify(ctx context.Context, arg, platform string) error {
+	p, err := parsePlatform(platform)
+	if err != nil {
+		return err
+	}
+	src, img, err := a.anyImage(ctx, arg, p)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if err := image.Verify(ctx, src, img); err != nil {
+		return fmt.Errorf("verify image %q: %w", arg, err)
+	}
+	return nil
+}
