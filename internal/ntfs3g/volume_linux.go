@@ -1,0 +1,182 @@
+package ntfs3g
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/ntfs"
+)
+
+// Format makes an empty volume of all of the file path, as Windows formats small disks: clusters of 4 KiB. Start is where
+// its partition will begin on the disk, in bytes.
+func Format(ctx context.Context, path, label string, start int64) error {
+	path, err := filepath.Abs(path) // which is no option
+	if err != nil {
+		return fmt.Errorf("format NTFS volume: %w", err)
+	}
+	args := []string{
+		"--force", "--quick", "--quiet", "--sector-size", "512", "--cluster-size", "4096", "--heads", "255",
+		"--sectors-per-track", "63", "--partition-start", strconv.FormatInt(start/512, 10),
+	}
+	if label != "" {
+		args = append(args, "--label", label)
+	}
+	out, err := program(ctx, "mkntfs", append(args, path)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("format NTFS volume %s: mkntfs: %w: %s", path, cause(ctx, err), bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// program finds what is in root's directories too.
+func program(ctx context.Context, name string, args ...string) *exec.Cmd {
+	if _, err := exec.LookPath(name); err != nil {
+		for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+			if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+				name = p
+				break
+			}
+		}
+	}
+	return exec.CommandContext(ctx, name, args...)
+}
+
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}
+
+// Volume is a mounted volume. One goroutine uses it.
+type Volume struct {
+	path string // the file
+	dir  string // private; the mount is root below it
+	root string
+
+	cmd    *exec.Cmd
+	exited chan error
+	output bytes.Buffer
+
+	dirs    map[string]string // directories, by their folded names
+	names   map[string]uint64 // all others, by their folded names: the number of the file
+	pending []pending         // directories, whose times come last
+	last    *pending          // the file whose streams may follow
+	changes map[uint64]ntfs.FileTime
+	buffer  []byte
+}
+
+// Mount mounts the volume in the file path.
+func Mount(ctx context.Context, path string) (*Volume, error) {
+	v, err := mount(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("mount NTFS volume %s: %w", path, err)
+	}
+	return v, nil
+}
+
+func mount(ctx context.Context, path string) (*Volume, error) {
+	dir, err := os.MkdirTemp("", "hcs-ntfs-")
+	if err != nil {
+		return nil, err
+	}
+	v := &Volume{
+		path: path, dir: dir, root: filepath.Join(dir, "volume"), exited: make(chan error, 1), dirs: map[string]string{"": ""},
+		names: map[string]uint64{}, changes: map[uint64]ntfs.FileTime{},
+	}
+	if err := v.start(ctx); err != nil {
+		return nil, errors.Join(err, v.detach())
+	}
+	return v, nil
+}
+
+// start runs ntfs-3g, which stays in the foreground so that its end can be waited for: what it has not written then is lost
+// to nobody. Streams go by name:stream, because as attributes they have at most 64 KiB.
+func (v *Volume) start(ctx context.Context) error {
+	if err := os.Mkdir(v.root, 0o700); err != nil {
+		return err
+	}
+	before, err := device(v.root)
+	if err != nil {
+		return err
+	}
+	v.cmd = program(context.WithoutCancel(ctx), "ntfs-3g", "-o", "no_def_opts,big_writes,streams_interface=windows,no_detach", v.path, v.root)
+	v.cmd.Stdout, v.cmd.Stderr = &v.output, &v.output
+	if err := v.cmd.Start(); err != nil {
+		v.cmd = nil
+		return err
+	}
+	go func() { v.exited <- v.cmd.Wait() }()
+	tick := time.NewTicker(2 * time.Millisecond) // it does not tell when it is ready but by the mount
+	defer tick.Stop()
+	for {
+		if now, err := device(v.root); err == nil && now != before {
+			return nil
+		}
+		select {
+		case err := <-v.exited:
+			v.cmd = nil
+			return fmt.Errorf("ntfs-3g: %w: %s: %w", err, bytes.TrimSpace(v.output.Bytes()), errdefs.ErrFailedPrecondition)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+func device(dir string) (uint64, error) {
+	var st syscall.Stat_t
+	err := syscall.Lstat(dir, &st)
+	return uint64(st.Dev), err
+}
+
+// Close sets what is to be set last, unmounts the volume, and waits until all is in the file.
+func (v *Volume) Close() error {
+	err := errors.Join(v.finish(), v.detach())
+	if err == nil && len(v.changes) > 0 {
+		err = v.setChangeTimes()
+	}
+	if err != nil {
+		return fmt.Errorf("close NTFS volume %s: %w", v.path, err)
+	}
+	return nil
+}
+
+func (v *Volume) setChangeTimes() error {
+	f, err := os.OpenFile(v.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(setChangeTimes(f, v.changes), f.Close())
+}
+
+// detach undoes mount.
+func (v *Volume) detach() error {
+	var errs []error
+	if v.cmd != nil {
+		if err := sys.Unmount(v.root); err != nil {
+			errs = append(errs, err, v.cmd.Process.Kill())
+		}
+		if err := <-v.exited; err != nil {
+			errs = append(errs, fmt.Errorf("ntfs-3g: %w: %s", err, bytes.TrimSpace(v.output.Bytes())))
+		}
+		v.cmd = nil
+	}
+	for _, dir := range []string{v.root, v.dir} { // no tree is removed where a volume might still be mounted
+		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
