@@ -1,0 +1,159 @@
+package disk
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/ntfs3g"
+	"github.com/hostcompute/hcs/layer"
+)
+
+// An Adder puts an entry of a Windows layer, or with its content a file or a stream, into a volume. Parents come before what
+// is in them, and streams right after their file. Names are those on the volume: without a layer's "Files/".
+type Adder func(e *layer.Entry, content io.Reader) error
+
+// CreateNTFS makes the image name, which must not exist: a disk with the partitions of WindowsTable, and in the one of basic
+// data an NTFS volume with what fill adds. With a nil fill the volume is empty. It needs root and the programs of ntfs-3g,
+// and beside the image space for the volume as long as it runs. The result is durable; after an error nothing is left.
+func CreateNTFS(ctx context.Context, name, label string, o Options, fill func(Adder) error) error {
+	if err := createNTFS(ctx, name, label, o, fill); err != nil {
+		return fmt.Errorf("create NTFS disk image %s: %w", name, err)
+	}
+	return nil
+}
+
+func createNTFS(ctx context.Context, name, label string, o Options, fill func(Adder) error) (err error) {
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Format == DifferencingVHDX || o.SectorSize != 0 && o.SectorSize != 512 {
+		return fmt.Errorf("a volume in a %v image with sectors of %d bytes: %w", o.Format, o.SectorSize, errdefs.ErrNotImplemented)
+	}
+	table, err := WindowsTable(o.Size, 512, o.Rand)
+	if err != nil {
+		return err
+	}
+	partition := table.Partitions[len(table.Partitions)-1]
+	volume, err := temporary(filepath.Dir(name), partition.Size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, volume.Close(), os.Remove(volume.Name())) }()
+	if err := ntfs3g.Format(ctx, volume.Name(), label, partition.Offset); err != nil {
+		return err
+	}
+	if err := fillVolume(ctx, volume.Name(), fill); err != nil {
+		return err
+	}
+	d, err := CreateFile(name, o)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(WriteTable(d, o.Size, table),
+		Copy(ctx, io.NewOffsetWriter(d, partition.Offset), volume, partition.Size))
+	if err == nil {
+		err = d.Sync()
+	}
+	if err = errors.Join(err, d.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return nil
+}
+
+// temporary makes an empty file of a size in a directory.
+func temporary(dir string, size int64) (*os.File, error) {
+	f, err := os.CreateTemp(dir, ".volume-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(size); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return f, nil
+}
+
+func fillVolume(ctx context.Context, path string, fill func(Adder) error) error {
+	if fill == nil {
+		return nil
+	}
+	v, err := ntfs3g.Mount(ctx, path)
+	if err != nil {
+		return err
+	}
+	add := func(e *layer.Entry, content io.Reader) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return v.Add(e, content)
+	}
+	return errors.Join(fill(add), v.Close())
+}
+
+// ReadNTFS calls f for everything on the first NTFS volume of a disk: parents before what is in them, streams right after
+// their file. It needs root and ntfs-3g, and in the directory for temporary files space for the volume's data.
+func ReadNTFS(ctx context.Context, d *Disk, f func(e *layer.Entry, content io.Reader) error) error {
+	if err := readNTFS(ctx, d, f); err != nil {
+		return fmt.Errorf("read NTFS of disk: %w", err)
+	}
+	return nil
+}
+
+func readNTFS(ctx context.Context, d *Disk, f func(e *layer.Entry, content io.Reader) error) (err error) {
+	part, err := findNTFS(d)
+	if err != nil {
+		return err
+	}
+	volume, err := temporary("", part.Size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, volume.Close(), os.Remove(volume.Name())) }()
+	if err := copyPart(ctx, volume, d, part); err != nil {
+		return err
+	}
+	v, err := ntfs3g.Mount(ctx, volume.Name())
+	if err != nil {
+		return err
+	}
+	return errors.Join(v.Walk(f), v.Close())
+}
+
+// copyPart copies a partition by the disk's extents, so that a large empty one costs nothing.
+func copyPart(ctx context.Context, dst io.WriterAt, d *Disk, part Partition) error {
+	end := part.Offset + part.Size
+	for x, err := range d.Extents() {
+		from, to := max(x.Offset, part.Offset), min(x.Offset+x.Length, end)
+		if err == nil && from < to {
+			err = Copy(ctx, io.NewOffsetWriter(dst, from-part.Offset), io.NewSectionReader(d, from, to-from), to-from)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findNTFS returns the first partition of basic data with an NTFS boot sector.
+func findNTFS(d *Disk) (Partition, error) {
+	table, err := ReadTable(d, d.Size())
+	if err != nil {
+		return Partition{}, err
+	}
+	for _, p := range table.Partitions {
+		b := make([]byte, 8)
+		if err := readZeroed(d, b, p.Offset+3); err != nil {
+			return Partition{}, err
+		}
+		if p.Type == BasicData && string(b) == "NTFS    " {
+			return p, nil
+		}
+	}
+	return Partition{}, fmt.Errorf("no NTFS volume in %d partitions: %w", len(table.Partitions), errdefs.ErrNotFound)
+}
