@@ -71,6 +71,8 @@ var otherCommands = []entry{
 	{"container", newContainer},
 	{"image", newImage},
 	{"layer", newLayer},
+	{"login", newLogin},
+	{"logout", newLogout},
 	{"system", newSystem},
 	{"unshare", newUnshare},
 	{"version", newVersion},
@@ -160,13 +162,23 @@ func (a *app) addFlags(f *pflag.FlagSet) {
 // started again for that, unless it was before. What works without, such as
 // listing images, does so where the kernel has no user namespaces for users.
 func (a *app) host() (*hcs.Host, error) {
+	log, err := a.logger()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.becomeRoot(); err != nil {
+		log.Warn("going on as an ordinary user", "reason", err)
+	}
+	return a.hostAsUser()
+}
+
+// hostAsUser is host for commands that only read records and talk to shims.
+// That takes no root, and starting again would take longer than what they do.
+func (a *app) hostAsUser() (*hcs.Host, error) {
 	c := a.config
 	var err error
 	if c.Logger, err = a.logger(); err != nil {
 		return nil, err
-	}
-	if err := hcs.EnterUserNamespace(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		c.Logger.Warn("going on as an ordinary user", "reason", err)
 	}
 	return hcs.Open(c)
 }
@@ -188,9 +200,9 @@ func (a *app) becomeRoot() error {
 	return nil
 }
 
-// system opens a container by name or id.
-func (a *app) system(ctx context.Context, ref string) (*container.System, error) {
-	h, err := a.host()
+// systemAsUser opens a container by name or id, on hostAsUser.
+func (a *app) systemAsUser(ctx context.Context, ref string) (*container.System, error) {
+	h, err := a.hostAsUser()
 	if err != nil {
 		return nil, err
 	}

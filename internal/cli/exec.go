@@ -26,9 +26,6 @@ func newExec(a *app) *cobra.Command {
 }
 
 func (o *execOptions) run(ctx context.Context, a *app, ref string, args []string) error {
-	if err := a.becomeRoot(); err != nil {
-		return err
-	}
 	if err := o.stdio().check(a, o.terminal); err != nil {
 		return err
 	}
@@ -36,7 +33,7 @@ func (o *execOptions) run(ctx context.Context, a *app, ref string, args []string
 	if err != nil {
 		return err
 	}
-	c, err := a.system(ctx, ref)
+	c, err := a.systemAsUser(ctx, ref)
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (o *logsOptions) run(ctx context.Context, a *app, ref string) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.system(ctx, ref)
+	c, err := a.systemAsUser(ctx, ref)
 	if err != nil {
 		return err
 	}

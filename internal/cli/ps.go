@@ -37,7 +37,7 @@ func (o *psOptions) addFlags(f *pflag.FlagSet) {
 }
 
 func (o *psOptions) run(ctx context.Context, a *app) error {
-	h, err := a.host()
+	h, err := a.hostAsUser()
 	if err != nil {
 		return err
 	}

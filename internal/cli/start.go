@@ -42,7 +42,11 @@ func (o *startOptions) run(ctx context.Context, a *app, args []string) error {
 	if len(args) > 1 {
 		return usage("start: only one container can be attached to")
 	}
-	c, err := a.system(ctx, args[0])
+	h, err := a.host()
+	if err != nil {
+		return err
+	}
+	c, err := h.Containers().Open(ctx, args[0])
 	if err != nil {
 		return err
 	}

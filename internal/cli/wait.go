@@ -20,7 +20,7 @@ func newWait(a *app) *cobra.Command {
 func (a *app) wait(ctx context.Context, args []string) error {
 	var errs []error
 	for _, ref := range args {
-		c, err := a.system(ctx, ref)
+		c, err := a.systemAsUser(ctx, ref)
 		if err != nil {
 			errs = append(errs, err)
 			continue
