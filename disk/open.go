@@ -200,7 +200,7 @@ func (c *chain) parent(l Locator, dir string) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing was written
 	var errs []error
 	for _, name := range candidates(l, dir) {
 		f, err := root.Open(filepath.FromSlash(name))

@@ -138,7 +138,7 @@ func (v *Volume) start(ctx context.Context) error {
 func device(dir string) (uint64, error) {
 	var st syscall.Stat_t
 	err := syscall.Lstat(dir, &st)
-	return uint64(st.Dev), err
+	return st.Dev, err
 }
 
 // Close sets what is to be set last, unmounts the volume, and waits until all is in the file.

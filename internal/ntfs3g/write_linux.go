@@ -181,7 +181,7 @@ func (v *Volume) addStream(e *layer.Entry, content io.Reader) error {
 	if err := ntfs.CheckStreamName(e.Stream); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	owner, err := "", error(nil)
+	owner := ""
 	switch {
 	case v.last != nil && fold(v.last.entry.Name) == fold(e.Name):
 		owner = v.last.name
@@ -195,7 +195,7 @@ func (v *Volume) addStream(e *layer.Entry, content io.Reader) error {
 	if owner == "" { // the root directory
 		return fmt.Errorf("stream %s of the root directory: %w", e.Stream, errdefs.ErrNotImplemented)
 	}
-	if err = v.write(owner+":"+e.Stream, os.O_EXCL, e, content); err != nil {
+	if err := v.write(owner+":"+e.Stream, os.O_EXCL, e, content); err != nil {
 		return fmt.Errorf("stream %s: %w", e.Stream, err)
 	}
 	return nil
