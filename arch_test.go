@@ -90,7 +90,7 @@ var dependencies = []dependency{
 
 	{"golang.org/x/term", []string{"internal/cli"}}, // raw mode and size of the user's own terminal
 	{"github.com/spf13", []string{"internal/cli"}},  // the library does not know of its command line
-	{"github.com/vbauerster/mpb", []string{"internal/cli"}},
+	{"github.com/vbauerster/mpb", []string{"internal/registrycli"}}, // bars; hcs does without
 
 	{"github.com/containerd", []string{"adapter/..."}}, // this project replaces them, and stands beside them there
 	{"google.golang.org/grpc", []string{"adapter/..."}},

@@ -138,18 +138,10 @@ func (c Config) credential(host string) (auth.CredentialFunc, error) {
 	if c.User != "" {
 		return auth.StaticCredential(host, auth.Credential{Username: c.User, Password: c.Password}), nil
 	}
-	var (
-		store credentials.Store
-		err   error
-	)
-	switch _, homeless := os.UserHomeDir(); {
-	case c.AuthFile == "" && os.Getenv("DOCKER_CONFIG") == "" && homeless != nil:
-		store = credentials.NewMemoryStore() // a service without a home has no credentials either
-	case c.AuthFile != "":
-		store, err = credentials.NewStore(c.AuthFile, credentials.StoreOptions{})
-	default:
-		store, err = credentials.NewStoreFromDocker(credentials.StoreOptions{})
+	if _, homeless := os.UserHomeDir(); c.AuthFile == "" && os.Getenv("DOCKER_CONFIG") == "" && homeless != nil {
+		return credentials.Credential(credentials.NewMemoryStore()), nil // a service without a home has none
 	}
+	store, err := c.store(credentials.StoreOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("read the credentials for %s: %w", host, err)
 	}

@@ -16,11 +16,11 @@ func TestLogin(t *testing.T) {
 	ref := parse(t, addr+"/web:1")
 	file := filepath.Join(t.TempDir(), "config.json")
 	kept := registry.Config{AuthFile: file}
-	err := registry.Login(t.Context(), addr, registry.Config{AuthFile: file, User: user, Password: "guess"})
+	_, err := registry.Login(t.Context(), addr, registry.Config{AuthFile: file, User: user, Password: "guess"})
 	checkError(t, err, errdefs.ErrUnauthenticated, `it does not take this password of user "tester"`)
 	checkError(t, push(t.Context(), src, img, ref, kept), errdefs.ErrUnauthenticated, "there are no credentials")
 
-	if err := registry.Login(t.Context(), addr, registry.Config{AuthFile: file, User: user, Password: password}); err != nil {
+	if _, err := registry.Login(t.Context(), addr, registry.Config{AuthFile: file, User: user, Password: password}); err != nil {
 		t.Fatal(err)
 	}
 	if err := push(t.Context(), src, img, ref, kept); err != nil {

@@ -16,8 +16,8 @@ import (
 
 type imageCopyOptions struct {
 	registryOptions
-	platform string
-	quiet    bool
+	platform   string
+	all, quiet bool
 }
 
 func newImageCopy(a *app) *cobra.Command {
@@ -31,6 +31,7 @@ SOURCE and DESTINATION are docker://NAME[:TAG] for a registry, oci:DIR[:TAG],
 oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], or NAME[:TAG] for this
 machine's store.`,
 		Example: `  hcs image copy docker://debian:12 oci:layouts/debian:12
+  hcs image copy --all oci:layouts/web docker://localhost:5000/web
   hcs image copy docker://localhost:5000/web docker://localhost:5001/web`,
 		Args: takes(2, 2, "where the image is, and where it is to be"),
 		RunE: a.withRegistries(func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0], args[1]) }),
@@ -40,6 +41,7 @@ machine's store.`,
 }
 
 func (o *imageCopyOptions) addFlags(f *pflag.FlagSet) {
+	f.BoolVarP(&o.all, "all", "a", false, "copy the images for all platforms, and the index that lists them")
 	f.StringVar(&o.platform, "platform", "", "the one for `os/arch[/variant]` of several")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the digest of what was copied")
 	o.registryOptions.addFlags(f)
@@ -50,6 +52,9 @@ func (o *imageCopyOptions) run(ctx context.Context, a *app, source, destination 
 	platform, err := parsePlatform(o.platform)
 	if err != nil {
 		return err
+	}
+	if o.all && o.platform != "" {
+		return usage("image copy: it is --all, or the one for a --platform")
 	}
 	from, err := image.ParseRef(source)
 	if err != nil {
@@ -70,7 +75,12 @@ func (o *imageCopyOptions) run(ctx context.Context, a *app, source, destination 
 		}
 		config.Have = h.Images()
 	}
-	if err := o.copy(ctx, a, h, from, to, config, platform); err != nil {
+	if o.all {
+		err = o.copyAll(ctx, a, h, from, to, config)
+	} else {
+		err = o.copy(ctx, a, h, from, to, config, platform)
+	}
+	if err != nil {
 		return fmt.Errorf("copy image %s to %s: %w", source, destination, err)
 	}
 	return nil
@@ -101,6 +111,42 @@ func (o *imageCopyOptions) copy(ctx context.Context, a *app, h *hcs.Host, from, 
 		return nil
 	}
 	a.printMoved("copied", to.String(), img, false)
+	return nil
+}
+
+// copyAll copies what a tag stands for, whatever that is.
+func (o *imageCopyOptions) copyAll(ctx context.Context, a *app, h *hcs.Host, from, to image.Ref, config RegistryConfig) (err error) {
+	if to.Transport == image.TransportStore {
+		return usage("image copy: the store has each image for one platform; copy --all to a layout")
+	}
+	src, err := a.openSource(ctx, h, from, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	selector := from.Selector()
+	if from.Transport == image.TransportStore {
+		selector = from.String()
+	}
+	tree, err := image.ReadTree(ctx, src, selector)
+	if err != nil {
+		return err
+	}
+	if to.Transport == image.TransportDocker {
+		config.Mount = mountFrom(from, to)
+		err = a.send(ctx, to, config, o.quiet, func(t image.Target) error { return t.AddTree(ctx, src, tree, to.Tag) })
+	} else {
+		err = image.CopyTree(ctx, src, tree, to)
+	}
+	if err != nil {
+		return err
+	}
+	root := tree.Root().Descriptor.Digest
+	if o.quiet {
+		fmt.Fprintln(a.out, root)
+		return nil
+	}
+	fmt.Fprintf(a.out, "copied %s: %s, %s, %s\n", to, plural(len(tree.Nodes), "manifest"), humanSize(tree.Size()), root)
 	return nil
 }
 

@@ -10,10 +10,12 @@ import (
 )
 
 // progress shows how far the loading of an image is: on a terminal in one
-// line that changes, else as a line for each layer that is done.
+// line that changes, or in bars where the program has them, else as a line for
+// each layer that is done.
 type progress struct {
 	out      io.Writer // nil shows nothing
 	terminal bool
+	bars     Bars // nil draws the one line
 	name     string
 
 	mu     sync.Mutex
@@ -29,6 +31,9 @@ func (a *app) newProgress(name string, quiet bool) *progress {
 	if !quiet {
 		p.out, p.terminal = a.err, isTerminal(a.err)
 	}
+	if p.terminal && a.registries != nil {
+		p.bars = a.registries.Bars(a.err)
+	}
 	return p
 }
 
@@ -39,6 +44,8 @@ func (p *progress) show(l image.Progress) {
 	p.layers[l.Layer] = l
 	switch {
 	case p.out == nil:
+	case p.bars != nil:
+		p.bars.Show(l)
 	case p.terminal:
 		if now := time.Now(); now.Sub(p.drawn) >= drawInterval {
 			p.drawn = now
@@ -66,10 +73,13 @@ func (p *progress) draw() {
 	fmt.Fprintf(p.out, "\r\x1b[K%s [%s] %s of %s", p.name, bar, humanSize(done), humanSize(total))
 }
 
-// end clears the line that was drawn.
+// end clears the line that was drawn. Bars stay as they are.
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.bars != nil {
+		p.bars.End()
+	}
 	if !p.drawn.IsZero() {
 		fmt.Fprint(p.out, "\r\x1b[K")
 	}

@@ -97,22 +97,31 @@ func storeName(ref image.Ref) string {
 
 // openImage opens an image wherever it is. The store's source is the store.
 func (a *app) openImage(ctx context.Context, h *hcs.Host, ref image.Ref, config RegistryConfig, platform v1.Platform) (image.Source, *image.Image, error) {
+	src, err := a.openSource(ctx, h, ref, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	var img *image.Image
+	if ref.Transport == image.TransportStore {
+		img, err = h.Images().Image(ctx, ref.String())
+	} else {
+		img, err = image.Resolve(ctx, src, ref.Selector(), platform)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, src.Close())
+	}
+	return src, img, nil
+}
+
+// openSource opens the place that an image is in.
+func (a *app) openSource(ctx context.Context, h *hcs.Host, ref image.Ref, config RegistryConfig) (image.Source, error) {
 	switch ref.Transport {
 	case image.TransportStore:
-		img, err := h.Images().Image(ctx, ref.String())
-		return h.Images(), img, err
+		return h.Images(), nil
 	case image.TransportDocker:
-		src, err := a.registries.Open(ctx, ref, config)
-		if err != nil {
-			return nil, nil, err
-		}
-		img, err := image.Resolve(ctx, src, ref.Selector(), platform)
-		if err != nil {
-			return nil, nil, errors.Join(err, src.Close())
-		}
-		return src, img, nil
+		return a.registries.Open(ctx, ref, config)
 	}
-	return image.OpenImage(ctx, ref, platform)
+	return image.Open(ctx, ref)
 }
 
 func parsePlatform(s string) (v1.Platform, error) {

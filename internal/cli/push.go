@@ -68,7 +68,21 @@ func (o *imagePushOptions) run(ctx context.Context, a *app, args []string) error
 }
 
 // push puts an image of any source into a registry.
-func (a *app) push(ctx context.Context, src image.Source, img *image.Image, ref image.Ref, config RegistryConfig, quiet bool) (err error) {
+func (a *app) push(ctx context.Context, src image.Source, img *image.Image, ref image.Ref, config RegistryConfig, quiet bool) error {
+	err := a.send(ctx, ref, config, quiet, func(t image.Target) error { return t.Add(ctx, src, img, ref.Tag) })
+	if err != nil {
+		return err
+	}
+	if quiet {
+		fmt.Fprintln(a.out, img.Descriptor.Digest)
+		return nil
+	}
+	a.printMoved("pushed", ref.Path+":"+ref.Tag, img, false)
+	return nil
+}
+
+// send puts what add adds into a registry.
+func (a *app) send(ctx context.Context, ref image.Ref, config RegistryConfig, quiet bool, add func(image.Target) error) (err error) {
 	p := a.newProgress(ref.Path+":"+ref.Tag, quiet)
 	defer p.end()
 	config.Progress = p.show
@@ -77,19 +91,10 @@ func (a *app) push(ctx context.Context, src image.Source, img *image.Image, ref 
 		return err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
-	if err := t.Add(ctx, src, img, ref.Tag); err != nil {
+	if err := add(t); err != nil {
 		return err
 	}
-	if err := t.Commit(ctx); err != nil {
-		return err
-	}
-	p.end()
-	if quiet {
-		fmt.Fprintln(a.out, img.Descriptor.Digest)
-		return nil
-	}
-	a.printMoved("pushed", ref.Path+":"+ref.Tag, img, false)
-	return nil
+	return t.Commit(ctx)
 }
 
 // siblings returns what finds another name in ref's registry for a blob: that

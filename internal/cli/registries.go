@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,21 @@ const registryProgram = "hcs-registry"
 type Registries struct {
 	Open   func(context.Context, image.Ref, RegistryConfig) (image.Source, error)
 	Create func(context.Context, image.Ref, RegistryConfig) (image.Target, error)
+	// Login keeps the configuration's user and password for a registry, and
+	// returns the file that has the password as it is, if one has.
+	Login func(ctx context.Context, host string, c RegistryConfig) (plain string, err error)
+	// Logout forgets what Login has kept: an error of class ErrNotFound if that
+	// is nothing.
+	Logout func(ctx context.Context, host string, c RegistryConfig) error
+	// Bars draws bars at a terminal.
+	Bars func(terminal io.Writer) Bars
+}
+
+// Bars show how far each layer is. Show may be called from several
+// goroutines; after End, which may come twice, nothing is drawn.
+type Bars interface {
+	Show(image.Progress)
+	End()
 }
 
 // RegistryConfig is what the flags say of registries.

@@ -15,7 +15,9 @@ import (
 )
 
 // Main runs the command line of this process and returns its exit status.
-func Main() int { return cli.MainWith(cli.Registries{Open: open, Create: create}) }
+func Main() int {
+	return cli.MainWith(cli.Registries{Open: open, Create: create, Login: login, Logout: logout, Bars: newBars})
+}
 
 func open(ctx context.Context, ref image.Ref, c cli.RegistryConfig) (image.Source, error) {
 	config, err := translate(c)
@@ -31,6 +33,22 @@ func create(ctx context.Context, ref image.Ref, c cli.RegistryConfig) (image.Tar
 		return nil, err
 	}
 	return registry.Create(ctx, ref, config)
+}
+
+func login(ctx context.Context, host string, c cli.RegistryConfig) (string, error) {
+	config, err := translate(c)
+	if err != nil {
+		return "", err
+	}
+	return registry.Login(ctx, host, config)
+}
+
+func logout(ctx context.Context, host string, c cli.RegistryConfig) error {
+	config, err := translate(c)
+	if err != nil {
+		return err
+	}
+	return registry.Logout(ctx, host, config)
 }
 
 func translate(c cli.RegistryConfig) (registry.Config, error) {
