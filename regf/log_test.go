@@ -105,7 +105,9 @@ func TestReplay(t *testing.T) {
 	half := pages / 2
 	first, second := newEntry(after, 5, 0, half), newEntry(after, 6, half, pages)
 	stale := newEntry(before, 4, 0, 1)
-	join := func(parts ...[]byte) []byte { return slices.Concat(append([][]byte{logHeader(after, logNew, 5)}, parts...)...) }
+	join := func(parts ...[]byte) []byte {
+		return slices.Concat(append([][]byte{logHeader(after, logNew, 5)}, parts...)...)
+	}
 	bad := bytes.Clone(second)
 	bad[100] ^= 1
 	badHeader := dirty(before)

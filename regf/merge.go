@@ -164,7 +164,8 @@ func (m merger) children(n *Node, upper []child) error {
 			return err
 		}
 	}
-	n.children = append(merged, lower...)
+	merged = append(merged, lower...)
+	n.children = merged
 	return nil
 }
 

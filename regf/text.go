@@ -28,7 +28,7 @@ func WriteText(w io.Writer, k Key, path string, encoding TextEncoding) error {
 	out := bufio.NewWriterSize(w, 64<<10)
 	t := textWriter{out: out, wide: encoding == UTF16, budget: k.h.budget()}
 	if t.wide {
-		out.Write([]byte{0xFF, 0xFE})
+		_, _ = out.Write([]byte{0xFF, 0xFE})
 	}
 	t.print(textHeader, "\r\n")
 	if err := t.key(k, path, 0, LayerMerge); err != nil {
@@ -50,9 +50,9 @@ type textWriter struct {
 func (t textWriter) print(parts ...string) {
 	for _, s := range parts {
 		if t.wide {
-			t.out.Write(utf16Bytes(s))
+			_, _ = t.out.Write(utf16Bytes(s))
 		} else {
-			t.out.WriteString(s)
+			_, _ = t.out.WriteString(s)
 		}
 	}
 }
