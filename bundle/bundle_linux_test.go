@@ -41,13 +41,17 @@ type object struct {
 	content string
 }
 
-func dir(name string) object { return object{Entry: layer.Entry{Kind: layer.Dir, Name: name, Mode: 0o755}} }
+func dir(name string) object {
+	return object{Entry: layer.Entry{Kind: layer.Dir, Name: name, Mode: 0o755}}
+}
 
 func file(name, content string) object {
 	return object{Entry: layer.Entry{Kind: layer.File, Name: name, Mode: 0o644, Size: int64(len(content))}, content: content}
 }
 
-func whiteout(name string) object { return object{Entry: layer.Entry{Kind: layer.Whiteout, Name: name}} }
+func whiteout(name string) object {
+	return object{Entry: layer.Entry{Kind: layer.Whiteout, Name: name}}
+}
 
 // owned gives an object an owner.
 func owned(o object, uid, gid uint32) object {

@@ -35,27 +35,31 @@ type Insertion struct {
 // Insert adds a layer with the insertion to an edit. Symbolic links are
 // inserted as such, the source itself too.
 func Insert(ctx context.Context, e *image.Edit, c layer.Compression, in Insertion) (layer.Digests, error) {
-	target := clean(in.Target)
-	if in.Kind == Whiteout && target == "." {
-		return layer.Digests{}, invalid("insert a whiteout: the root cannot be removed")
+	return e.AddLayer(ctx, c, func(w *layer.Writer) error { return in.Write(ctx, w) })
+}
+
+// Write writes the insertion's entries to a layer.
+func (in Insertion) Write(ctx context.Context, w *layer.Writer) error {
+	if err := in.write(ctx, w, clean(in.Target)); err != nil {
+		return fmt.Errorf("insert %q: %w", in.Target, err)
 	}
-	d, err := e.AddLayer(ctx, c, func(w *layer.Writer) error { return in.write(ctx, w, target) })
-	if err != nil {
-		return d, fmt.Errorf("insert %s: %w", in.Target, err)
-	}
-	return d, nil
+	return nil
 }
 
 func (in Insertion) write(ctx context.Context, w *layer.Writer, target string) error {
 	emit := toLayer(w, in.SourceDate, nil)
 	switch in.Kind {
 	case Whiteout:
+		if target == "." {
+			return invalid("the root cannot be removed")
+		}
 		return emit(&layer.Entry{Kind: layer.Whiteout, Name: target}, nil)
 	case Replace:
 		if err := emit(&layer.Entry{Kind: layer.Opaque, Name: target}, nil); err != nil {
 			return err
 		}
 	}
+	in.Source = filepath.Clean(in.Source)
 	dir, list, err := in.objects(ctx)
 	if err != nil {
 		return err

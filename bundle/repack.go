@@ -210,3 +210,22 @@ func Author(ctx context.Context, l *image.Layout, dir string) (string, error) {
 	}
 	return base.Config.Author, nil
 }
+
+// CleanName returns the name that a path has in a layer: relative to the root,
+// which is ".", and never above it.
+func CleanName(path string) string { return clean(path) }
+
+// WriteOptions say how changes of a tree become a layer.
+type WriteOptions struct {
+	Mappings   Mappings
+	Format     rootfs.Format // of the tree
+	UserXattr  bool          // overlayfs's marks are in user.overlay.*
+	SourceDate *time.Time    // the latest time that anything gets, if not nil
+}
+
+// WriteChanges writes changes of the tree in dir to a layer, as Repack does.
+func WriteChanges(ctx context.Context, w *layer.Writer, dir string, changes []rootfs.Change, o WriteOptions) error {
+	opts := o.Mappings.changeOptions()
+	opts.Format, opts.UserXattr = o.Format, o.UserXattr
+	return rootfs.EmitChanges(ctx, dir, changes, opts, toLayer(w, o.SourceDate, nil))
+}

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -295,11 +296,39 @@ func read(ctx context.Context, src Source, desc v1.Descriptor) (*Image, error) {
 	if img.Manifest, err = parseManifest(img.RawManifest, desc.MediaType); err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 	}
-	if img.RawConfig, err = fetch(ctx, src, img.Manifest.Config); err != nil {
-		return nil, fmt.Errorf("read config of manifest %s: %w", desc.Digest, err)
+	if err := img.readConfig(ctx, src); err != nil {
+		return nil, err
 	}
-	if img.Config, err = parseConfig(img.RawConfig, img.Manifest); err != nil {
-		return nil, fmt.Errorf("read config %s: %w", img.Manifest.Config.Digest, err)
+	return img, nil
+}
+
+// readConfig reads the configuration that the manifest names.
+func (i *Image) readConfig(ctx context.Context, src Source) error {
+	var err error
+	if i.RawConfig, err = fetch(ctx, src, i.Manifest.Config); err != nil {
+		return fmt.Errorf("read config of manifest %s: %w", i.Descriptor.Digest, err)
+	}
+	if i.Config, err = parseConfig(i.RawConfig, i.Manifest); err != nil {
+		return fmt.Errorf("read config %s: %w", i.Manifest.Config.Digest, err)
+	}
+	return nil
+}
+
+// FromManifest returns the image that a manifest describes which somebody has
+// decoded already: the manifest is judged as any, and the configuration read
+// from the source. The image's raw manifest is an encoding of it.
+func FromManifest(ctx context.Context, src Source, m v1.Manifest) (*Image, error) {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	img := &Image{RawManifest: raw}
+	img.Descriptor = v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	if img.Manifest, err = parseManifest(raw, m.MediaType); err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	if err := img.readConfig(ctx, src); err != nil {
+		return nil, err
 	}
 	return img, nil
 }
