@@ -308,3 +308,40 @@ func TestOpenReadsWhatParseReads(t *testing.T) {
 		}
 	}
 }
+
+// countingReader counts what is read of it.
+type countingReader struct {
+	r *bytes.Reader
+	n int
+}
+
+func (c *countingReader) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.r.ReadAt(b, off)
+	c.n += n
+	return n, err
+}
+
+func TestOpenReadsWhatIsNeeded(t *testing.T) {
+	t.Parallel()
+	tree, err := regf.Minimal("ROOT", 1)
+	must(t, err)
+	for i := range 400 {
+		k, err := tree.Root().CreateSubkey(fmt.Sprintf("key %03d", i))
+		must(t, err)
+		must(t, k.SetValue(regf.Value{Name: "v", Type: regf.TypeBinary, Data: bytes.Repeat([]byte{byte(i)}, 40000)}))
+	}
+	data := treeBytes(t, tree)
+	r := &countingReader{r: bytes.NewReader(data)}
+	h, err := regf.Open(r, int64(len(data)))
+	must(t, err)
+	k, err := h.Lookup(`KEY 123`)
+	must(t, err)
+	v, err := k.Value("V")
+	must(t, err)
+	if len(v.Data) != 40000 || v.Data[39999] != 123 {
+		t.Error("the value is another")
+	}
+	if r.n > len(data)/4 {
+		t.Errorf("%d of %d bytes read for one value", r.n, len(data))
+	}
+}

@@ -205,12 +205,11 @@ func (t *Tree) apply(prefix string, e Edit) error {
 		return err
 	}
 	for _, v := range e.Values {
-		if v.Tombstone {
-			n.DeleteValue(v.Name)
-		} else if err := n.SetValue(v); err != nil {
+		if err := v.check(); err != nil {
 			return err
 		}
 	}
+	n.overlayValues(e.Values)
 	return nil
 }
 

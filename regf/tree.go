@@ -289,16 +289,23 @@ func (n *Node) findValue(name string) int {
 // SetValue adds the value, or puts it in the place of the one of that name. The node keeps v.Data, which must not change
 // any more.
 func (n *Node) SetValue(v Value) error {
-	if nameOf(v.Name).units() > maxValueName || uint64(len(v.Data)) > 0xFFFF*segmentSize {
-		return fmt.Errorf("set value %.40q of key %q: %d bytes of data: %w", v.Name, n.name, len(v.Data), ErrInvalid)
-	}
-	if v.Tombstone && (v.Type != TypeNone || len(v.Data) > 0) {
-		return fmt.Errorf("set value %.40q of key %q: tombstone with data: %w", v.Name, n.name, ErrInvalid)
+	if err := v.check(); err != nil {
+		return fmt.Errorf("set value of key %q: %w", n.name, err)
 	}
 	if i := n.findValue(v.Name); i >= 0 {
 		n.values[i] = v
 	} else {
 		n.values = append(n.values, v)
+	}
+	return nil
+}
+
+func (v Value) check() error {
+	switch {
+	case nameOf(v.Name).units() > maxValueName || uint64(len(v.Data)) > 0xFFFF*segmentSize:
+		return fmt.Errorf("value %.40q with %d bytes of data: %w", v.Name, len(v.Data), ErrInvalid)
+	case v.Tombstone && (v.Type != TypeNone || len(v.Data) > 0):
+		return fmt.Errorf("tombstone of value %.40q with data: %w", v.Name, ErrInvalid)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package regf
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"slices"
@@ -10,10 +9,10 @@ import (
 // maxLeaf is how many subkeys a list has before it is divided; such a list just fills a hive bin of one page.
 const maxLeaf = (binAlign - binHeader - 8) / 8
 
-// A writer puts the cells of a hive one after another into bins. Offsets are those of the file, from the first bin.
+// A writer puts the cells of a hive one after another into bins.
 type writer struct {
-	buf      []byte
-	binEnd   int // end of the current bin, which is not yet filled
+	buf      []byte // the file so far, with room for the base block
+	binEnd   int    // end of the current bin in buf
 	security map[string]int
 	sks      []skCell
 	sources  map[source]skOwner
@@ -36,21 +35,11 @@ type subkey struct{ off, hash uint32 }
 
 // WriteTo writes the tree as a hive of version 1.5. It makes the hive in memory first, as cells refer to each other.
 func (t *Tree) WriteTo(out io.Writer) (int64, error) {
-	w := &writer{security: map[string]int{}, sources: map[source]skOwner{}, budgets: map[*Hive]*budget{}}
-	w.buf = make([]byte, 0, t.root.estimate())
-	root, err := w.node(t.root, noCell)
+	hive, err := t.Bytes()
 	if err != nil {
-		return 0, fmt.Errorf("write hive: %w", err)
+		return 0, err
 	}
-	w.linkSecurity()
-	w.closeBin()
-	base := t.header(root, w.buf)
-	n, err := out.Write(base)
-	if err == nil {
-		var m int
-		m, err = out.Write(w.buf)
-		n += m
-	}
+	n, err := out.Write(hive)
 	if err != nil {
 		return int64(n), fmt.Errorf("write hive: %w", err)
 	}
@@ -59,10 +48,16 @@ func (t *Tree) WriteTo(out io.Writer) (int64, error) {
 
 // Bytes returns the tree as a hive of version 1.5.
 func (t *Tree) Bytes() ([]byte, error) {
-	var b bytes.Buffer
-	b.Grow(headerSize)
-	_, err := t.WriteTo(&b)
-	return b.Bytes(), err
+	w := &writer{security: map[string]int{}, sources: map[source]skOwner{}, budgets: map[*Hive]*budget{}}
+	w.buf = make([]byte, headerSize, headerSize+t.root.estimate())
+	root, err := w.node(t.root, noCell)
+	if err != nil {
+		return nil, fmt.Errorf("write hive: %w", err)
+	}
+	w.linkSecurity()
+	w.closeBin()
+	copy(w.buf, t.header(root, w.buf[headerSize:]))
+	return w.buf, nil
 }
 
 // estimate guesses the size of the hive that the node becomes: that of the hives that it refers to, and a little.
@@ -123,10 +118,10 @@ func (w *writer) alloc(n int) (uint32, error) {
 		w.closeBin()
 		w.openBin(size)
 	}
-	off := len(w.buf)
+	start := len(w.buf)
 	w.buf = append(w.buf, make([]byte, size)...)
-	put32(w.buf[off:], uint32(-size)) //nolint:gosec // two's complement marks the cell as in use
-	return uint32(off), nil           //nolint:gosec // checked above
+	put32(w.buf[start:], uint32(-size))    //nolint:gosec // two's complement marks the cell as in use
+	return uint32(start - headerSize), nil //nolint:gosec // checked above
 }
 
 func (w *writer) openBin(cell int) {
@@ -136,8 +131,8 @@ func (w *writer) openBin(cell int) {
 	w.buf = append(w.buf, make([]byte, binHeader)...)
 	b := w.buf[start:]
 	copy(b, "hbin")
-	put32(b[4:], uint32(start)) //nolint:gosec // alloc keeps it below maxDataSize
-	put32(b[8:], uint32(size))  //nolint:gosec // likewise
+	put32(b[4:], uint32(start-headerSize)) //nolint:gosec // alloc keeps it below maxDataSize
+	put32(b[8:], uint32(size))             //nolint:gosec // likewise
 }
 
 // closeBin makes the rest of the bin a free cell.
@@ -150,7 +145,7 @@ func (w *writer) closeBin() {
 }
 
 // at returns the content of the cell at off, up to the end of what was written.
-func (w *writer) at(off uint32) []byte { return w.buf[off+4:] }
+func (w *writer) at(off uint32) []byte { return w.buf[headerSize+off+4:] }
 
 // store makes a cell with the content.
 func (w *writer) store(content []byte) (uint32, error) {
