@@ -98,7 +98,7 @@ func whiteoutOf(name string) (string, bool) {
 		return clean(dir), true
 	}
 	gone, is := strings.CutPrefix(last, whiteoutPrefix)
-	return path.Join(dir, gone), is && gone != ""
+	return path.Join(dir, gone), is && gone != "" && gone != "." && gone != ".."
 }
 
 // single returns the tar stream of a single entry.
