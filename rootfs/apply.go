@@ -243,7 +243,7 @@ func (a *applier) file(e *layer.Entry, r *layer.Reader, parent *dirHandle, last 
 	var file *inroot.File
 	err := a.replacing(parent, last, func() error {
 		var err error
-		file, err = parent.Create(last, a.owner.createMode(e.Mode))
+		file, err = parent.Create(last, a.owner.createMode(e))
 		return err
 	})
 	if err != nil {
@@ -274,7 +274,10 @@ func (a *applier) finishFile(j *job) error {
 	if err == nil && j.chown {
 		err = a.owner.chowned(j.entry, j.file.Chown(j.entry.UID, j.entry.GID))
 	}
-	if err == nil && a.owner.mustChmod(j.entry.Mode) {
+	if err == nil {
+		err = a.owner.setUserXattrs(j.entry, j.file.SetXattr)
+	}
+	if err == nil && a.owner.mustChmod(j.entry) {
 		err = j.file.Chmod(j.entry.Mode)
 	}
 	if err == nil {
@@ -336,12 +339,15 @@ func (a *applier) node(e *layer.Entry, parent *dirHandle, last string, create fu
 			return err
 		}
 	}
+	set := func(attr, value string) error { return parent.SetXattr(last, attr, value) }
+	if err := a.owner.setUserXattrs(e, set); err != nil {
+		return err
+	}
 	if e.Kind != layer.Symlink {
 		if err := parent.Chmod(last, e.Mode); err != nil {
 			return err
 		}
 	}
-	set := func(attr, value string) error { return parent.SetXattr(last, attr, value) }
 	if err := a.owner.setXattrs(e, set); err != nil {
 		return err
 	}

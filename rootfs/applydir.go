@@ -215,10 +215,7 @@ func (a *applier) makePart(at, part, next string, links int) error {
 }
 
 func (a *applier) impliedMeta(name string) *dirMeta {
-	e := &layer.Entry{
-		Name: name, Kind: layer.Dir, Mode: impliedMode, UID: a.owner.uid, GID: a.owner.gid, ModTime: time.Unix(0, 0),
-	}
-	return &dirMeta{name: name, entry: e, implied: true}
+	return &dirMeta{name: name, entry: a.ids.impliedDir(name), implied: true}
 }
 
 // existing opens the directory that holds name, and returns name's last component.
@@ -353,13 +350,16 @@ func (o *ownership) describeDir(d *inroot.Dir, m *dirMeta) error {
 			return err
 		}
 	}
-	if err := self.Chmod(e.Mode); err != nil {
-		return err
-	}
 	if m.merge {
 		if err := clearXattrs(self); err != nil {
 			return err
 		}
+	}
+	if err := o.setUserXattrs(e, self.SetXattr); err != nil {
+		return err
+	}
+	if err := self.Chmod(e.Mode); err != nil {
+		return err
 	}
 	if err := o.setXattrs(e, self.SetXattr); err != nil {
 		return err

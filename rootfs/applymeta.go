@@ -3,6 +3,7 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -45,17 +46,17 @@ func (o *ownership) probe(root *inroot.Dir, format Format) error {
 	return fmt.Errorf("look for a default ACL: %w", err)
 }
 
-// createMode is the mode that a file with the given final mode is created with: nobody else may open it before it is
-// complete unless it has this mode for good.
-func (o *ownership) createMode(mode uint32) uint32 {
-	if o.mustChmod(mode) {
+// createMode is the mode that a file is created with: nobody else may open it before it is complete unless it has this mode
+// for good.
+func (o *ownership) createMode(e *layer.Entry) uint32 {
+	if o.mustChmod(e) {
 		return 0o600
 	}
-	return mode
+	return e.Mode
 }
 
-func (o *ownership) mustChmod(mode uint32) bool {
-	return mode&^0o777 != 0 || mode&o.umask != 0
+func (o *ownership) mustChmod(e *layer.Entry) bool {
+	return e.Mode&^0o777 != 0 || e.Mode&o.umask != 0 || o.uid != 0 && len(e.Xattrs) > 0
 }
 
 // mustChown reports whether a new object in parent gets another owner by itself than the entry's. Its group is the
@@ -87,10 +88,22 @@ func (o *ownership) xattrSet(attr string, err error) error {
 	return err
 }
 
-// setXattrs sets the entry's extended attributes, but for those that belong to the host.
+// setUserXattrs sets those extended attributes of an entry that take the right to write what they belong to. An ordinary
+// user may have none left once an object has its mode.
+func (o *ownership) setUserXattrs(e *layer.Entry, set func(attr, value string) error) error {
+	return o.setThose(e, o.isEarly, set)
+}
+
+// setXattrs sets an entry's other extended attributes, but for those that belong to the host.
 func (o *ownership) setXattrs(e *layer.Entry, set func(attr, value string) error) error {
+	return o.setThose(e, func(attr string) bool { return !o.isEarly(attr) }, set)
+}
+
+func (o *ownership) isEarly(attr string) bool { return o.uid != 0 && strings.HasPrefix(attr, "user.") }
+
+func (o *ownership) setThose(e *layer.Entry, which func(string) bool, set func(attr, value string) error) error {
 	for attr, value := range e.Xattrs {
-		if isHostXattr(attr) {
+		if isHostXattr(attr) || !which(attr) {
 			continue
 		}
 		if err := o.xattrSet(attr, set(attr, value)); err != nil {
@@ -98,6 +111,22 @@ func (o *ownership) setXattrs(e *layer.Entry, set func(attr, value string) error
 		}
 	}
 	return nil
+}
+
+// readXattrs returns the attributes that an object got. Where its own mode forbids to read them, they are those that an
+// ordinary user may set.
+func (o *ownership) readXattrs(e *layer.Entry, f *inroot.File) (map[string]string, error) {
+	attrs, err := f.Xattrs()
+	if !errors.Is(err, fs.ErrPermission) || e == nil {
+		return attrs, err
+	}
+	attrs = make(map[string]string, len(e.Xattrs))
+	for attr, value := range e.Xattrs {
+		if o.isEarly(attr) && !isHostXattr(attr) {
+			attrs[attr] = value
+		}
+	}
+	return attrs, nil
 }
 
 // clearXattrs removes the attributes of an object that was there before its entry.

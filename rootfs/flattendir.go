@@ -7,7 +7,6 @@ import (
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/internal/mtree"
-	"github.com/hostcompute/hcs/layer"
 )
 
 // openDir is an open directory with a count of those who use it.
@@ -133,9 +132,7 @@ func (f *flattener) describeDir(id int32, n *node, d *inroot.Dir) error {
 	case id == rootNode:
 		m.atime, m.mtime = d.Stat().ATime, d.Stat().MTime
 	default:
-		m.entry = &layer.Entry{
-			Name: n.name, Kind: layer.Dir, Mode: impliedMode, UID: f.owner.uid, GID: f.owner.gid, ModTime: time.Unix(0, 0),
-		}
+		m.entry = f.ids.impliedDir(n.name)
 	}
 	err := f.owner.describeDir(d, &m)
 	if err != nil || f.opts.Mtree == nil {
@@ -147,7 +144,7 @@ func (f *flattener) describeDir(id int32, n *node, d *inroot.Dir) error {
 	}
 	n.record = new(record)
 	n.record.take(&st)
-	n.record.Xattrs, err = d.Self().Xattrs()
+	n.record.Xattrs, err = f.owner.readXattrs(m.entry, d.Self())
 	return err
 }
 

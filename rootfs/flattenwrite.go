@@ -29,7 +29,7 @@ func (f *flattener) create(c *creation) error {
 	if c.entry.Kind != layer.File {
 		return f.createNode(c)
 	}
-	file, err := c.dir.Create(c.name, f.owner.createMode(c.entry.Mode))
+	file, err := c.dir.Create(c.name, f.owner.createMode(c.entry))
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,10 @@ func (f *flattener) complete(c *creation, file *inroot.File) error {
 	if f.owner.mustChown(e, c.dir.Dir) {
 		err = f.owner.chowned(e, file.Chown(e.UID, e.GID))
 	}
-	if err == nil && f.owner.mustChmod(e.Mode) {
+	if err == nil {
+		err = f.owner.setUserXattrs(e, file.SetXattr)
+	}
+	if err == nil && f.owner.mustChmod(e) {
 		err = file.Chmod(e.Mode)
 	}
 	if err == nil {
@@ -71,14 +74,14 @@ func (f *flattener) complete(c *creation, file *inroot.File) error {
 	c.record.take(&st)
 	// Setting an attribute may be left out or set another, and a policy of the host may add its own.
 	if f.pool.strangeXattrs || len(e.Xattrs) > 0 {
-		c.record.Xattrs, err = file.Xattrs()
+		c.record.Xattrs, err = f.owner.readXattrs(e, file)
 	}
 	return err
 }
 
 // createLarge writes a file while the layer is read.
 func (f *flattener) createLarge(c *creation) error {
-	file, err := c.dir.Create(c.name, f.owner.createMode(c.entry.Mode))
+	file, err := c.dir.Create(c.name, f.owner.createMode(c.entry))
 	if err != nil {
 		return err
 	}
@@ -137,11 +140,15 @@ func (f *flattener) createNode(c *creation) error {
 	if err == nil && f.owner.mustChown(e, d.Dir) {
 		err = f.owner.chowned(e, d.Chown(c.name, e.UID, e.GID))
 	}
+	set := func(attr, value string) error { return d.SetXattr(c.name, attr, value) }
+	if err == nil {
+		err = f.owner.setUserXattrs(e, set)
+	}
 	if err == nil && e.Kind != layer.Symlink {
 		err = d.Chmod(c.name, e.Mode)
 	}
 	if err == nil {
-		err = f.owner.setXattrs(e, func(attr, value string) error { return d.SetXattr(c.name, attr, value) })
+		err = f.owner.setXattrs(e, set)
 	}
 	if err == nil {
 		atime, mtime := times(e)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -66,6 +67,25 @@ func (m *idMapper) keepOwner(e *layer.Entry) {
 		e.Kind, e.Mode, e.Size, e.Major, e.Minor = layer.File, 0, 0, 0, 0
 	}
 	e.UID, e.GID = m.uid, m.gid
+}
+
+// root returns who root of the layers is on this machine, where they say so, and else this process's user.
+func (m *idMapper) root() (uid, gid uint32) {
+	uid, gid = m.uid, m.gid
+	if id, err := mapID("user", m.uids, 0, IDMap.toHost); err == nil && len(m.uids) > 0 {
+		uid = id
+	}
+	if id, err := mapID("group", m.gids, 0, IDMap.toHost); err == nil && len(m.gids) > 0 {
+		gid = id
+	}
+	return uid, gid
+}
+
+// impliedDir is the entry of a directory that a layer needs but does not mention.
+func (m *idMapper) impliedDir(name string) *layer.Entry {
+	e := &layer.Entry{Name: name, Kind: layer.Dir, Mode: impliedMode, ModTime: time.Unix(0, 0)}
+	e.UID, e.GID = m.root()
+	return e
 }
 
 // toLayer gives an entry, as it is on disk, the owner that it gets in a layer.

@@ -77,7 +77,8 @@ const treeDir = "tree"
 // UnpackTree unpacks layers, base first, as the new directory dir, whose parent exists. The tree is what [Apply] makes of
 // them one after the other in a directory of mode 0755 and of 1970-01-01. It is made in a private directory beside its place
 // and gets its name when it is complete; otherwise nothing stays. What a killed call left, the next one for the same dir
-// removes. Entries that upper layers hide are read, but what they would do wrong on disk is not found out. If dir exists, the error is of class errdefs.ErrAlreadyExists.
+// removes. Entries that upper layers hide are read, but what they would do wrong on disk is not found out. If dir exists, the
+// error is of class errdefs.ErrAlreadyExists.
 func UnpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOptions) (TreeStats, error) {
 	stats, err := unpackTree(ctx, dir, layers, opts)
 	if err != nil {
@@ -204,22 +205,15 @@ func ownTop(root *inroot.Root, opts TreeOptions) error {
 	if opts.Rootless || len(opts.UIDs) == 0 && len(opts.GIDs) == 0 {
 		return nil
 	}
-	top := layer.Entry{Name: ".", Kind: layer.Dir, UID: 0, GID: 0}
-	if len(opts.UIDs) == 0 {
-		top.UID = uint32(os.Geteuid())
-	}
-	if len(opts.GIDs) == 0 {
-		top.GID = uint32(os.Getegid())
-	}
 	m := newIDMapper(opts.UIDs, opts.GIDs, opts.Rootless)
-	if err := m.toHost(&top); err != nil {
-		return err
-	}
+	top := layer.Entry{Name: ".", Kind: layer.Dir}
+	top.UID, top.GID = m.root()
 	dir, err := root.OpenDir(".")
 	if err != nil {
 		return err
 	}
-	return errors.Join(dir.Self().Chown(top.UID, top.GID), dir.Close())
+	o := newOwnership(ApplyOptions{Owner: opts.Owner})
+	return errors.Join(o.chowned(&top, dir.Self().Chown(top.UID, top.GID)), dir.Close())
 }
 
 func (w *workplace) discard() error {

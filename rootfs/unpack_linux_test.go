@@ -279,7 +279,7 @@ func TestUnpackTreeRefuses(t *testing.T) {
 		{"overlay of two", blobsOf(good, good), rootfs.TreeOptions{Format: rootfs.OverlayUpper}, errdefs.ErrInvalidArgument, "2 layers"},
 		{
 			"unmapped", blobsOf(tarOf(t, tar.Header{Name: "f", Uid: 4000000})),
-			rootfs.TreeOptions{UIDs: []rootfs.IDMap{{0, 1000, 65536}}}, errdefs.ErrFailedPrecondition, "not mapped",
+			rootfs.TreeOptions{Owner: rootfs.IgnoreOwner, UIDs: []rootfs.IDMap{{0, 1000, 65536}}}, errdefs.ErrFailedPrecondition, "not mapped",
 		},
 	} {
 		top := t.TempDir()

@@ -99,7 +99,9 @@ func FuzzUnpackTree(f *testing.F) {
 		after := c.outside(t)
 		before["up"], after["up"] = "", ""
 		compare(t, after, before)
-		compareWithOrder(t, blobs, rootfs.TreeOptions{Owner: rootfs.IgnoreOwner})
+		if os.Geteuid() == 0 { // who may look into directories of any mode
+			compareWithOrder(t, blobs, rootfs.TreeOptions{Owner: rootfs.IgnoreOwner})
+		}
 	})
 }
 
