@@ -41,9 +41,9 @@ var minimalSecurity = func() []byte {
 }()
 
 // Minimal returns a hive with a root key and nothing else, as every hive of a base layer may be: DEFAULT, SAM, SECURITY,
-// SOFTWARE, SYSTEM. Written, it has 8 KiB. Administrators and the system may do all in it, users read.
+// SOFTWARE, SYSTEM. Written, it has 8 KiB.
 func Minimal(name string, written Filetime) (*Tree, error) {
-	t, err := NewTree(name, minimalSecurity)
+	t, err := NewTree(name, nil)
 	if err != nil {
 		return nil, err
 	}

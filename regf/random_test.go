@@ -258,7 +258,7 @@ func countSemantics(t testing.TB, d *regf.Hive, seen *[4]int) {
 
 func TestDeltasAtOnceAndOneAfterAnother(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(1000) {
+	for seed := range uint64(500) {
 		r := seeded(seed)
 		base := r.hive(t)
 		top, stepwise := base, base

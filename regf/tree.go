@@ -61,8 +61,12 @@ type Node struct {
 	depth     int
 }
 
-// NewTree returns a tree with a root and nothing else.
+// NewTree returns a tree with a root and nothing else. Without a security descriptor it has one that lets administrators
+// and the system do all, and users read.
 func NewTree(rootName string, security []byte) (*Tree, error) {
+	if security == nil {
+		security = minimalSecurity
+	}
 	if _, err := checkKeyName(rootName); err != nil {
 		return nil, err
 	}
