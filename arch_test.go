@@ -36,7 +36,7 @@ var (
 		{dir: "layer", ours: []string{"ntfs"}},
 		{dir: "ntfs", stdOnly: true},
 		{dir: "regf", stdOnly: true},
-		{dir: "disk", ours: []string{"layer", "internal/ntfs3g"}}, // which runs the programs that NTFS volumes are made with
+		{dir: "disk", ours: []string{"layer", "ntfs", "internal/ntfs3g"}}, // entries of NTFS volumes, and the programs that make them
 		{dir: "image", ours: []string{"internal/passwd", "layer"}},
 		{dir: "registry", ours: []string{"image"}},
 		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "internal/inroot", "internal/mtree", "internal/state", "internal/sys"}, os: true},

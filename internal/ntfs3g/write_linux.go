@@ -181,7 +181,7 @@ func (v *Volume) addStream(e *layer.Entry, content io.Reader) error {
 	if err := ntfs.CheckStreamName(e.Stream); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	owner := ""
+	var owner string
 	switch {
 	case v.last != nil && fold(v.last.entry.Name) == fold(e.Name):
 		owner = v.last.name
