@@ -64,7 +64,8 @@ func owned(o object, uid, gid uint32) object {
 var testLayers = [][]object{
 	{
 		dir("bin"), file("bin/sh", "shell"), dir("etc"), file("etc/passwd", "root:x:0:0:r:/root:/bin/sh\nme:x:7:8:m:/home/me:/bin/sh\n"),
-		{Entry: layer.Entry{Kind: layer.Symlink, Name: "lib", Link: "usr/lib", Mode: 0o777}}, dir("usr"), dir("usr/lib"), file("usr/lib/a", "a"),
+		{Entry: layer.Entry{Kind: layer.Symlink, Name: "lib", Link: "usr/lib", Mode: 0o777}},
+		dir("usr"), dir("usr/lib"), file("usr/lib/a", "a"),
 		{Entry: layer.Entry{Kind: layer.Hardlink, Name: "usr/lib/b", Link: "usr/lib/a"}},
 		{Entry: layer.Entry{Kind: layer.Fifo, Name: "pipe", Mode: 0o600}},
 		dir("gone"), file("gone/1", "1"), dir("kept"), file("kept/1", "1"), file("kept/2", "2"),
@@ -518,8 +519,7 @@ func TestInsert(t *testing.T) {
 		must(t, err)
 		_, err = bundle.Insert(t.Context(), e, layer.None, tt.in)
 		must(t, err)
-		made, err := e.Commit(t.Context(), "made")
-		must(t, errors.Join(err, e.Close()))
+		made := commit(t, e, "made")
 		var got []string
 		for _, o := range entriesOf(t, l, made, 0) {
 			s := fmt.Sprint(o.Kind, " ", o.Name)
@@ -543,7 +543,7 @@ func TestInsert(t *testing.T) {
 		if _, err := bundle.Insert(t.Context(), e, layer.None, in); err == nil {
 			t.Errorf("%s: no error", what)
 		}
-		must(t, e.Close())
+		e.Close()
 	}
 }
 
@@ -620,8 +620,9 @@ func TestMount(t *testing.T) {
 
 func commit(t testing.TB, e *image.Edit, tag string) *image.Image {
 	t.Helper()
+	defer e.Close()
 	img, err := e.Commit(t.Context(), tag)
-	must(t, errors.Join(err, e.Close()))
+	must(t, err)
 	return img
 }
 

@@ -82,7 +82,7 @@ func setUser(p *specs.Process, user, rootfs string) error {
 		if err != nil {
 			return err
 		}
-		defer root.Close()
+		defer func() { _ = root.Close() }() // read only
 		open = func(name string) (io.ReadCloser, error) { return root.Open(name) }
 	}
 	who, home, err := image.ResolveUser(user, open)

@@ -111,7 +111,7 @@ func eachEntry(ctx context.Context, src image.Source, img *image.Image, i int, f
 	if err != nil {
 		return err
 	}
-	defer blob.Close()
+	defer func() { _ = blob.Close() }() // after Finish it does nothing
 	for e, err := range blob.All() {
 		if err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)

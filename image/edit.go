@@ -53,14 +53,13 @@ func (l *Layout) Edit(ctx context.Context, base *Image) (*Edit, error) {
 }
 
 // Close ends the edit. Without a Commit the image is as it was.
-func (e *Edit) Close() error {
+func (e *Edit) Close() {
 	if e.hold == nil {
-		return nil
+		return
 	}
-	err := e.hold.Close()
+	_ = e.hold.Close() // a lock, with nothing to lose
 	e.hold = nil
 	removeEmpty(e.layout.tempPath(""))
-	return err
 }
 
 // Layers returns the layers as they are by now, base first.
@@ -103,7 +102,7 @@ func (e *Edit) AddLayer(ctx context.Context, c layer.Compression, write func(*la
 		if err != nil {
 			return layer.Digests{}, err
 		}
-		defer blob.Close()
+		defer func() { _ = blob.Close() }() // after Finish it does nothing
 		if err := write(blob.Writer); err != nil {
 			return layer.Digests{}, err
 		}

@@ -39,7 +39,7 @@ func edit(t testing.TB, l *image.Layout, base *image.Image, tag string, change f
 	t.Helper()
 	e, err := l.Edit(t.Context(), base)
 	must(t, err)
-	defer func() { must(t, e.Close()) }()
+	defer e.Close()
 	change(e)
 	img, err := e.Commit(t.Context(), tag)
 	must(t, err)
@@ -162,8 +162,8 @@ func TestEditWithoutCommit(t *testing.T) {
 	if removed, err := l.Collect(t.Context()); err != nil || !removed.Deferred || len(removed.Blobs) > 0 {
 		t.Errorf("collected %+v, %v while an edit was open", removed, err)
 	}
-	must(t, e.Close())
-	must(t, e.Close())
+	e.Close()
+	e.Close()
 	removed, err := l.Collect(t.Context())
 	if err != nil || len(removed.Blobs) != 1 {
 		t.Errorf("collected %+v, %v", removed, err)
@@ -295,5 +295,30 @@ func TestEditsAtOnce(t *testing.T) {
 	}
 	for i := range many {
 		must(t, image.Verify(t.Context(), l, resolve(t, l, fmt.Sprintf("t%d", i))))
+	}
+}
+
+// What an index may cost is the caller's to say.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	dir := newLayout(t)
+	d := on(dir.image(host(), 10), host())
+	wide := dir.json(v1.MediaTypeImageIndex, indexOf(nest(dir, d, 2, 1), nest(dir, d, 1, 3)))
+	dir.index(tagged(wide, "x"))
+	l, err := image.OpenLayout(dir.dir)
+	must(t, err)
+	for _, tt := range []struct {
+		limits image.Limits
+		says   string // nothing if it is enough
+	}{
+		{image.Limits{}, ""},
+		{image.Limits{Depth: 3, Indexes: 4}, ""},
+		{image.Limits{Depth: 2}, "more than 2 indexes deep"},
+		{image.Limits{Indexes: 3}, "one of more than 3"},
+	} {
+		_, err := image.ResolveWithin(t.Context(), l, "x", v1.Platform{}, tt.limits)
+		if tt.says == "" && err != nil || tt.says != "" && (!errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), tt.says)) {
+			t.Errorf("%+v: %v", tt.limits, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,17 @@ const (
 	maxDepth   = 32   // indexes within indexes
 	maxIndexes = 1024 // indexes read for one image
 )
+
+// Limits bound what finding one image may cost. A zero field means its
+// default.
+type Limits struct {
+	Depth   int // indexes within indexes; default 32
+	Indexes int // indexes read, and manifests for their platform; default 1024
+}
+
+func (l Limits) withDefaults() Limits {
+	return Limits{Depth: cmp.Or(l.Depth, maxDepth), Indexes: cmp.Or(l.Indexes, maxIndexes)}
+}
 
 // annotationName is where containerd, and docker with it, keep an image's
 // full name in a layout.
@@ -67,6 +79,12 @@ func (i *Image) Platform() v1.Platform { return i.Config.Platform }
 // not match its descriptor, ErrInvalidArgument if a document is malformed,
 // too large, ambiguous, or of an unknown media type.
 func Resolve(ctx context.Context, src Source, selector string, platform v1.Platform) (*Image, error) {
+	return ResolveWithin(ctx, src, selector, platform, Limits{})
+}
+
+// ResolveWithin is Resolve with limits of the caller's. What exceeds one is an
+// error of class ErrInvalidArgument.
+func ResolveWithin(ctx context.Context, src Source, selector string, platform v1.Platform, limits Limits) (*Image, error) {
 	index, err := src.Index(ctx)
 	if err != nil {
 		return nil, err
@@ -75,7 +93,7 @@ func Resolve(ctx context.Context, src Source, selector string, platform v1.Platf
 	if err != nil {
 		return nil, err
 	}
-	w := walker{src: src, want: platform, strict: true, seen: map[digest.Digest]bool{}}
+	w := walker{src: src, want: platform, limits: limits.withDefaults(), strict: true, seen: map[digest.Digest]bool{}}
 	if platform.OS == "" && platform.Architecture == "" {
 		w.want = HostPlatform()
 		w.strict = false
@@ -181,6 +199,7 @@ func tags(all []v1.Descriptor) string {
 type walker struct {
 	src    Source
 	want   v1.Platform
+	limits Limits
 	strict bool // a manifest outside an index must suit, too
 	seen   map[digest.Digest]bool
 	read   int
@@ -244,11 +263,11 @@ func (w *walker) walk(ctx context.Context, desc v1.Descriptor, path []v1.Descrip
 	case !isIndex(desc.MediaType):
 		return invalid("blob %s has the unknown media type %q", desc.Digest, desc.MediaType)
 	}
-	if len(path) == maxDepth {
-		return invalid("index %s is more than %d indexes deep", desc.Digest, maxDepth)
+	if len(path) == w.limits.Depth {
+		return invalid("index %s is more than %d indexes deep", desc.Digest, w.limits.Depth)
 	}
-	if w.read++; w.read > maxIndexes {
-		return invalid("index %s is one of more than %d", desc.Digest, maxIndexes)
+	if w.read++; w.read > w.limits.Indexes {
+		return invalid("index %s is one of more than %d", desc.Digest, w.limits.Indexes)
 	}
 	raw, err := fetch(ctx, w.src, desc)
 	if err != nil {
@@ -273,8 +292,8 @@ func (w *walker) platform(ctx context.Context, desc v1.Descriptor) (v1.Platform,
 	if desc.Platform != nil && desc.Platform.OS != "" {
 		return *desc.Platform, nil
 	}
-	if w.read++; w.read > maxIndexes {
-		return v1.Platform{}, invalid("manifest %s is one of more than %d without a platform", desc.Digest, maxIndexes)
+	if w.read++; w.read > w.limits.Indexes {
+		return v1.Platform{}, invalid("manifest %s is one of more than %d without a platform", desc.Digest, w.limits.Indexes)
 	}
 	img, err := read(ctx, w.src, desc)
 	if err != nil {

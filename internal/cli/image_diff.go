@@ -55,7 +55,7 @@ func (o *imageDiffOptions) run(ctx context.Context, a *app, args []string) error
 		if err != nil {
 			return err
 		}
-		defer src.Close()
+		defer func() { _ = src.Close() }() // read only
 		sides[i] = bundle.Side{Source: src, Image: img}
 	}
 	d, err := bundle.Diff(ctx, sides[0], sides[1])

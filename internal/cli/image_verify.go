@@ -42,7 +42,7 @@ func (a *app) verify(ctx context.Context, arg, platform string) error {
 	if err != nil {
 		return err
 	}
-	defer src.Close()
+	defer func() { _ = src.Close() }() // read only
 	if err := image.Verify(ctx, src, img); err != nil {
 		return fmt.Errorf("verify image %q: %w", arg, err)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func umociMain(a *app, args []string) int {
 	if err == nil {
 		return 0
 	}
-	if code, ok := err.(exitStatus); ok {
+	if code, ok := errors.AsType[exitStatus](err); ok {
 		return int(code)
 	}
 	fmt.Fprintln(a.err, "   ⨯ "+sentence(err))
@@ -58,7 +59,7 @@ func newUmoci(a *app) *cobra.Command {
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          func(c *cobra.Command, args []string) error { return a.noTopic(args) },
+		Args:          func(_ *cobra.Command, args []string) error { return a.noTopic(args) },
 		RunE:          showHelp,
 	}
 	root.SetVersionTemplate("umoci version {{.Version}}\n")
