@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,13 +62,9 @@ func use(h *regf.Hive) (errs []error) {
 		if _, err := e.Security(); err != nil {
 			walk = err
 		}
-		n := 0
 		for _, err := range e.Values() {
 			if err != nil {
 				walk = err
-			}
-			if n++; n > 1000 {
-				break
 			}
 		}
 		if walk != nil {
@@ -154,6 +151,29 @@ func TestHostileHives(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestValuesThatShareData has a key whose thousand values all have the same 40 KB.
+func TestValuesThatShareData(t *testing.T) {
+	t.Parallel()
+	tree, err := regf.Minimal("ROOT", 1)
+	must(t, err)
+	must(t, tree.Root().SetValue(regf.Value{Name: "big", Type: regf.TypeBinary, Data: make([]byte, 40000)}))
+	for i := range 1000 {
+		must(t, tree.Root().SetValue(regf.Value{Name: fmt.Sprint(i), Type: regf.TypeBinary, Data: make([]byte, 5)}))
+	}
+	data := treeBytes(t, tree)
+	k, err := parse(t, data).Root()
+	must(t, err)
+	list := cellAt(data, le.Uint32(cellAt(data, k.Offset())[40:]))
+	for i := range 1000 {
+		copy(cellAt(data, le.Uint32(list[4+4*i:]))[4:12], cellAt(data, le.Uint32(list))[4:12])
+	}
+	for i, err := range use(parse(t, data)) {
+		if !errors.Is(err, regf.ErrCorrupt) {
+			t.Errorf("use %d: %v", i, err)
+		}
 	}
 }
 

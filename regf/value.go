@@ -165,13 +165,20 @@ func (k Key) rawValues() iter.Seq2[rawValue, error] {
 	}
 }
 
-// Values returns the key's values in the order in which they are stored. The walk ends with the first error.
+// Values returns the key's values in the order in which they are stored. The walk ends with the first error. The data of
+// one key's values has at most the hive's size; who reads those of all keys of a hive that nobody trusts validates it
+// first, as keys of such a hive may share data.
 func (k Key) Values() iter.Seq2[Value, error] {
 	return func(yield func(Value, error) bool) {
+		b := k.h.budget()
 		for raw, err := range k.rawValues() {
 			var v Value
+			var cells uint32
 			if err == nil {
-				v, _, err = k.h.value(raw)
+				v, cells, err = k.h.value(raw)
+			}
+			if err == nil {
+				err = b.spend(raw.off, uint32(len(raw.vk)), cells) //nolint:gosec // a cell's size
 			}
 			if !yield(v, err) || err != nil {
 				return
