@@ -35,6 +35,7 @@ type flattener struct {
 	hidden map[string]*stashed
 	stash  int64 // bytes that hidden may still keep
 	links  []link
+	wants  map[int32]string // what nodes are links to, until a lower layer brings that
 	wanted map[string][]want
 	brings []string // names of wanted that the layer brings
 }
@@ -79,6 +80,7 @@ func flatten(ctx context.Context, root *inroot.Root, layers []LayerBlob, opts Tr
 		opts: opts, layers: layers, nodes: newNodeTable(),
 		owner:  newOwnership(ApplyOptions{Owner: opts.Owner}),
 		ids:    newIDMapper(opts.UIDs, opts.GIDs, opts.Rootless),
+		wants:  make(map[int32]string),
 		wanted: make(map[string][]want),
 	}
 	f.dirs = newOpenDirs(f.nodes, top)
@@ -392,7 +394,7 @@ func (f *flattener) underDir(e *layer.Entry, n *node) error {
 // bring makes an object that nothing hides.
 func (f *flattener) bring(id int32, e *layer.Entry) error {
 	n := f.nodes.at(id)
-	n.kind, n.layer, n.wants = aThing, f.at, ""
+	n.kind, n.layer = aThing, f.at
 	if len(f.wanted) > 0 {
 		f.noteBrought(e.Name)
 	}
@@ -457,7 +459,7 @@ func (f *flattener) hide(e *layer.Entry, otherwise bool) error {
 
 // discard removes what the layer itself brought under the name before.
 func (f *flattener) discard(id int32) error {
-	if f.nodes.at(id).wants != "" {
+	if f.wants[id] != "" {
 		return errNotFlat
 	}
 	if err := f.makeLinks(); err != nil {

@@ -144,14 +144,15 @@ func (f *flattener) describeDir(id int32, n *node, d *inroot.Dir) error {
 	}
 	n.record = new(record)
 	n.record.take(&st)
-	n.record.Xattrs, err = f.owner.readXattrs(m.entry, d.Self())
+	attrs, err := f.owner.readXattrs(m.entry, d.Self())
+	n.record.setXattrs(attrs)
 	return err
 }
 
 // manifest gives write what the tree holds.
 func (f *flattener) manifest(id int32, name string, write func(*mtree.Entry) error) error {
 	n := f.nodes.at(id)
-	if err := writeRecord(n.record, name, write); err != nil {
+	if err := write(n.record.entry(name)); err != nil {
 		return err
 	}
 	things, dirs := f.nodes.children(id)
@@ -160,7 +161,7 @@ func (f *flattener) manifest(id int32, name string, write func(*mtree.Entry) err
 		if sub.record == nil || !sub.record.there {
 			continue // a device that may not be made
 		}
-		if err := writeRecord(sub.record, sub.below(name), write); err != nil {
+		if err := write(sub.record.entry(sub.below(name))); err != nil {
 			return err
 		}
 	}
@@ -177,10 +178,4 @@ func (n *node) below(dir string) string {
 		return n.name
 	}
 	return dir + "/" + n.name
-}
-
-func writeRecord(r *record, name string, write func(*mtree.Entry) error) error {
-	e := r.Entry
-	e.Name = name
-	return write(&e)
 }

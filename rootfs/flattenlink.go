@@ -24,8 +24,8 @@ func (f *flattener) hardlink(id int32, e *layer.Entry) error {
 	target := f.nodes.add(p.id, last)
 	t := f.nodes.at(target)
 	switch {
-	case t.kind == aThing && t.layer == f.at && t.wants != "":
-		f.want(id, t.wants)
+	case t.kind == aThing && t.layer == f.at && f.wants[target] != "":
+		f.want(id, f.wants[target])
 	case t.kind == aThing && t.layer == f.at:
 		f.links = append(f.links, link{target, id})
 	case t.kind == aDir || t.passed || t.dirAt == f.at || t.whited == f.at:
@@ -37,7 +37,7 @@ func (f *flattener) hardlink(id int32, e *layer.Entry) error {
 }
 
 func (f *flattener) want(id int32, target string) {
-	f.nodes.at(id).wants = target
+	f.wants[id] = target
 	f.wanted[target] = append(f.wanted[target], want{f.at, id})
 }
 
@@ -87,7 +87,7 @@ func (f *flattener) fulfil() error {
 				later = append(later, w)
 				continue
 			}
-			f.nodes.at(w.to).wants = ""
+			delete(f.wants, w.to)
 			if err := f.fulfilOne(name, w.to); err != nil {
 				return err
 			}
@@ -113,8 +113,8 @@ func (f *flattener) fulfilOne(name string, to int32) error {
 	switch {
 	case n.kind != aThing || n.layer != f.at:
 		return errNotFlat
-	case n.wants != "":
-		f.want(to, n.wants)
+	case f.wants[id] != "":
+		f.want(to, f.wants[id])
 	default:
 		f.links = append(f.links, link{id, to})
 	}

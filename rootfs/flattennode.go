@@ -2,8 +2,10 @@ package rootfs
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hostcompute/hcs/internal/mtree"
@@ -30,7 +32,6 @@ type node struct {
 	metaAt              int32
 	kind                nodeKind
 	passed              bool
-	wants               string // what it is a link to, until a lower layer brings that
 	meta                *nodeMeta
 	record              *record
 }
@@ -57,26 +58,54 @@ func (m *nodeMeta) entry(name string) *layer.Entry {
 	}
 }
 
-// record is what the manifest will say of a node. Several names of one object share it.
+// record is what the manifest will say of a node. Several names of one object share it. There is one for each file, so it
+// is small.
 type record struct {
-	mtree.Entry
-	there, linked bool
+	sum                    [sha256.Size]byte
+	inode                  uint64
+	size, seconds, changed int64
+	mode, uid, gid, nlink  uint32 // mode with the type
+	more                   *recordMore
+	there, linked          bool
+}
+
+// recordMore is what few objects have.
+type recordMore struct {
+	link   string
+	xattrs map[string]string
 }
 
 func newRecord(e *layer.Entry) *record {
 	r := new(record)
 	if e.Kind == layer.Symlink {
-		r.Link = e.Link
+		r.more = &recordMore{link: e.Link}
 	}
 	return r
+}
+
+func (r *record) setXattrs(attrs map[string]string) {
+	if len(attrs) > 0 {
+		r.more = &recordMore{xattrs: attrs}
+	}
 }
 
 // take notes what the kernel says.
 func (r *record) take(st *sys.Stat) {
 	r.there = true
-	r.Type, r.Mode, r.UID, r.GID = manifestTypes[st.Type()], st.Mode&sys.ModePerm, st.UID, st.GID
-	r.Nlink, r.Size, r.Seconds = st.Nlink, st.Size, st.MTime.Unix()
-	r.Inode, r.Changed = st.Ino, st.CTime
+	r.mode, r.uid, r.gid, r.nlink = st.Mode, st.UID, st.GID, uint32(st.Nlink)
+	r.size, r.seconds = st.Size, st.MTime.Unix()
+	r.inode, r.changed = st.Ino, st.CTime.UnixNano()
+}
+
+func (r *record) entry(name string) *mtree.Entry {
+	e := &mtree.Entry{
+		Name: name, Type: manifestTypes[r.mode&sys.ModeType], Mode: r.mode & sys.ModePerm, UID: r.uid, GID: r.gid,
+		Nlink: uint64(r.nlink), Size: r.size, Seconds: r.seconds, SHA256: r.sum, Inode: r.inode, Changed: time.Unix(0, r.changed),
+	}
+	if r.more != nil {
+		e.Link, e.Xattrs = r.more.link, r.more.xattrs
+	}
+	return e
 }
 
 // rootNode is the root's number, and as a child's or sibling's that of none.
@@ -129,6 +158,8 @@ func (t *nodeTable) add(parent int32, name string) int32 {
 	if id, ok := t.byName[key]; ok {
 		return id
 	}
+	name = strings.Clone(name) // which would keep the whole path
+	key.name = name
 	p := t.at(parent)
 	id := t.new(node{name: name, parent: parent, next: p.child, dirAt: -1, passedAt: -1, whited: -1, opaque: -1, layer: -1})
 	p.child = id

@@ -37,7 +37,7 @@ func (f *flattener) create(c *creation) error {
 		_, err = file.Write(c.data)
 	}
 	if c.record != nil {
-		c.record.SHA256 = sha256.Sum256(c.data)
+		c.record.sum = sha256.Sum256(c.data)
 	}
 	if err == nil {
 		err = f.complete(c, file)
@@ -74,9 +74,11 @@ func (f *flattener) complete(c *creation, file *inroot.File) error {
 	c.record.take(&st)
 	// Setting an attribute may be left out or set another, and a policy of the host may add its own.
 	if f.pool.strangeXattrs || len(e.Xattrs) > 0 {
-		c.record.Xattrs, err = f.owner.readXattrs(e, file)
+		attrs, err := f.owner.readXattrs(e, file)
+		c.record.setXattrs(attrs)
+		return err
 	}
-	return err
+	return nil
 }
 
 // createLarge writes a file while the layer is read.
@@ -95,7 +97,7 @@ func (f *flattener) createLarge(c *creation) error {
 	}
 	if c.record != nil {
 		w.hole(c.entry.Size)
-		w.hash.Sum(c.record.SHA256[:0])
+		w.hash.Sum(c.record.sum[:0])
 	}
 	if err == nil {
 		err = f.complete(c, file)
