@@ -53,7 +53,7 @@ func newFixture(tb testing.TB) *fixture {
 func programs(tb testing.TB) string {
 	bin, err := filepath.Abs("../bin")
 	must(tb, err)
-	for _, p := range []string{"hcs", "hcs-shim", "hcs-agent"} {
+	for _, p := range []string{"hcs", "hcs-registry", "hcs-shim", "hcs-agent"} {
 		if _, err := os.Stat(filepath.Join(bin, p)); err != nil {
 			tb.Fatalf("run make first: %v", err)
 		}

@@ -71,9 +71,11 @@ func (s *source) ask(ctx context.Context) (v1.Descriptor, error) {
 	var answer *errcode.ErrorResponse
 	if err != nil && !errors.Is(err, errdef.ErrNotFound) && !errors.As(err, &answer) && !isTransient(err) {
 		// Not every registry says in its answer to HEAD what the digest is.
-		if d, body, gerr := s.FetchReference(ctx, s.reference()); gerr == nil {
-			return d, body.Close()
+		desc, body, err := s.FetchReference(ctx, s.reference())
+		if err != nil {
+			return v1.Descriptor{}, fmt.Errorf("registry %s: %w", s.Reference.Registry, err)
 		}
+		return desc, body.Close()
 	}
 	return desc, err
 }

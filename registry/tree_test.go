@@ -110,6 +110,7 @@ func newTree(t *testing.T) (dir string, root v1.Descriptor) {
 	}
 	said := put(t, dir, "application/vnd.in-toto+json", []byte(`{"predicateType":"test"}`))
 	attestation := putManifest(t, dir, put(t, dir, "application/vnd.oci.empty.v1+json", []byte("{}")), said)
+	attestation.Platform = &v1.Platform{OS: "unknown", Architecture: "unknown"} // as BuildKit has it
 	inner := putIndexBlob(t, dir, manifests[1])
 	root = putIndexBlob(t, dir, manifests[0], attestation, inner)
 	root.Annotations = map[string]string{v1.AnnotationRefName: "all"}
