@@ -1,6 +1,7 @@
 package rootfs_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -84,5 +85,26 @@ func benchmarkTree(b *testing.B, layers []rootfs.LayerBlob) {
 	b.ReportMetric(float64(stats.Entries), "entries")
 	if stats.InOrder {
 		b.Error("the layers were applied in order")
+	}
+}
+
+// BenchmarkChanges compares an unchanged tree of many small files with its manifest.
+func BenchmarkChanges(b *testing.B) {
+	layout := "../.cache/bench/files"
+	if _, err := os.Stat(layout); err != nil {
+		b.Skip("run the benchmarks in directory bench once: ", err)
+	}
+	dst := filepath.Join(b.TempDir(), "tree")
+	var manifest bytes.Buffer
+	_, err := rootfs.UnpackTree(b.Context(), dst, layoutLayers(b, layout, "zstd"), rootfs.TreeOptions{
+		Owner: rootfs.IgnoreOwner, Mtree: &manifest,
+	})
+	must(b, err)
+	for b.Loop() {
+		changes, err := rootfs.Changes(b.Context(), dst, bytes.NewReader(manifest.Bytes()), rootfs.ChangeOptions{})
+		must(b, err)
+		if len(changes) > 0 {
+			b.Fatalf("changes of nothing: %v", changes[:1])
+		}
 	}
 }

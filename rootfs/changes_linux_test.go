@@ -281,19 +281,21 @@ func TestIDMaps(t *testing.T) {
 	testenv.NeedRoot(t)
 	ids := []rootfs.IDMap{{0, 100000, 1000}, {1000, 5, 1}}
 	opts := rootfs.TreeOptions{UIDs: ids, GIDs: ids}
-	blob := tarOf(t, tar.Header{Name: "f", Uid: 999, Gid: 1000}, dir("d"))
+	caps := "\x01\x00\x00\x02\x00\x04\x00\x00" + strings.Repeat("\x00", 12)
+	blob := tarOf(t, dir("d"), tar.Header{
+		Name: "f", Uid: 999, Gid: 1000, PAXRecords: map[string]string{"SCHILY.xattr.security.capability": caps},
+	})
 	dir, manifest := unpacked(t, opts, blob)
 	checkManifest(t, dir, manifest)
-	want := map[string]string{"f": "file 0644 100999:5 0 e3b0c442", "d": "dir 0755 100000:100000"}
+	want := map[string]string{"f": `file 0644 100999:5 security.capability="\x01\x00\x00\x03\x00\x04` + strings.Repeat(`\x00`, 14) + `\xa0\x86\x01\x00" 0 e3b0c442`, "d": "dir 0755 100000:100000"}
 	got := listing(t, dir, view{})
 	delete(got, ".")
 	compare(t, got, want)
-	must(t, os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0))
 	changes := []rootfs.Change{{Name: "f", Kind: rootfs.Modified}}
 	r := layer.NewReader(bytes.NewReader(emitted(t, dir, changes, rootfs.ChangeOptions{UIDs: ids, GIDs: ids})), layer.Limits{})
 	e, err := r.Next()
 	must(t, err)
-	if e.UID != 999 || e.GID != 1000 {
-		t.Errorf("the owner came back as %d:%d", e.UID, e.GID)
+	if e.UID != 999 || e.GID != 1000 || e.Xattrs["security.capability"] != caps {
+		t.Errorf("the file came back as %d:%d's, with attributes %q", e.UID, e.GID, e.Xattrs)
 	}
 }

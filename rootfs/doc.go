@@ -9,6 +9,10 @@
 // through package inroot. What they do not stand is another process that changes the tree meanwhile; nothing outside of
 // it is in danger then, but what comes out is undefined.
 //
+// [UnpackTree] unpacks all layers of an image as one tree, as [Apply] would one after the other, but from the top, so that
+// every path is written once, and makes a manifest of the tree meanwhile. [Changes] compares such a tree with its manifest,
+// and [EmitChanges] reads what changed as a layer.
+//
 // The package does not fetch layers, knows no images and starts nothing.
 //
 // On disk:
@@ -18,6 +22,7 @@
 //	<dir>/layers/.tmp-<algorithm>-<hex>/         a layer on its way in or out
 //	<dir>/layers/.empty/                         nothing, to stack a single layer on
 //	<dir>/layers/.lock/                          one lock for each layer in work
+//	<parent>/.hcs-unpack-<name>/                 a tree that becomes <parent>/<name> once it is complete
 //	<dir>/scratch/<id>/record.json               what the scratch layer stands on
 //	<dir>/scratch/<id>/{upper,work}/             overlayfs's directories
 package rootfs

@@ -51,6 +51,9 @@ func (m *idMapper) toHost(e *layer.Entry) error {
 		return err
 	}
 	e.GID, err = mapID("group", m.gids, e.GID, IDMap.toHost)
+	if uid, _ := m.root(); err == nil && len(m.uids) > 0 && uid != 0 {
+		bindCaps(e, uid)
+	}
 	return err
 }
 
@@ -98,6 +101,9 @@ func (m *idMapper) toLayer(e *layer.Entry) error {
 		return err
 	}
 	e.GID, err = mapID("group", m.gids, e.GID, IDMap.toContainer)
+	if uid, _ := m.root(); err == nil && len(m.uids) > 0 && uid != 0 {
+		freeCaps(e, uid)
+	}
 	return err
 }
 

@@ -139,7 +139,7 @@ func compareWithOrder(t testing.TB, blobs [][]byte, opts rootfs.TreeOptions) roo
 
 // removeTree removes a tree whose directories may have any mode.
 func removeTree(dir string) error {
-	_ = filepath.WalkDir(dir, func(name string, d os.DirEntry, err error) error {
+	_ = filepath.WalkDir(dir, func(name string, d os.DirEntry, _ error) error {
 		if d != nil && d.IsDir() {
 			_ = os.Chmod(name, 0o700)
 		}
@@ -279,7 +279,8 @@ func TestUnpackTreeRefuses(t *testing.T) {
 		{"overlay of two", blobsOf(good, good), rootfs.TreeOptions{Format: rootfs.OverlayUpper}, errdefs.ErrInvalidArgument, "2 layers"},
 		{
 			"unmapped", blobsOf(tarOf(t, tar.Header{Name: "f", Uid: 4000000})),
-			rootfs.TreeOptions{Owner: rootfs.IgnoreOwner, UIDs: []rootfs.IDMap{{0, 1000, 65536}}}, errdefs.ErrFailedPrecondition, "not mapped",
+			rootfs.TreeOptions{Owner: rootfs.IgnoreOwner, UIDs: []rootfs.IDMap{{0, 1000, 65536}}},
+			errdefs.ErrFailedPrecondition, "not mapped",
 		},
 	} {
 		top := t.TempDir()
