@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,7 +22,6 @@ import (
 
 	"github.com/hostcompute/hcs/compat/umoci/layer"
 	"github.com/hostcompute/hcs/image"
-	"github.com/hostcompute/hcs/internal/testenv"
 	ours "github.com/hostcompute/hcs/layer"
 )
 
@@ -333,19 +331,5 @@ func TestUnpackManifestRefuses(t *testing.T) {
 				t.Errorf("%s: it left %v", what, left)
 			}
 		}
-	}
-}
-
-// A program for umoci's package builds with this one, and works.
-func TestProgram(t *testing.T) {
-	t.Parallel()
-	program := filepath.Join(t.TempDir(), "program")
-	if out, err := exec.Command(testenv.NeedCommand(t, "go")[0], "build", "-o", program, "./testdata/program").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v: %s", err, out)
-	}
-	e, img := newImage(t)
-	out, err := exec.Command(program, string(e), filepath.Join(t.TempDir(), "b"), img.Descriptor.Digest.String()).CombinedOutput()
-	if err != nil || strings.Count(string(out), "layer sha256:") != 3 || !strings.Contains(string(out), "entry new\n") {
-		t.Errorf("run: %v: %s", err, out)
 	}
 }

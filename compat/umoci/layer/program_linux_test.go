@@ -1,7 +1,8 @@
+package layer_test
+
 // A program that was written for umoci's layer package, with another import
 // path. It unpacks an image of a layout, changes the tree, and writes the layer
 // of the change.
-package main
 
 import (
 	"archive/tar"
@@ -11,6 +12,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,28 +23,27 @@ import (
 	"github.com/hostcompute/hcs/compat/umoci/layer"
 )
 
-// engine has more than is needed, as umoci's has.
-type engine struct{ dir string }
+// umociEngine has more than is needed, as umoci's has.
+type umociEngine struct{ engine }
 
-func (e engine) GetBlob(_ context.Context, d digest.Digest) (io.ReadCloser, error) {
-	return os.Open(filepath.Join(e.dir, "blobs", d.Algorithm().String(), d.Encoded()))
-}
-
-func (e engine) PutBlob(context.Context, io.Reader) (digest.Digest, int64, error) {
+func (umociEngine) PutBlob(context.Context, io.Reader) (digest.Digest, int64, error) {
 	return "", 0, os.ErrPermission
 }
 
-func (e engine) Close() error { return nil }
+func (umociEngine) Close() error { return nil }
 
-func main() {
-	if err := run(os.Args[1], os.Args[2], digest.Digest(os.Args[3])); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+func TestProgram(t *testing.T) {
+	t.Parallel()
+	e, img := newImage(t)
+	var out strings.Builder
+	err := program(&out, e, filepath.Join(t.TempDir(), "b"), img.Descriptor.Digest)
+	if err != nil || strings.Count(out.String(), "layer sha256:") != 3 || !strings.Contains(out.String(), "entry new\n") {
+		t.Errorf("it failed: %v: %s", err, out.String())
 	}
 }
 
-func run(layout, bundle string, manifest digest.Digest) error {
-	ctx, e := context.Background(), engine{layout}
+func program(out io.Writer, blobs engine, bundle string, manifest digest.Digest) error {
+	ctx, e := context.Background(), umociEngine{blobs}
 	blob, err := e.GetBlob(ctx, manifest)
 	if err != nil {
 		return err
@@ -55,8 +57,8 @@ func run(layout, bundle string, manifest digest.Digest) error {
 		OnDiskFormat: layer.DirRootfs{MapOptions: layer.MapOptions{UIDMappings: []rspec.LinuxIDMapping{}, Rootless: os.Geteuid() != 0}},
 		KeepDirlinks: true,
 		AfterLayerUnpack: func(_ ispec.Manifest, desc ispec.Descriptor) error {
-			fmt.Println("layer", desc.Digest)
-			return nil
+			_, err := fmt.Fprintln(out, "layer", desc.Digest)
+			return err
 		},
 	}
 	if err := layer.UnpackManifest(ctx, e, bundle, m, opt); err != nil {
@@ -89,6 +91,6 @@ func run(layout, bundle string, manifest digest.Digest) error {
 		if err != nil {
 			return err
 		}
-		fmt.Println("entry", h.Name)
+		fmt.Fprintln(out, "entry", h.Name)
 	}
 }
