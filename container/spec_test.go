@@ -2,6 +2,7 @@ package container
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,6 +38,23 @@ func TestSpecsAreJudged(t *testing.T) {
 		{"mount over /dev", Spec{RootDir: "/", Mounts: []Mount{{Source: "/a", Target: "/dev/"}}}, "own /dev"},
 		{"no number of cpus", Spec{RootDir: "/", Resources: Resources{CPUs: math.NaN()}}, "cpus"},
 		{"too many pids", Spec{RootDir: "/", Resources: Resources{Pids: math.MaxInt64}}, "processes"},
+		{"mode of a bind mount", Spec{RootDir: "/", Mounts: []Mount{{Source: "/a", Target: "/a", Mode: 0o700}}}, "for a tmpfs"},
+		{"mode", Spec{RootDir: "/", Mounts: []Mount{{Type: "tmpfs", Target: "/a", Mode: 0o10000}}}, "mode 010000"},
+		{"log", Spec{RootDir: "/", Log: Log{MaxSize: -1, MaxFiles: 1000}}, ""},
+		{"too many files of log", Spec{RootDir: "/", Log: Log{MaxFiles: 1001}}, "log of 1001 files"},
+		{"capabilities", Spec{RootDir: "/", Security: Security{CapAdd: []string{"all", "chown"}, CapDrop: []string{"Cap_Kill"}}}, ""},
+		{"no such capability", Spec{RootDir: "/", Security: Security{CapDrop: []string{"CAP_ALL"}}}, `capability "CAP_ALL"`},
+		{"seccomp", Spec{RootDir: "/", Security: Security{Seccomp: "profile.json"}}, `seccomp "profile.json"`},
+		{"device", Spec{RootDir: "/", Devices: []Device{{Source: "/dev/null", Target: "/dev/x", Access: "rw"}}}, ""},
+		{"relative device", Spec{RootDir: "/", Devices: []Device{{Source: "null"}}}, "absolute"},
+		{"device in place of all", Spec{RootDir: "/", Devices: []Device{{Source: "/dev/null", Target: "/"}}}, "absolute"},
+		{"device over /dev", Spec{RootDir: "/", Devices: []Device{{Source: "/dev/null", Target: "/dev"}}}, "own /dev"},
+		{"access", Spec{RootDir: "/", Devices: []Device{{Source: "/dev/null", Access: "rx"}}}, `access "rx"`},
+		{"ulimits", Spec{RootDir: "/", Ulimits: []Ulimit{{"core", 0, Unlimited}, {"nofile", Unlimited, Unlimited}}}, ""},
+		{"no such ulimit", Spec{RootDir: "/", Ulimits: []Ulimit{{"as", 0, 0}}}, `ulimit "as"`},
+		{"ulimit twice", Spec{RootDir: "/", Ulimits: []Ulimit{{"core", 0, 0}, {"core", 1, 1}}}, "given twice"},
+		{"soft ulimit", Spec{RootDir: "/", Ulimits: []Ulimit{{"core", Unlimited, 5}}}, "above the hard one"},
+		{"negative ulimit", Spec{RootDir: "/", Ulimits: []Ulimit{{"core", -2, 5}}}, "at least 0"},
 		{"tmpfs", Spec{RootDir: "/", Mounts: []Mount{{Type: "tmpfs", Target: "/a", Size: 1}}}, ""},
 	} {
 		err := tt.spec.validate()
@@ -56,5 +74,29 @@ func TestParseSignal(t *testing.T) {
 		if int(got) != want || (err == nil) != (want != 0) {
 			t.Errorf("%q: got %d, %v; want %d", s, got, err, want)
 		}
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	t.Parallel()
+	may := []string{"CAP_CHOWN", "CAP_KILL", "CAP_NET_ADMIN"}
+	for _, tt := range []struct {
+		add, drop string
+		want      string
+	}{
+		{"", "all", ""},
+		{"chown,SYS_ADMIN", "ALL", "CAP_CHOWN CAP_SYS_ADMIN"},
+		{"ALL", "", "CAP_CHOWN CAP_KILL CAP_NET_ADMIN"},
+		{"all", "cap_kill", "CAP_CHOWN CAP_NET_ADMIN"},
+		{"", "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_raw,sys_chroot,mknod,audit_write", "CAP_NET_BIND_SERVICE CAP_SETFCAP"},
+		{"kill", "kill,chown,dac_override,fowner,fsetid,setgid,setuid,setpcap,net_raw,sys_chroot,mknod,audit_write,setfcap", "CAP_KILL CAP_NET_BIND_SERVICE"},
+	} {
+		s := Security{CapAdd: strings.Split(tt.add, ","), CapDrop: strings.Split(tt.drop, ",")}
+		if got := strings.Join(s.capabilities(func() []string { return may }), " "); got != tt.want {
+			t.Errorf("add %q, drop %q: got %q, want %q", tt.add, tt.drop, got, tt.want)
+		}
+	}
+	if got := new(Security).capabilities(nil); !slices.Equal(got, defaultCapabilities) {
+		t.Errorf("by default: got %q", got)
 	}
 }
