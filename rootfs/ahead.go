@@ -15,6 +15,7 @@ const (
 // reach.
 type ahead struct {
 	ctx    context.Context // of the one call that it is for
+	cancel context.CancelFunc
 	layers []LayerBlob
 	limits layer.Limits
 	opened map[int]chan opened
@@ -26,7 +27,8 @@ type opened struct {
 }
 
 func newAhead(ctx context.Context, layers []LayerBlob, limits layer.Limits) *ahead {
-	return &ahead{ctx: ctx, layers: layers, limits: limits, opened: make(map[int]chan opened)}
+	ctx, cancel := context.WithCancel(ctx)
+	return &ahead{ctx: ctx, cancel: cancel, layers: layers, limits: limits, opened: make(map[int]chan opened)}
 }
 
 // take returns layer i, which the caller closes.
@@ -56,6 +58,7 @@ func (a *ahead) start(i int) {
 
 // close gives up what was opened and not taken. Nothing of that matters any more.
 func (a *ahead) close() {
+	a.cancel()
 	for _, ch := range a.opened {
 		if o := <-ch; o.err == nil {
 			_ = o.blob.close()
