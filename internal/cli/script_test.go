@@ -74,7 +74,7 @@ func TestScript(t *testing.T) {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if name == "registry" {
+			if name == "registry" || name == "login" {
 				testenv.NeedCommand(t, "docker-registry")
 			}
 			h := &host{t: t, dir: filepath.Join(all.dir, name), cgroup: all.cgroup + "-" + name}

@@ -56,8 +56,8 @@ func (b *bars) add(p image.Progress) *mpb.Bar {
 		mpb.BarPriority(p.Layer),
 		mpb.PrependDecorators(decor.Name(name, decor.WCSyncSpaceR)),
 		mpb.AppendDecorators(
-			decor.CountersKiloByte("% .1f of % .1f", decor.WCSyncSpace),
-			decor.OnComplete(decor.AverageSpeed(decor.SizeB1000(0), "% .1f", decor.WCSyncSpace), " done"),
+			decor.CountersKiloByte("%.1f of %.1f", decor.WCSyncSpace),
+			decor.OnComplete(decor.AverageSpeed(decor.SizeB1000(0), "%.1f", decor.WCSyncSpace), " done"),
 		),
 	)
 }
