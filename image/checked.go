@@ -41,6 +41,9 @@ func IsManifest(desc v1.Descriptor) bool {
 	return isManifest(desc.MediaType) || isIndex(desc.MediaType)
 }
 
+// IsLayer reports whether a descriptor's media type is that of a layer.
+func IsLayer(desc v1.Descriptor) bool { return isLayer(desc.MediaType) }
+
 // unopened says why Open and Create have nothing for a reference.
 func unopened(ref Ref) error {
 	if ref.Transport == TransportDocker {

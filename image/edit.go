@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -34,7 +33,6 @@ type Edit struct {
 	layout *Layout
 	img    *Image
 	hold   *os.File
-	unused bool // the tag must not be taken
 }
 
 // Edit begins to change an image, which may stand anywhere in the layout. Its
@@ -164,7 +162,7 @@ func (e *Edit) mediaType(c layer.Compression) string {
 	return c.MediaType()
 }
 
-// Commit stores the image and gives it a tag. If the image was found through
+// Commit stores the image and gives it a tag; what had it loses it. If the image was found through
 // indexes they are written anew, with the image in the old one's place, and
 // the tag is the outermost one's.
 func (e *Edit) Commit(ctx context.Context, tag string) (*Image, error) {
@@ -181,10 +179,7 @@ func (e *Edit) Commit(ctx context.Context, tag string) (*Image, error) {
 	top := img.Path[0]
 	top.Annotations = withTag(top.Annotations, tag)
 	err = e.layout.update(ctx, func(list []v1.Descriptor) ([]v1.Descriptor, error) {
-		if _, err := tagged(list, tag, ""); err == nil && e.unused {
-			return nil, classed(errdefs.ErrAlreadyExists, "tag %q is taken in %s", tag, e.layout)
-		}
-		return setTag(list, top), nil
+		return append(without(list, tag), top), nil
 	})
 	if err != nil {
 		return nil, err

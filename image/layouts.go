@@ -63,7 +63,8 @@ func OpenLayout(dir string) (*Layout, error) {
 // Dir returns the layout's directory.
 func (l *Layout) Dir() string { return l.dir }
 
-// Tags returns the tags of all images, sorted, each once.
+// Tags returns the tags of all images in the order of the layout's list, each
+// once.
 func (l *Layout) Tags(ctx context.Context) ([]string, error) {
 	index, err := l.Index(ctx)
 	if err != nil {
@@ -71,12 +72,11 @@ func (l *Layout) Tags(ctx context.Context) ([]string, error) {
 	}
 	var tags []string
 	for _, d := range index.Manifests {
-		if tag := tagOf(d); tag != "" {
+		if tag := tagOf(d); tag != "" && !slices.Contains(tags, tag) {
 			tags = append(tags, tag)
 		}
 	}
-	slices.Sort(tags)
-	return slices.Compact(tags), nil
+	return tags, nil
 }
 
 // Tag gives what has a tag another one as well: a manifest, an index, or
@@ -147,8 +147,8 @@ func checkTag(tag string) error {
 }
 
 // New makes an image without layers and gives it a tag. What config does not
-// say is filled in: this machine's platform, and the current time. The error
-// is of class ErrAlreadyExists if the tag is taken.
+// say is filled in: this machine's platform, and the current time. What had
+// the tag loses it.
 func (l *Layout) New(ctx context.Context, tag string, config v1.Image) (*Image, error) {
 	if config.Created == nil {
 		now := time.Now().UTC()
@@ -163,7 +163,6 @@ func (l *Layout) New(ctx context.Context, tag string, config v1.Image) (*Image, 
 		return nil, fmt.Errorf("create image %q: %w", tag, err)
 	}
 	defer e.Close()
-	e.unused = true
 	img, err := e.Commit(ctx, tag)
 	if err != nil {
 		return nil, fmt.Errorf("create image %q: %w", tag, err)

@@ -81,14 +81,15 @@ func TestTags(t *testing.T) {
 		_, err := l.New(t.Context(), tag, v1.Image{Author: tag})
 		must(t, err)
 	}
-	_, err := l.New(t.Context(), "a", v1.Image{})
-	if !errors.Is(err, errdefs.ErrAlreadyExists) {
-		t.Errorf("new over a tag: %v", err)
+	_, err := l.New(t.Context(), "b", v1.Image{Author: "b again"})
+	must(t, err)
+	if got := tagsOf(t, l) + resolve(t, l, "b").Config.Author; got != "a a-b.c/d bb again" {
+		t.Errorf("tags are %q", got)
 	}
 	must(t, l.Tag(t.Context(), "a", "c"))
 	must(t, l.Tag(t.Context(), "a", "b"))
 	must(t, l.Tag(t.Context(), "a", "a"))
-	if got := tagsOf(t, l); got != "a a-b.c/d b c" {
+	if got := tagsOf(t, l); got != "a a-b.c/d c b" {
 		t.Errorf("tags are %q", got)
 	}
 	for _, tag := range []string{"a", "b", "c"} {
@@ -97,7 +98,7 @@ func TestTags(t *testing.T) {
 		}
 	}
 	must(t, l.Remove(t.Context(), "a"))
-	if got := tagsOf(t, l); got != "a-b.c/d b c" {
+	if got := tagsOf(t, l); got != "a-b.c/d c b" {
 		t.Errorf("tags are %q", got)
 	}
 	for what, err := range map[string]error{

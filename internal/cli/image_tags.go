@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 
 	"github.com/hostcompute/hcs/image"
@@ -46,7 +47,11 @@ func newLayoutRemove(*app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return l.Remove(c.Context(), at.tag)
+			// As with umoci it is no failure if the tag is not there.
+			if err := l.Remove(c.Context(), at.tag); !errdefs.IsNotFound(err) {
+				return err
+			}
+			return nil
 		},
 	}
 	at.addFlags(c.Flags())
