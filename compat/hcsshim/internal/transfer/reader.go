@@ -1,0 +1,296 @@
+package transfer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/compat/hcsshim/winio"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
+)
+
+// Emit takes one entry of a layer and, if it has any, its content.
+type Emit = func(*layer.Entry, io.Reader) error
+
+// A Source gives the entries of a layer, in the order that Windows' exporter has.
+type Source func(Emit) error
+
+// errClosed is what a reader or writer says after its Close.
+var errClosed = errors.New("closed")
+
+// errStopped ends a Source whose reader was closed.
+var errStopped = errors.New("the reader was closed")
+
+// Reader reads a layer file by file. It is for one goroutine.
+type Reader struct {
+	pull    func() (*layer.Entry, io.Reader, bool)
+	stop    func()
+	failure error // of the source, once it has ended
+
+	ahead        *layer.Entry // what pull gave and no Next took
+	aheadContent io.Reader
+	current      *layer.Entry
+	stream       io.Reader // what is left of the current piece of the backup stream
+	links        LinkSource
+	closed       bool
+	err          error // stays
+}
+
+// LinkSource returns a name's entry and its content, which hard links stand for. The content is valid until the source
+// goes on, and closed if it is an io.Closer.
+type LinkSource func(name string) (*layer.Entry, io.Reader, error)
+
+// NewReader returns a Reader of what source gives. Hard links become files with the content that links finds for them, as a
+// backup stream does not tell of them.
+func NewReader(source Source, links LinkSource) *Reader {
+	r := &Reader{links: links}
+	r.pull, r.stop = iter.Pull2(func(yield func(*layer.Entry, io.Reader) bool) {
+		r.failure = source(func(e *layer.Entry, content io.Reader) error {
+			if !yield(e, content) {
+				return errStopped
+			}
+			return nil
+		})
+	})
+	return r
+}
+
+// Next goes to the next file and returns its name, with backslashes, the size of its content, and its times and attributes.
+// The latter are nil for the name of what the layer removes. It returns io.EOF at the end.
+func (r *Reader) Next() (string, int64, *winio.FileBasicInfo, error) {
+	if r.closed {
+		return "", 0, nil, fmt.Errorf("read layer: %w", errClosed)
+	}
+	if r.err == nil {
+		r.err = r.next()
+	}
+	if r.err != nil {
+		return "", 0, nil, r.err
+	}
+	name := strings.ReplaceAll(r.current.Name, "/", `\`)
+	if r.current.Kind == layer.Whiteout {
+		return name, 0, nil, nil
+	}
+	var size int64
+	if r.current.Kind == layer.File {
+		size = r.current.Size
+	}
+	return name, size, BasicInfo(r.current), nil
+}
+
+func (r *Reader) next() error {
+	r.stream = nil
+	for {
+		e, content, err := r.take()
+		if err != nil {
+			return err
+		}
+		switch e.Kind {
+		case layer.Stream: // of a file that was not read to its end
+			continue
+		case layer.Opaque:
+			return fmt.Errorf("read layer: %s hides all that lower layers have in it, which Windows has no form for: %w",
+				e.Name, errdefs.ErrNotImplemented)
+		case layer.Hardlink:
+			return r.open(r.resolve(e))
+		default:
+			return r.open(e, content, nil)
+		}
+	}
+}
+
+// resolve makes a file of a hard link.
+func (r *Reader) resolve(e *layer.Entry) (*layer.Entry, io.Reader, error) {
+	if r.links == nil {
+		return nil, nil, fmt.Errorf("read layer: %s is a link to %s: %w", e.Name, e.Link, errdefs.ErrNotImplemented)
+	}
+	target, content, err := r.links(e.Link)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read layer: %s is a link to %s: %w", e.Name, e.Link, err)
+	}
+	file := *target
+	file.Name = e.Name
+	return &file, content, nil
+}
+
+// take returns the entry that was seen ahead, or the next.
+func (r *Reader) take() (*layer.Entry, io.Reader, error) {
+	if e := r.ahead; e != nil {
+		r.ahead = nil
+		return e, r.aheadContent, nil
+	}
+	e, content, ok := r.pull()
+	switch {
+	case ok:
+		return e, content, nil
+	case r.failure != nil:
+		return nil, nil, r.failure
+	default:
+		return nil, nil, io.EOF
+	}
+}
+
+// open makes e the current file.
+func (r *Reader) open(e *layer.Entry, content io.Reader, err error) error {
+	if err != nil {
+		return err
+	}
+	r.current = e
+	if e.Kind == layer.Whiteout {
+		return nil
+	}
+	var head bytes.Buffer
+	if err := ntfs.NewBackupWriter(&head).WriteMeta(e.NT); err != nil {
+		return fmt.Errorf("read layer: describe %s: %w", e.Name, err)
+	}
+	r.stream = &head
+	if e.Kind == layer.File && e.Size > 0 { // Windows has no data stream for an empty file
+		r.stream = io.MultiReader(&head, dataStream(e, content))
+	}
+	return nil
+}
+
+// Read reads the current file's backup stream.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.closed {
+		return 0, fmt.Errorf("read layer: %w", errClosed)
+	}
+	for r.stream != nil {
+		n, err := r.stream.Read(p)
+		if n > 0 || !errors.Is(err, io.EOF) {
+			return n, unlessEOF(err)
+		}
+		if err := r.nextStream(); err != nil {
+			return 0, err
+		}
+	}
+	return 0, io.EOF
+}
+
+func unlessEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// nextStream goes on with the alternate stream that follows the current file, if one does.
+func (r *Reader) nextStream() error {
+	r.stream = nil
+	if r.current.Kind == layer.Whiteout || r.ahead != nil {
+		return nil
+	}
+	e, content, err := r.take()
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			r.err = err
+			return err
+		}
+		r.err = io.EOF
+		return nil
+	}
+	if e.Kind != layer.Stream || e.Name != r.current.Name {
+		r.ahead, r.aheadContent = e, content
+		return nil
+	}
+	r.stream = alternateStream(e, content)
+	return nil
+}
+
+// Close ends the source.
+func (r *Reader) Close() error {
+	r.closed = true
+	r.stop()
+	if r.failure != nil && !errors.Is(r.failure, errStopped) && r.err == nil {
+		return r.failure
+	}
+	return nil
+}
+
+// BasicInfo returns an entry's times and attributes.
+func BasicInfo(e *layer.Entry) *winio.FileBasicInfo {
+	written := winio.NewFiletime(e.ModTime)
+	either := func(f winio.Filetime) winio.Filetime {
+		if f == (winio.Filetime{}) {
+			return written
+		}
+		return f
+	}
+	return &winio.FileBasicInfo{
+		CreationTime:   either(winio.NewFiletime(e.NT.CreationTime)),
+		LastAccessTime: either(winio.NewFiletime(e.AccessTime)),
+		LastWriteTime:  written,
+		ChangeTime:     either(winio.NewFiletime(e.ChangeTime)),
+		FileAttributes: uint32(e.NT.Attributes),
+	}
+}
+
+// dataStream returns a file's content as a stream with its header.
+func dataStream(e *layer.Entry, content io.Reader) io.Reader {
+	return stream(&ntfs.BackupHeader{ID: ntfs.StreamData, Size: e.Size}, e, content)
+}
+
+func alternateStream(e *layer.Entry, content io.Reader) io.Reader {
+	return stream(ntfs.AlternateHeader(e.Stream, e.Size), e, content)
+}
+
+// stream returns a header and the content, sparse if the entry is and the content can be read anywhere.
+func stream(h *ntfs.BackupHeader, e *layer.Entry, content io.Reader) io.Reader {
+	if content == nil {
+		content = eofReader{}
+	}
+	at, ok := content.(io.ReaderAt)
+	if e.Data == nil || !ok {
+		return io.MultiReader(header(h), exactly(content, e))
+	}
+	h.Size, h.Attributes = 0, ntfs.StreamSparse
+	pieces := []io.Reader{header(h)}
+	for _, x := range e.Data {
+		pieces = append(pieces, header(&ntfs.BackupHeader{ID: ntfs.StreamSparseBlock, Size: x.Length, Offset: x.Offset}),
+			exactly(io.NewSectionReader(at, x.Offset, x.Length), &layer.Entry{Name: e.Name, Size: x.Length}))
+	}
+	return io.MultiReader(append(pieces, header(&ntfs.BackupHeader{ID: ntfs.StreamSparseBlock, Offset: e.Size}))...)
+}
+
+// header returns a header's bytes. It cannot fail: nothing is open in a new writer, and memory takes all.
+func header(h *ntfs.BackupHeader) io.Reader {
+	var b bytes.Buffer
+	if err := ntfs.NewBackupWriter(&b).WriteHeader(h); err != nil {
+		return failing{err}
+	}
+	return &b
+}
+
+type eofReader struct{}
+
+func (eofReader) Read([]byte) (int, error) { return 0, io.EOF }
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// exactly returns content, which must have the size that the entry says: a header has told it before.
+func exactly(content io.Reader, e *layer.Entry) io.Reader {
+	return &sized{from: io.LimitReader(content, e.Size), left: e.Size, name: e.Name}
+}
+
+type sized struct {
+	from io.Reader
+	left int64
+	name string
+}
+
+func (s *sized) Read(p []byte) (int, error) {
+	n, err := s.from.Read(p)
+	s.left -= int64(n)
+	if errors.Is(err, io.EOF) && s.left > 0 {
+		return n, fmt.Errorf("read layer: %s has %d bytes less than its size says: %w", s.name, s.left, errdefs.ErrDataLoss)
+	}
+	return n, err
+}
