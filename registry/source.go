@@ -69,7 +69,8 @@ func (s *source) resolve(ctx context.Context) (v1.Descriptor, error) {
 func (s *source) ask(ctx context.Context) (v1.Descriptor, error) {
 	desc, err := s.Resolve(ctx, s.reference())
 	var answer *errcode.ErrorResponse
-	if err != nil && !errors.Is(err, errdef.ErrNotFound) && !errors.As(err, &answer) && !isTransient(err) {
+	known := errors.Is(err, errdef.ErrNotFound) || errors.Is(err, auth.ErrBasicCredentialNotFound) || errors.As(err, &answer)
+	if err != nil && !known && !isTransient(err) {
 		// Not every registry says in its answer to HEAD what the digest is.
 		desc, body, err := s.FetchReference(ctx, s.reference())
 		if err != nil {

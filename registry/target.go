@@ -114,7 +114,7 @@ func (t *target) upload(ctx context.Context, src image.Source, blobs []v1.Descri
 }
 
 func (t *target) report(i int, desc v1.Descriptor, done int64) {
-	if t.config.Progress != nil {
+	if t.config.Progress != nil && image.IsLayer(desc) {
 		t.config.Progress(image.Progress{Layer: i, Blob: desc.Digest, Done: done, Total: desc.Size})
 	}
 }
