@@ -467,6 +467,27 @@ func TestManySystemsAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
+// TestPauseLetsProcessesBegin has a process created while the system is paused: it begins before, or is refused, and the call
+// does not wait for the system to go on.
+func TestPauseLetsProcessesBegin(t *testing.T) {
+	f := newFixture(t)
+	s := f.created(container.Spec{})
+	ctx := t.Context()
+	f.must(s.Start(ctx))
+	for range 30 {
+		created := make(chan error, 1)
+		go func() {
+			_, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"true"}, Env: env})
+			created <- err
+		}()
+		f.must(s.Pause(ctx))
+		if err := <-created; err != nil && !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("create a process: %v", err)
+		}
+		f.must(s.Resume(ctx))
+	}
+}
+
 // TestEverythingAtOnce has several clients do all there is to one system:
 // whatever comes of each call, none hangs, and nothing is left.
 func TestEverythingAtOnce(t *testing.T) {
@@ -499,7 +520,20 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 		})
 	}
-	wg.Wait()
+	// A paused system stays so, and whoever waits for its processes waits on: somebody lets it go on until all are done.
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	for going := true; going; {
+		select {
+		case <-done:
+			going = false
+		case <-time.After(50 * time.Millisecond):
+			_ = s.Resume(ctx)
+		}
+	}
 	f.must(s.Terminate(ctx))
 	f.must(s.Delete(ctx))
 }

@@ -97,6 +97,16 @@ func (t *table) leave(c *wire.Conn) {
 	}
 }
 
+// starting reports whether there are processes that have not begun.
+func (t *table) starting() bool {
+	for _, p := range t.live {
+		if p.pid == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // statuses lists the live processes and the main one, in the order in which
 // they were asked for.
 func (t *table) statuses() []wire.ProcessStatus {

@@ -138,7 +138,13 @@ func (s *shim) admit(p *process) *wire.Failure {
 func (s *shim) forget(p *process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.drop(p)
+}
+
+// drop forgets a process that does not run. s.mu is held.
+func (s *shim) drop(p *process) {
 	s.table.drop(p)
+	s.begun.Broadcast()
 }
 
 func fds(files []*os.File) []int {
@@ -156,7 +162,7 @@ func (s *shim) mayRun(r *wire.SpawnRequest) *wire.Failure {
 	case <-s.ending:
 		why = "the system is stopping"
 	default:
-		if s.status.State == wire.Paused {
+		if s.status.State == wire.Paused || s.pausing {
 			why = "the system is paused"
 		} else if r.Flags&wire.Main != 0 && s.table.main != nil {
 			why = "the system has a main process already"
@@ -212,6 +218,7 @@ func (s *shim) began(p *process, m wire.Message) {
 		return
 	}
 	p.pid, p.started = max(b.Pid, 1), time.Now()
+	s.begun.Broadcast()
 	if p.relay != nil && terminal {
 		p.relay.attach(sys.NewTerminal(m.Files[0]))
 		m.Files = nil
@@ -249,6 +256,7 @@ func (s *shim) end(p *process, x wire.Exit) {
 	}
 	p.client, p.waiters = nil, nil
 	s.table.end(p, x)
+	s.begun.Broadcast()
 }
 
 // refused is told that a process does not start. s.mu is held.
@@ -258,7 +266,7 @@ func (s *shim) refused(p *process, m wire.Message) {
 	if p.client != nil {
 		s.reply(p.client, m)
 	}
-	s.table.drop(p)
+	s.drop(p)
 	if p.relay != nil {
 		go p.relay.finish()
 	}
@@ -361,10 +369,9 @@ const freezeTimeout = 10 * time.Second
 func (s *shim) pause(c *wire.Conn) *wire.Failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	select {
-	case <-s.ending: // what is frozen does not die
+	s.awaitStarts()
+	if s.stopping() { // what is frozen does not die
 		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
-	default:
 	}
 	if s.status.State == wire.Running {
 		err := s.cgroup.Freeze(freezeTimeout)
@@ -377,6 +384,33 @@ func (s *shim) pause(c *wire.Conn) *wire.Failure {
 		s.status.State = wire.Paused
 	}
 	return s.settled(c, wire.Paused)
+}
+
+// awaitStarts lets processes begin that the agent was asked for: their clients would wait for a frozen agent's answer. An agent
+// that gives none is not waited for longer than freezeTimeout. s.mu is held, but not meanwhile.
+func (s *shim) awaitStarts() {
+	s.pausing = true
+	defer func() { s.pausing = false }()
+	late := false
+	timer := time.AfterFunc(freezeTimeout, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.begun.Broadcast()
+	})
+	defer timer.Stop()
+	for s.table.starting() && !s.stopping() && !late {
+		s.begun.Wait()
+	}
+}
+
+func (s *shim) stopping() bool {
+	select {
+	case <-s.ending:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *shim) resume(c *wire.Conn) *wire.Failure {

@@ -32,6 +32,8 @@ type shim struct {
 	table   table
 	waiters []*wire.Conn  // who waits for the system's end
 	ending  chan struct{} // closed when the system is to stop
+	pausing bool          // the system is about to be paused
+	begun   *sync.Cond    // a process has begun, or will not
 }
 
 func newShim(spec *wire.Spec) (*shim, error) {
@@ -53,6 +55,7 @@ func newShim(spec *wire.Spec) (*shim, error) {
 		status: wire.Status{State: wire.Starting, ShimPid: os.Getpid()},
 		ending: make(chan struct{}),
 	}
+	s.begun = sync.NewCond(&s.mu)
 	s.starter = &ociRuntime{spec: spec, reaper: &s.reaper, cgroup: cgroup}
 	s.reaper.Orphan = s.first.orphan
 	return s, nil
@@ -200,6 +203,7 @@ func (s *shim) stopLocked(reason string) {
 	default:
 		s.status.Reason = reason
 		close(s.ending)
+		s.begun.Broadcast()
 	}
 }
 
