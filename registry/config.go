@@ -47,6 +47,10 @@ type Config struct {
 	// again; 0 means 30 seconds.
 	Stall time.Duration
 
+	// Progress, if not nil, is called while layers are fetched or uploaded, from
+	// several goroutines.
+	Progress func(image.Progress)
+
 	// Have, if not nil, is a source whose blobs are not fetched.
 	Have image.Source
 
@@ -54,9 +58,6 @@ type Config struct {
 	// likely to have a blob, or nothing. The registry is asked to take the blob
 	// from there.
 	Mount func(digest.Digest) string
-	// Progress, if not nil, is called while layers are uploaded, from several
-	// goroutines.
-	Progress func(image.Progress)
 	// Parallel is the number of uploads at a time; 0 means 4.
 	Parallel int
 }

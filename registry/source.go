@@ -8,8 +8,10 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -32,7 +34,7 @@ func Open(ctx context.Context, ref image.Ref, c Config) (image.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{repository: r, have: c.Have}
+	s := &source{repository: r, have: c.Have, progress: c.Progress, layers: map[digest.Digest]int{}}
 	if s.root, err = s.resolve(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -42,8 +44,29 @@ func Open(ctx context.Context, ref image.Ref, c Config) (image.Source, error) {
 // A source is what one tag or digest of a repository stands for.
 type source struct {
 	*repository
-	root v1.Descriptor
-	have image.Source
+	root     v1.Descriptor
+	have     image.Source
+	progress func(image.Progress)
+
+	mu     sync.Mutex
+	layers map[digest.Digest]int // that were opened, in that order
+}
+
+// report returns what is to be told of a blob that is fetched, if anything.
+func (s *source) report(desc v1.Descriptor) func(done int64) {
+	if s.progress == nil || !image.IsLayer(desc) {
+		return func(int64) {}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, known := s.layers[desc.Digest]
+	if !known {
+		i = len(s.layers)
+		s.layers[desc.Digest] = i
+	}
+	return func(done int64) {
+		s.progress(image.Progress{Layer: i, Blob: desc.Digest, Done: done, Total: desc.Size})
+	}
 }
 
 func (s *source) resolve(ctx context.Context) (v1.Descriptor, error) {
@@ -95,7 +118,7 @@ func (s *source) OpenAt(ctx context.Context, desc v1.Descriptor, offset int64) (
 			return blob, nil
 		}
 	}
-	b := &blob{repository: s.repository, ctx: ctx, desc: desc, offset: offset}
+	b := &blob{repository: s.repository, ctx: ctx, desc: desc, offset: offset, report: s.report(desc)}
 	for {
 		err := b.open()
 		if err == nil {
@@ -113,8 +136,9 @@ func (s *source) OpenAt(ctx context.Context, desc v1.Descriptor, offset int64) (
 // A blob reads a blob, and goes on where it was when a transfer breaks.
 type blob struct {
 	*repository
-	ctx  context.Context
-	desc v1.Descriptor
+	ctx    context.Context
+	desc   v1.Descriptor
+	report func(done int64)
 
 	body     io.ReadCloser
 	transfer context.Context
@@ -135,8 +159,11 @@ func (b *blob) Read(p []byte) (int, error) {
 	for {
 		n, err := b.read(p)
 		switch {
-		case n > 0 || err == nil:
+		case n > 0:
+			b.report(b.offset)
 			return n, nil // an error comes again
+		case err == nil:
+			return 0, nil
 		case err == io.EOF && b.offset >= b.desc.Size:
 			return 0, io.EOF
 		case err == io.EOF:

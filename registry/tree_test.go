@@ -1,12 +1,17 @@
 package registry_test
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -195,4 +200,64 @@ func blobs(t *testing.T, dir string) map[string]digest.Digest {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// TestCopyToLayout has a registry hold up one layer until the other is asked
+// for: some are fetched at a time, and each is reported.
+func TestCopyToLayout(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, start(t, "", ""))
+	src, img := newImage(t, amd64)
+	ref := parse(t, p.addr+"/web:1")
+	if err := push(t.Context(), src, img, ref, registry.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	large, small := string(img.Manifest.Layers[0].Digest), string(img.Manifest.Layers[1].Digest)
+	asked := make(chan struct{})
+	once := sync.OnceFunc(func() { close(asked) })
+	p.clear(func(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, bool) {
+		switch {
+		case strings.Contains(r.URL.Path, small):
+			once()
+		case strings.Contains(r.URL.Path, large):
+			select {
+			case <-asked:
+			case <-r.Context().Done():
+			}
+		}
+		return w, true
+	})
+	var (
+		mu   sync.Mutex
+		last = map[digest.Digest]image.Progress{}
+	)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("one layer waits for the other"))
+	defer cancel()
+	from, err := registry.Open(ctx, ref, registry.Config{Progress: func(l image.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		last[l.Blob] = l
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	if img, err = image.Resolve(ctx, from, ref.Selector(), amd64); err != nil {
+		t.Fatal(err)
+	}
+	layout := image.Ref{Transport: image.TransportOCI, Path: t.TempDir(), Tag: "1"}
+	if err := image.Copy(ctx, from, img, layout); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int]bool{}
+	for _, l := range img.Manifest.Layers {
+		p := last[l.Digest]
+		if p.Done != l.Size || p.Total != l.Size || seen[p.Layer] {
+			t.Errorf("of layer %s, of %d bytes, the last report is %+v", l.Digest, l.Size, p)
+		}
+		seen[p.Layer] = true
+	}
+	if len(last) != 2 {
+		t.Errorf("reports of %d blobs, want the two layers", len(last))
+	}
 }

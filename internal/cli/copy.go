@@ -87,6 +87,8 @@ func (o *imageCopyOptions) run(ctx context.Context, a *app, source, destination 
 }
 
 func (o *imageCopyOptions) copy(ctx context.Context, a *app, h *hcs.Host, from, to image.Ref, config RegistryConfig, platform v1.Platform) (err error) {
+	p := o.watch(a, from, to, &config)
+	defer p.end()
 	src, img, err := a.openImage(ctx, h, from, config, platform)
 	if err != nil {
 		return err
@@ -97,15 +99,14 @@ func (o *imageCopyOptions) copy(ctx context.Context, a *app, h *hcs.Host, from, 
 		config.Mount = mountFrom(from, to)
 		return a.push(ctx, src, img, to, config, o.quiet)
 	case image.TransportStore:
-		p := a.newProgress(to.String(), o.quiet)
 		_, err = h.LoadFrom(ctx, src, img, to.String(), hcs.LoadOptions{Progress: p.show, Parallel: o.parallel})
-		p.end()
 	default:
 		err = image.Copy(ctx, src, img, to)
 	}
 	if err != nil {
 		return err
 	}
+	p.end()
 	if o.quiet {
 		fmt.Fprintln(a.out, img.Descriptor.Digest)
 		return nil
@@ -114,11 +115,23 @@ func (o *imageCopyOptions) copy(ctx context.Context, a *app, h *hcs.Host, from, 
 	return nil
 }
 
+// watch returns what shows how far a copy is. Of two ends the one that writes
+// tells, if it can: layouts and archives leave it to where they get blobs from.
+func (o *imageCopyOptions) watch(a *app, from, to image.Ref, config *RegistryConfig) *progress {
+	p := a.newProgress(to.String(), o.quiet || to.Transport == image.TransportDocker) // which has its own
+	if from.Transport == image.TransportDocker && to.Transport != image.TransportDocker && to.Transport != image.TransportStore {
+		config.Progress = p.show
+	}
+	return p
+}
+
 // copyAll copies what a tag stands for, whatever that is.
 func (o *imageCopyOptions) copyAll(ctx context.Context, a *app, h *hcs.Host, from, to image.Ref, config RegistryConfig) (err error) {
 	if to.Transport == image.TransportStore {
 		return usage("image copy: the store has each image for one platform; copy --all to a layout")
 	}
+	p := o.watch(a, from, to, &config)
+	defer p.end()
 	src, err := a.openSource(ctx, h, from, config)
 	if err != nil {
 		return err
@@ -141,6 +154,7 @@ func (o *imageCopyOptions) copyAll(ctx context.Context, a *app, h *hcs.Host, fro
 	if err != nil {
 		return err
 	}
+	p.end()
 	root := tree.Root().Descriptor.Digest
 	if o.quiet {
 		fmt.Fprintln(a.out, root)
