@@ -74,7 +74,7 @@ func mount(ctx context.Context, src image.Source, img *image.Image, dir string, 
 	}
 	err = over.mount(ctx, store, layers, filepath.Join(dir, RootfsName))
 	if err == nil {
-		err = writeBundle(dir, img, meta, nil)
+		err = writeBundle(dir, img, meta)
 	}
 	if err != nil {
 		return errors.Join(err, unmount(context.WithoutCancel(ctx), dir))

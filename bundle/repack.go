@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -180,12 +179,11 @@ func clean(p string) string {
 func (m Meta) refresh(ctx context.Context, dir string, img *image.Image) error {
 	old := mtreeName(m.manifest())
 	m.From.Walk = img.Path
-	var manifest bytes.Buffer
-	if err := rootfs.WriteManifest(ctx, filepath.Join(dir, RootfsName), &manifest); err != nil {
-		return err
-	}
 	fresh := mtreeName(img.Descriptor)
-	if err := replaceFile(filepath.Join(dir, fresh), manifest.Bytes()); err != nil {
+	err := writeFile(filepath.Join(dir, fresh), func(w io.Writer) error {
+		return rootfs.WriteManifest(ctx, filepath.Join(dir, RootfsName), w)
+	})
+	if err != nil {
 		return err
 	}
 	if err := m.write(dir); err != nil || fresh == old {

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -71,15 +70,16 @@ func Unpack(ctx context.Context, src image.Source, img *image.Image, dir string,
 func unpack(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
 	o.Mappings = o.Mappings.WithDefaults()
 	return stage(ctx, dir, func(stage string) error {
-		var manifest bytes.Buffer
-		tree := o.tree()
-		tree.Mtree = &manifest
-		root := filepath.Join(stage, RootfsName)
-		if _, err := rootfs.UnpackTree(ctx, root, blobs(src, img), tree); err != nil {
+		err := writeFile(filepath.Join(stage, mtreeName(img.Descriptor)), func(w io.Writer) error {
+			tree := o.tree()
+			tree.Mtree = w
+			_, err := rootfs.UnpackTree(ctx, filepath.Join(stage, RootfsName), blobs(src, img), tree)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		meta := Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings}
-		return writeBundle(stage, img, meta, &manifest)
+		return writeBundle(stage, img, Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings})
 	})
 }
 
@@ -115,7 +115,7 @@ func blobs(src image.Source, img *image.Image) []rootfs.LayerBlob {
 }
 
 // writeBundle writes what stands beside rootfs.
-func writeBundle(dir string, img *image.Image, meta Meta, manifest io.WriterTo) error {
+func writeBundle(dir string, img *image.Image, meta Meta) error {
 	spec, err := RuntimeSpec(img.Config, filepath.Join(dir, RootfsName), meta.Map)
 	if err != nil {
 		return err
@@ -124,25 +124,7 @@ func writeBundle(dir string, img *image.Image, meta Meta, manifest io.WriterTo) 
 	if err := WriteSpec(&config, spec); err != nil {
 		return err
 	}
-	if manifest != nil {
-		if err := writeManifest(filepath.Join(dir, mtreeName(img.Descriptor)), manifest); err != nil {
-			return err
-		}
-	}
 	return errors.Join(meta.write(dir), replaceFile(filepath.Join(dir, ConfigName), config.Bytes()))
-}
-
-func writeManifest(path string, manifest io.WriterTo) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("write manifest: %w", err)
-	}
-	w := bufio.NewWriterSize(f, 256<<10)
-	_, err = manifest.WriteTo(w)
-	if err := errors.Join(err, w.Flush(), f.Close()); err != nil {
-		return fmt.Errorf("write manifest: %w", err)
-	}
-	return nil
 }
 
 // Names of the private directories in which bundles are made. Locks in the
