@@ -1,0 +1,83 @@
+package image_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hostcompute/hcs/image"
+)
+
+func nested(l *layoutDir, list ...v1.Descriptor) v1.Descriptor {
+	return l.json(v1.MediaTypeImageIndex, indexOf(list...))
+}
+
+// TestHostileTrees has trees that nobody wants to read whole.
+func TestHostileTrees(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		root func(l *layoutDir) v1.Descriptor
+		want error
+		says string
+	}{
+		"deep": {func(l *layoutDir) v1.Descriptor {
+			d := nested(l)
+			for range 40 {
+				d = nested(l, d)
+			}
+			return d
+		}, errdefs.ErrInvalidArgument, "more than 32 indexes deep"},
+		"wide": {func(l *layoutDir) v1.Descriptor {
+			var list []v1.Descriptor
+			for i := range 5000 {
+				list = append(list, l.json(v1.MediaTypeImageIndex, map[string]any{"schemaVersion": 2, "manifests": []any{}, "x": i}))
+			}
+			return nested(l, list...)
+		}, errdefs.ErrInvalidArgument, "one of more than 4096"},
+		"large together": {func(l *layoutDir) v1.Descriptor {
+			var list []v1.Descriptor
+			for i := range 17 {
+				list = append(list, l.json(v1.MediaTypeImageIndex, map[string]any{
+					"schemaVersion": 2, "manifests": []any{}, "i": i, "x": strings.Repeat("x", 4<<20-200),
+				}))
+			}
+			return nested(l, list...)
+		}, errdefs.ErrInvalidArgument, "more than 67108864 bytes"},
+		"large": {func(l *layoutDir) v1.Descriptor {
+			d := nested(l)
+			d.Size = 5 << 20
+			return nested(l, d)
+		}, errdefs.ErrInvalidArgument, "more than the 4194304"},
+		"not there": {func(l *layoutDir) v1.Descriptor {
+			return nested(l, v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 1})
+		}, errdefs.ErrNotFound, "not found"},
+		"no digest": {func(l *layoutDir) v1.Descriptor {
+			return nested(l, v1.Descriptor{MediaType: "text/plain", Digest: "sha256:../../x", Size: 1})
+		}, errdefs.ErrInvalidArgument, "digest"},
+		"both an index and a manifest": {func(l *layoutDir) v1.Descriptor {
+			return l.json(v1.MediaTypeImageIndex, map[string]any{"schemaVersion": 2, "manifests": []any{}, "layers": []any{}})
+		}, errdefs.ErrInvalidArgument, "ambiguous"},
+		"of an unknown type": {func(l *layoutDir) v1.Descriptor {
+			return l.json("text/plain", "x")
+		}, errdefs.ErrInvalidArgument, `unknown media type "text/plain"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLayout(t)
+			l.index(tagged(tt.root(l), "x"))
+			src, err := image.Open(t.Context(), image.Ref{Transport: image.TransportOCI, Path: l.dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer src.Close()
+			_, err = image.ReadTree(t.Context(), src, "x")
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got %v, want %q, of class %v", err, tt.says, tt.want)
+			}
+		})
+	}
+}
