@@ -1,5 +1,6 @@
-// Package registrycli joins the command line to package registry, for the
-// program hcs-registry. It has no commands of its own: they are internal/cli's.
+// Package registrycli joins the command line to package registry, and to bars
+// that show how far layers are, for the program hcs-registry. It has no
+// commands of its own: they are internal/cli's.
 package registrycli
 
 import (
