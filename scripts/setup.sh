@@ -23,6 +23,7 @@ xz              xz-utils
 zstd            zstd
 losetup         mount
 mkfs.ext4       e2fsprogs
+mkfs.xfs        xfsprogs
 setpriv         util-linux
 wget            wget
 skopeo          skopeo

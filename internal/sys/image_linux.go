@@ -1,0 +1,212 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// IsMountPoint reports whether something is mounted on name. What is not there is no mount point.
+func IsMountPoint(name string) (bool, error) {
+	var st unix.Statx_t
+	err := again(func() error {
+		return unix.Statx(unix.AT_FDCWD, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &st)
+	})
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look for a mount on %q: %w", name, err)
+	case st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0:
+		return false, fmt.Errorf("look for a mount on %q: the kernel does not tell: %w", name, errdefs.ErrNotImplemented)
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
+
+// UnmountIdle unmounts what is mounted on target unless it is in use, which is an error of class errdefs.ErrUnavailable.
+// Where nothing is mounted, or nothing exists, there is nothing to do.
+func UnmountIdle(target string) error {
+	err := again(func() error { return unix.Unmount(target, unix.UMOUNT_NOFOLLOW) })
+	switch {
+	case err == nil || err == unix.EINVAL || err == unix.ENOENT:
+		return nil
+	case err == unix.EBUSY:
+		return fmt.Errorf("unmount %q: %w: %w", target, errdefs.ErrUnavailable, err)
+	}
+	return fmt.Errorf("unmount %q: %w", target, err)
+}
+
+// MountBind mounts the directory dir, without the mounts below it, on target too.
+func MountBind(dir, target string) error {
+	if err := mountBind(dir, target); err != nil {
+		return fmt.Errorf("mount %q on %q: %w", dir, target, err)
+	}
+	return nil
+}
+
+func mountBind(dir, target string) error {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return attach(fd, target)
+}
+
+// MountImage mounts the file system of the given type in a file on target. The loop device that this takes goes with the
+// mount.
+func MountImage(image, fstype, target string) error {
+	if err := mountImage(image, fstype, target); err != nil {
+		return fmt.Errorf("mount image %q on %q: %w", image, target, err)
+	}
+	return nil
+}
+
+func mountImage(image, fstype, target string) error {
+	loop, err := attachLoop(image)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = loop.Close() }() // the device stays until the mount goes, too
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open file system %s: %w", fstype, err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	if err := unix.FsconfigSetString(fs, "source", loop.Name()); err != nil {
+		return explain(fs, fmt.Errorf("set its device: %w", err))
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return explain(fs, fmt.Errorf("set up %s: %w", fstype, err))
+	}
+	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return explain(fs, fmt.Errorf("make the mount: %w", err))
+	}
+	defer func() { _ = unix.Close(mnt) }()
+	return attach(mnt, target)
+}
+
+// attachLoop returns a loop device for a file, open; it is free again when nobody has it open.
+func attachLoop(image string) (*os.File, error) {
+	backing, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = backing.Close() }()
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = control.Close() }()
+	for {
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, fmt.Errorf("find a free loop device: %w", err)
+		}
+		loop, err := configureLoop(fmt.Sprintf("/dev/loop%d", n), image, backing)
+		if !errors.Is(err, unix.EBUSY) { // another process may have taken it first
+			return loop, err
+		}
+	}
+}
+
+func configureLoop(device, image string, backing *os.File) (*os.File, error) {
+	loop, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	config := unix.LoopConfig{Fd: uint32(backing.Fd())}
+	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], image) // for people: losetup shows it
+	if err := again(func() error { return unix.IoctlLoopConfigure(int(loop.Fd()), &config) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("set up %s: %w", device, err), loop.Close())
+	}
+	return loop, nil
+}
+
+// GrowXFS gives the XFS that MountImage mounted on target all the room that its image has by now. Others may use it
+// meanwhile.
+func GrowXFS(target string) error {
+	if err := growXFS(target); err != nil {
+		return fmt.Errorf("grow file system on %q: %w", target, err)
+	}
+	return nil
+}
+
+func growXFS(target string) error {
+	dir, err := os.Open(target)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	st, err := StatFD(int(dir.Fd()))
+	if err != nil {
+		return err
+	}
+	name, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	if err != nil {
+		return err
+	}
+	loop, err := os.OpenFile("/dev/"+filepath.Base(name), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = loop.Close() }()
+	if err := unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_SET_CAPACITY, 0); err != nil {
+		return fmt.Errorf("have %s read its size: %w", loop.Name(), err)
+	}
+	var size uint64
+	if err := ioctl(int(loop.Fd()), unix.BLKGETSIZE64, unsafe.Pointer(&size)); err != nil {
+		return fmt.Errorf("read size of %s: %w", loop.Name(), err)
+	}
+	return growXFSTo(int(dir.Fd()), size)
+}
+
+// The requests of XFS: XFS_IOC_FSGEOMETRY_V1 and XFS_IOC_FSGROWFSDATA of fs/xfs/libxfs/xfs_fs.h, which have the same numbers
+// on all machines but mips, powerpc and sparc.
+const (
+	xfsGeometry = 0x80705864 // _IOR('X', 100, struct xfs_fsop_geom_v1)
+	xfsGrow     = 0x4010586e // _IOW('X', 110, struct xfs_growfs_data)
+)
+
+// xfsGeometryV1 is the start of struct xfs_fsop_geom_v1 and its length.
+type xfsGeometryV1 struct {
+	BlockSize uint32
+	_         [6]uint32
+	MaxInodes uint32 // percent
+	Blocks    uint64
+	_         [72]byte
+}
+
+type xfsGrowData struct {
+	Blocks    uint64
+	MaxInodes uint32
+	_         uint32
+}
+
+func growXFSTo(fd int, size uint64) error {
+	var geometry xfsGeometryV1
+	if err := ioctl(fd, xfsGeometry, unsafe.Pointer(&geometry)); err != nil {
+		return fmt.Errorf("read its geometry: %w", err)
+	}
+	data := xfsGrowData{Blocks: size / uint64(geometry.BlockSize), MaxInodes: geometry.MaxInodes}
+	if data.Blocks <= geometry.Blocks {
+		return nil
+	}
+	return ioctl(fd, xfsGrow, unsafe.Pointer(&data))
+}
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) error {
+	return again(func() error {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg)); errno != 0 {
+			return errno
+		}
+		return nil
+	})
+}

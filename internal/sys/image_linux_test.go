@@ -1,0 +1,111 @@
+package sys
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/testenv"
+)
+
+func TestMountImage(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
+	mkfs := testenv.NeedCommand(t, "mkfs.xfs")[0]
+	dir := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir})
+	image, target := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
+	must(t, os.WriteFile(image, nil, 0o600))
+	must(t, os.Truncate(image, 320<<20))
+	must(t, os.Mkdir(target, 0o700))
+	if out, err := exec.Command(mkfs, "-q", image).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+
+	wantMount(t, target, false)
+	must(t, MountImage(image, "xfs", target))
+	t.Cleanup(func() { _ = Unmount(target) })
+	wantMount(t, target, true)
+	file := filepath.Join(target, "file")
+	must(t, os.WriteFile(file, bytes.Repeat([]byte("x"), 1<<20), 0o600))
+
+	before := room(t, target)
+	must(t, os.Truncate(image, 640<<20))
+	must(t, GrowXFS(target))
+	if after := room(t, target); after < before+300<<20 {
+		t.Errorf("it has room for %d bytes, and before for %d", after, before)
+	}
+	must(t, GrowXFS(target)) // there is nothing to do
+	if b, err := os.ReadFile(file); err != nil || len(b) != 1<<20 {
+		t.Errorf("the file has %d bytes, %v", len(b), err)
+	}
+
+	open, err := os.Open(file)
+	must(t, err)
+	if err := UnmountIdle(target); !errdefs.IsUnavailable(err) {
+		t.Errorf("unmounted while a file is open: %v", err)
+	}
+	must(t, open.Close())
+	must(t, UnmountIdle(target))
+	wantMount(t, target, false)
+	must(t, UnmountIdle(target))
+	must(t, UnmountIdle(filepath.Join(dir, "nothing")))
+}
+
+func TestMountImageFails(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
+	dir := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir})
+	image := filepath.Join(dir, "image")
+	must(t, os.WriteFile(image, make([]byte, 1<<20), 0o600))
+	for _, c := range []struct{ image, fstype, target string }{
+		{image, "xfs", dir}, // no file system
+		{image, "nosuchfs", dir},
+		{filepath.Join(dir, "none"), "xfs", dir},
+	} {
+		if err := MountImage(c.image, c.fstype, c.target); err == nil {
+			t.Errorf("%+v is mounted", c)
+			must(t, Unmount(c.target))
+		}
+	}
+}
+
+func TestMountBind(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.MountAPI)
+	dir := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir})
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	must(t, os.Mkdir(from, 0o700))
+	must(t, os.Mkdir(to, 0o700))
+	must(t, MountBind(from, to))
+	t.Cleanup(func() { _ = Unmount(to) })
+	wantMount(t, to, true)
+	must(t, os.WriteFile(filepath.Join(to, "file"), nil, 0o600))
+	if _, err := os.Stat(filepath.Join(from, "file")); err != nil {
+		t.Error(err)
+	}
+	must(t, UnmountIdle(to))
+	wantMount(t, to, false)
+}
+
+func wantMount(t *testing.T, target string, want bool) {
+	t.Helper()
+	if got, err := IsMountPoint(target); err != nil || got != want {
+		t.Errorf("%s is a mount point: %t, %v, want %t", target, got, err, want)
+	}
+}
+
+// room returns how many bytes a file system has in all.
+func room(t *testing.T, dir string) int64 {
+	t.Helper()
+	var st syscall.Statfs_t
+	must(t, syscall.Statfs(dir, &st))
+	return int64(st.Blocks) * st.Bsize
+}
