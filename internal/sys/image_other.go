@@ -16,3 +16,6 @@ func MountImage(_, _, _ string) error { return errNotOnThisOS }
 
 // GrowXFS is for Linux.
 func GrowXFS(string) error { return errNotOnThisOS }
+
+// OverlayLowers is for Linux.
+func OverlayLowers() ([]string, error) { return nil, errNotOnThisOS }

@@ -89,4 +89,3 @@ func (s *spool) close() error {
 	s.file, s.out = nil, nil
 	return err
 }
-
