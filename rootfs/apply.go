@@ -111,6 +111,7 @@ type applier struct {
 	format  format
 	dirs    *dirCache
 	meta    map[objectID]*dirMeta // what directories are to look like in the end
+	linked  []*dirMeta            // those of which the names may lead through symbolic links
 	writers *writers
 	owner   ownership
 	ids     idMapper
@@ -367,15 +368,14 @@ func (a *applier) replacing(parent *dirHandle, last string, create func() error)
 	return create()
 }
 
-// remove removes last, whatever it is, from parent. Names of directories may lead elsewhere once a directory or symbolic
-// link is gone, so none is remembered then; those in use stay open until the next entry.
+// remove removes last, whatever it is, from parent.
 func (a *applier) remove(parent *dirHandle, last string) error {
 	st, err := parent.Lstat(last)
 	if err != nil {
 		return err
 	}
-	if st.IsDir() || st.IsSymlink() {
-		a.dirs.forgetAll()
+	if err := a.goneSoon(&st); err != nil {
+		return err
 	}
 	return parent.RemoveAll(last)
 }
@@ -386,6 +386,11 @@ func (a *applier) finish() error {
 		return err
 	}
 	// Who is not root may no longer reach what lies below a directory that has its final mode.
+	if a.owner.uid != 0 {
+		if err := a.settleNames(); err != nil {
+			return err
+		}
+	}
 	ids := slices.Collect(maps.Keys(a.meta))
 	slices.SortFunc(ids, func(x, y objectID) int { return strings.Compare(a.meta[y].name, a.meta[x].name) })
 	for _, id := range ids {

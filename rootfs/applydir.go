@@ -143,7 +143,7 @@ func (a *applier) directory(name string) (*dirHandle, error) {
 	}
 	h, fresh, err := a.makeDir(above, last, name)
 	if err == nil && fresh {
-		a.meta[h.id] = a.impliedMeta(name)
+		a.describeLater(h.id, a.impliedMeta(name))
 		a.format.made(above, last)
 	}
 	return h, err
@@ -207,7 +207,7 @@ func (a *applier) makePart(at, part, next string, links int) error {
 	a.noteExisting(newDirHandle(d, at))
 	if err = d.Mkdir(part, 0o700); err == nil {
 		err = inDir(d, part, func(sub *inroot.Dir) error {
-			a.meta[idOf(sub.Stat())] = a.impliedMeta(next)
+			a.describeLater(idOf(sub.Stat()), a.impliedMeta(next))
 			return nil
 		})
 	}
@@ -247,7 +247,7 @@ func (a *applier) lookup(name string) (*dirHandle, error) {
 func (a *applier) noteExisting(h *dirHandle) {
 	if _, known := a.meta[h.id]; !known {
 		st := h.Stat()
-		a.meta[h.id] = &dirMeta{name: h.name, atime: st.ATime, mtime: st.MTime}
+		a.describeLater(h.id, &dirMeta{name: h.name, atime: st.ATime, mtime: st.MTime})
 	}
 }
 
@@ -255,7 +255,7 @@ func (a *applier) noteExisting(h *dirHandle) {
 func (a *applier) dir(e *layer.Entry) error {
 	if e.Name == "." {
 		a.stats.Root = true
-		a.meta[a.dirs.root.id] = &dirMeta{name: ".", entry: e, merge: true}
+		a.describeLater(a.dirs.root.id, &dirMeta{name: ".", entry: e, merge: true})
 		return nil
 	}
 	parent, last, err := a.parent(e.Name)
@@ -271,7 +271,7 @@ func (a *applier) dir(e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
-	a.meta[h.id] = &dirMeta{name: e.Name, entry: e, merge: !fresh}
+	a.describeLater(h.id, &dirMeta{name: e.Name, entry: e, merge: !fresh})
 	a.format.made(parent, last)
 	return nil
 }

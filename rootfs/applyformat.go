@@ -72,8 +72,8 @@ func (p *plainTree) prune(dir *inroot.Dir, last string) (kept bool, err error) {
 	if kept {
 		return true, nil
 	}
-	if st.IsDir() || st.IsSymlink() {
-		p.dirs.forgetAll()
+	if err := p.goneSoon(&st); err != nil {
+		return false, err
 	}
 	return false, dir.RemoveAll(last)
 }
@@ -105,7 +105,7 @@ func nothingThere(err error) error {
 type overlayTree struct {
 	*applier
 	marks   string                // prefix of overlayfs's attributes
-	opaques map[objectID]string   // opaque directories and their names
+	opaques map[objectID]struct{} // directories that hide lower layers
 	holding map[objectID]struct{} // directories with whiteouts
 }
 
@@ -115,7 +115,7 @@ func newOverlayTree(a *applier) *overlayTree {
 		prefix = overlayUser
 	}
 	return &overlayTree{
-		applier: a, marks: prefix, opaques: make(map[objectID]string), holding: make(map[objectID]struct{}),
+		applier: a, marks: prefix, opaques: make(map[objectID]struct{}), holding: make(map[objectID]struct{}),
 	}
 }
 
@@ -127,13 +127,13 @@ func (o *overlayTree) whiteoutDevice() error {
 
 // replacedByDir makes the directory opaque. A whiteout hid what lower layers have of that name, or something else that was
 // no directory would have: either way nothing of theirs is to show through now.
-func (o *overlayTree) replacedByDir(h *dirHandle) error { return o.hideLower(h.Dir, h.name) }
+func (o *overlayTree) replacedByDir(h *dirHandle) error { return o.hideLower(h.Dir) }
 
-func (o *overlayTree) hideLower(d *inroot.Dir, name string) error {
+func (o *overlayTree) hideLower(d *inroot.Dir) error {
 	if err := d.Self().SetXattr(o.marks+"opaque", "y"); err != nil {
 		return fmt.Errorf("mark directory as opaque: %w", err)
 	}
-	o.opaques[idOf(d.Stat())] = name
+	o.opaques[idOf(d.Stat())] = struct{}{}
 	return nil
 }
 
@@ -160,7 +160,7 @@ func (o *overlayTree) whiteout(e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(o.hideLower(d, e.Name), d.Close())
+	return errors.Join(o.hideLower(d), d.Close())
 }
 
 // hold marks a directory with whiteouts as one that was copied up from nobody knows where. Then overlayfs hides whiteouts
@@ -181,14 +181,14 @@ func (o *overlayTree) opaque(e *layer.Entry) error {
 	if e.Name == "." {
 		// overlayfs merges the roots of its layers whatever they are marked with.
 		o.stats.Opaque = true
-		o.opaques[o.dirs.root.id] = "."
+		o.opaques[o.dirs.root.id] = struct{}{}
 		return nil
 	}
 	h, err := o.directory(e.Name)
 	if err != nil {
 		return err
 	}
-	return o.hideLower(h.Dir, e.Name)
+	return o.hideLower(h.Dir)
 }
 
 // finish removes whiteouts below opaque directories. They hide nothing there, and overlayfs, which does not expect them in
@@ -197,7 +197,8 @@ func (o *overlayTree) finish() error {
 	if o.stats.Whiteouts == 0 {
 		return nil
 	}
-	for id, name := range o.opaques {
+	for id := range o.opaques {
+		name := o.meta[id].name
 		d, err := o.root.OpenDir(name)
 		if nothingThere(err) != nil {
 			return entryError(name, err)
