@@ -66,7 +66,7 @@ func CreateVolume(ctx context.Context, dir string) (*Volume, error) {
 		err = os.MkdirAll(v.dir, 0o700)
 	}
 	if err == nil {
-		err = v.locked(ctx, v.create)
+		err = v.lockedAnew(ctx, v.create)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create volume %s: %w", dir, err)
@@ -100,8 +100,15 @@ func (v *Volume) Root() string { return v.path(volumeRoot) }
 // Upper is what was written into the stacked tree, as overlayfs keeps it. It is there while the volume is active.
 func (v *Volume) Upper() string { return filepath.Join(v.path(volumeMount), upperDir) }
 
-// locked runs f while nobody else changes the volume.
+// locked runs f while nobody else changes the volume, which must exist: locking makes a directory in it.
 func (v *Volume) locked(ctx context.Context, f func() error) error {
+	if _, err := v.record(); err != nil {
+		return err
+	}
+	return v.lockedAnew(ctx, f)
+}
+
+func (v *Volume) lockedAnew(ctx context.Context, f func() error) error {
 	locks, err := state.Open[struct{}](state.Config{Dir: v.path(volumeLocks), Kind: "volume", Durability: state.Volatile})
 	if err != nil {
 		return err
@@ -408,6 +415,32 @@ func CheckUnused(dir string) error {
 	}
 	if slices.Contains(lower, filepath.Join(dir, "Files")) {
 		return fmt.Errorf("layer %s is below one that is mounted: %w", dir, errdefs.ErrUnavailable)
+	}
+	return nil
+}
+
+// RemoveUnused removes the layer in dir, a volume or any other, and the directory. If it is in use, that is an error of class
+// errdefs.ErrUnavailable, and nothing is removed.
+func RemoveUnused(ctx context.Context, dir string) error {
+	remove := func() error {
+		if err := CheckUnused(dir); err != nil {
+			return err
+		}
+		// Without its record nobody activates a volume any more.
+		if err := os.Remove(filepath.Join(dir, volumeFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return os.RemoveAll(dir)
+	}
+	v, err := OpenVolume(dir)
+	switch {
+	case err == nil:
+		err = v.locked(ctx, remove)
+	case errdefs.IsNotFound(err) || errdefs.IsDataLoss(err):
+		err = remove()
+	}
+	if err != nil {
+		return fmt.Errorf("remove layer %s: %w", dir, err)
 	}
 	return nil
 }

@@ -61,6 +61,9 @@ func TestVolume(t *testing.T) {
 			if err := rootfs.CheckUnused(used); !errdefs.IsUnavailable(err) {
 				t.Errorf("%s is unused: %v", used, err)
 			}
+			if err := rootfs.RemoveUnused(t.Context(), used); !errdefs.IsUnavailable(err) {
+				t.Errorf("%s can be removed: %v", used, err)
+			}
 		}
 		if err := v.Deactivate(t.Context()); !errors.Is(err, rootfs.ErrPrepared) {
 			t.Errorf("a prepared volume is deactivated: %v", err)
@@ -83,6 +86,15 @@ func TestVolume(t *testing.T) {
 		}
 		check(t, v.Unprepare(t.Context()))
 		check(t, v.Deactivate(t.Context()))
+		for _, used := range []string{dir, filepath.Dir(lower)} {
+			check(t, rootfs.RemoveUnused(t.Context(), used))
+			if _, err := os.Stat(used); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s is there: %v", used, err)
+			}
+		}
+		if err := v.Activate(t.Context()); !errdefs.IsNotFound(err) {
+			t.Errorf("a removed volume is activated: %v", err)
+		}
 	}
 }
 
