@@ -187,7 +187,7 @@ func judgeOverlay(t *testing.T, v layertest.Vector, err error) {
 
 func checkTree(t *testing.T, v layertest.Vector, tree string) {
 	t.Helper()
-	got := listing(t, tree, view{content: true})
+	got := listing(t, tree, view{content: true, marks: true})
 	for _, want := range v.Tree {
 		line := got[want.Name]
 		ok := strings.HasPrefix(line, want.Kind+" ")
@@ -201,11 +201,25 @@ func checkTree(t *testing.T, v layertest.Vector, tree string) {
 			t.Errorf("%s\n%s is %q, want %v", v.About, want.Name, line, want)
 		}
 	}
+	for _, l := range v.Looks {
+		if line := got[l.Name]; !looks(line, l) {
+			t.Errorf("%s\n%s is %q, want %s %s", v.About, l.Name, line, l.Fact, l.Value)
+		}
+	}
 	for _, name := range v.Gone {
 		if line, there := got[name]; there {
 			t.Errorf("%s\n%s is still there: %s", v.About, name, line)
 		}
 	}
+}
+
+// looks compares with a line of a listing.
+func looks(line string, l layertest.Look) bool {
+	if l.Fact == "mode" {
+		_, rest, _ := strings.Cut(line, " ")
+		return strings.HasPrefix(rest, l.Value+" ")
+	}
+	return line != "" && strings.Contains(line, " "+l.Value+"=") == (l.Fact == "attr")
 }
 
 // TestAttackByExistingTree applies harmless layers to a tree that somebody prepared.

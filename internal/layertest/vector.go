@@ -31,6 +31,9 @@ var files embed.FS
 //	apply OUTCOME        what applying its layers ends with: ok, error, or either; default: ok if want is ok
 //	tree KIND NAME [CONTENT | -> LINK]   an object that is there afterwards
 //	gone NAME            a name that is not there afterwards
+//	mode NAME OCTAL      the mode bits that it has afterwards
+//	attr NAME KEY        an extended attribute that it has afterwards
+//	noattr NAME KEY      one that it has not
 //	layer                starts the second layer, and so on
 //	entry KIND NAME [KEY=VALUE]...   an entry of the layer
 //	global KEY=VALUE     a global PAX header
@@ -46,7 +49,7 @@ var files embed.FS
 // A layer ends in two blocks of zeros unless "zeros" is among its lines.
 // Words with spaces or odd bytes are quoted as in Go. An entry's KIND is file,
 // dir, symlink, hardlink, char, block, fifo, or a quoted tar type. Its keys are
-// link, content, mode, uid, gid, size (of the header, if not the content's), major, minor, prefix,
+// link, content, repeat (how often the content comes), mode, uid, gid, size (of the header, if not the content's), major, minor, prefix,
 // via (ustar, pax, gnu: where name and link stand), pax.KEY (a PAX record).
 type Vector struct {
 	File, Name, About string
@@ -59,6 +62,7 @@ type Vector struct {
 	Apply  string           // ok, error, either
 	Tree   []Object
 	Gone   []string
+	Looks  []Look
 	Layers [][]byte // tar streams, lowest first
 }
 
@@ -68,6 +72,9 @@ type Object struct {
 	Content    string // files
 	Link       string // symlinks
 }
+
+// Look is what a vector says of an object's metadata: Fact is "mode", with Value in octal, "attr" or "noattr".
+type Look struct{ Fact, Name, Value string }
 
 // Vectors returns the vectors of the POSIX encoding.
 func Vectors() ([]Vector, error) { return vectors("vectors/*.txt") }
@@ -155,6 +162,11 @@ func (p *parser) statement(word string, args []string) (err error) {
 		p.v.Apply = args[0]
 	case "gone":
 		p.v.Gone = append(p.v.Gone, args[0])
+	case "mode", "attr", "noattr":
+		if len(args) != 2 {
+			return fmt.Errorf("%q takes a name and a value", word)
+		}
+		p.v.Looks = append(p.v.Looks, Look{word, args[0], args[1]})
 	case "gives":
 		p.v.Gives = append(p.v.Gives, gives(args))
 	case "tree":
@@ -288,7 +300,7 @@ func appendEntry(b []byte, args []string) ([]byte, error) {
 		h.Mode = 0o755
 	}
 	var content, via, records string
-	size := int64(math.MinInt64)
+	size, repeat := int64(math.MinInt64), int64(1)
 	for _, arg := range args[2:] {
 		k, v, _ := strings.Cut(arg, "=")
 		if key, ok := strings.CutPrefix(k, "pax."); ok {
@@ -297,7 +309,7 @@ func appendEntry(b []byte, args []string) ([]byte, error) {
 		}
 		texts := map[string]*string{"link": &h.Link, "content": &content, "via": &via, "prefix": &h.Prefix}
 		numbers := map[string]*int64{
-			"mode": &h.Mode, "uid": &h.UID, "gid": &h.GID, "size": &size, "major": &h.Major, "minor": &h.Minor,
+			"mode": &h.Mode, "uid": &h.UID, "gid": &h.GID, "size": &size, "major": &h.Major, "minor": &h.Minor, "repeat": &repeat,
 		}
 		var err error
 		if t := texts[k]; t != nil {
@@ -311,6 +323,7 @@ func appendEntry(b []byte, args []string) ([]byte, error) {
 			return nil, err
 		}
 	}
+	content = strings.Repeat(content, int(repeat))
 	if h.Size = size; size == math.MinInt64 {
 		h.Size = int64(len(content))
 	}
