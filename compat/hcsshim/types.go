@@ -1,0 +1,18 @@
+package hcsshim
+
+import "github.com/hostcompute/hcs/compat/hcsshim/wclayer"
+
+// WC_LAYER_DESCRIPTOR names a parent layer as Windows' own calls want it. Nothing here takes one.
+type WC_LAYER_DESCRIPTOR = wclayer.WC_LAYER_DESCRIPTOR
+
+// LayerReader reads a layer file by file, as Win32 backup streams.
+type LayerReader = wclayer.LayerReader
+
+// LayerWriter writes a layer file by file, as Win32 backup streams.
+type LayerWriter = wclayer.LayerWriter
+
+// FilterLayerReader is what NewLayerReader returned once. It has nothing to read: programs only name the type.
+type FilterLayerReader = wclayer.FilterLayerReader
+
+// FilterLayerWriter is what NewLayerWriter returned once. It takes nothing.
+type FilterLayerWriter = wclayer.FilterLayerWriter
