@@ -58,6 +58,9 @@ func GetSharedBaseImages(ctx context.Context) (_ string, err error) {
 
 // readBaseImage returns what is to tell of a layer directory, and false for what is none.
 func readBaseImage(path string) (i baseImage, ok bool, err error) {
+	if dir, err := os.Stat(path); err != nil || !dir.IsDir() {
+		return i, false, err
+	}
 	info, err := os.Stat(filepath.Join(path, filesDir))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 		return i, false, nil

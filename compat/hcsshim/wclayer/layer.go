@@ -40,6 +40,9 @@ func LayerExists(ctx context.Context, path string) (_ bool, err error) {
 // a sharing violation. One that is not there is none's trouble.
 func DestroyLayer(ctx context.Context, path string) (err error) {
 	defer fail(&err, "hcsshim::DestroyLayer", path)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -53,7 +56,7 @@ func CreateScratchLayer(ctx context.Context, path string, parentLayerPaths []str
 	if len(parentLayerPaths) == 0 {
 		return fmt.Errorf("create scratch layer: there are no parents: %w", errdefs.ErrInvalidArgument)
 	}
-	if err := checkParents(parentLayerPaths); err != nil {
+	if err := errors.Join(ctx.Err(), checkParents(parentLayerPaths)); err != nil {
 		return err
 	}
 	_, err = rootfs.CreateVolume(ctx, path)
