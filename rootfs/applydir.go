@@ -81,6 +81,14 @@ func (c *dirCache) forget(element *list.Element) {
 	c.leaving = append(c.leaving, h)
 }
 
+// rename notes that a directory is found by another name.
+func (c *dirCache) rename(h *dirHandle, name string) {
+	if element := c.byName[h.name]; element != nil && element.Value == h {
+		c.forget(element)
+	}
+	h.name = name
+}
+
 func (c *dirCache) forgetAll() {
 	for c.recent.Len() > 0 {
 		c.forget(c.recent.Back())
@@ -143,7 +151,7 @@ func (a *applier) directory(name string) (*dirHandle, error) {
 	}
 	h, fresh, err := a.makeDir(above, last, name)
 	if err == nil && fresh {
-		a.describeLater(h.id, a.impliedMeta(name))
+		a.describeLater(h.id, a.impliedMeta(h.name))
 		a.format.made(above, last)
 	}
 	return h, err
@@ -271,7 +279,7 @@ func (a *applier) dir(e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
-	a.describeLater(h.id, &dirMeta{name: e.Name, entry: e, merge: !fresh})
+	a.describeLater(h.id, &dirMeta{name: h.name, entry: e, merge: !fresh})
 	a.format.made(parent, last)
 	return nil
 }
@@ -289,13 +297,16 @@ func (a *applier) isDirlink(parent *dirHandle, last, name string) (bool, error) 
 	return err == nil, nothingThere(err)
 }
 
-// makeDir makes last, also known as name, a directory: the one that is there, or a fresh one in the place of anything else.
+// makeDir makes last, also known as name, a directory: the one that is there, or a fresh one in the place of anything else,
+// which has a name of its own as the old one may lead through what was there.
 func (a *applier) makeDir(parent *dirHandle, last, name string) (h *dirHandle, fresh bool, err error) {
 	err = parent.Mkdir(last, 0o700)
 	fresh = err == nil
 	replaced := false
 	if errors.Is(err, fs.ErrExist) {
-		fresh, replaced, err = a.overlap(parent, last)
+		if fresh, err = a.overlap(parent, last); fresh {
+			replaced, name = true, path.Join(parent.name, last)
+		}
 	}
 	if err != nil {
 		return nil, false, err
@@ -312,16 +323,22 @@ func (a *applier) makeDir(parent *dirHandle, last, name string) (h *dirHandle, f
 	return h, fresh, err
 }
 
-// overlap deals with what is in a directory's place.
-func (a *applier) overlap(parent *dirHandle, last string) (fresh, replaced bool, err error) {
+// overlap deals with what is in a directory's place. Fresh says that there is another one now, and the parent has the name
+// that leads to it without symbolic links.
+func (a *applier) overlap(parent *dirHandle, last string) (fresh bool, err error) {
 	st, err := parent.Lstat(last)
 	if err != nil || st.IsDir() {
-		return false, false, err
+		return false, err
+	}
+	name, err := a.realName(parent.name)
+	if err != nil {
+		return false, err
 	}
 	if err := a.remove(parent, last); err != nil {
-		return false, false, err
+		return false, err
 	}
-	return true, true, parent.Mkdir(last, 0o700)
+	a.dirs.rename(parent, name)
+	return true, parent.Mkdir(last, 0o700)
 }
 
 // finishDir gives a directory its metadata, if it is still the one that was meant.

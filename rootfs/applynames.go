@@ -17,7 +17,7 @@ func (a *applier) describeLater(id objectID, m *dirMeta) {
 // settleNames gives directories that were found through symbolic links the names that they have without: a later entry may
 // replace such a link, or what is to be searched on the way may get its final mode before what lies below.
 func (a *applier) settleNames() error {
-	names := realNames{root: a.root, known: map[string]string{".": ".", "": "."}}
+	names := a.realNames()
 	for _, m := range a.linked {
 		name, err := names.of(m.name)
 		if nothingThere(err) != nil {
@@ -29,6 +29,15 @@ func (a *applier) settleNames() error {
 	}
 	a.linked = a.linked[:0]
 	return nil
+}
+
+func (a *applier) realName(name string) (string, error) {
+	names := a.realNames()
+	return names.of(name)
+}
+
+func (a *applier) realNames() realNames {
+	return realNames{root: a.root, known: map[string]string{".": ".", "": "."}}
 }
 
 // realNames finds the names that directories of a tree have without symbolic links, as long as nothing in it changes.

@@ -33,6 +33,7 @@ func TestDirectoriesThroughReplacedLinks(t *testing.T) {
 		"by a whiteout":    {layers: [][]tarHeader{{d, symlink("l", "d")}, {f, y, wh("l")}}},
 		"by opacity":       {layers: [][]tarHeader{{d, symlink("p/k", "../d"), symlink("l", "p/k")}, {f, y, opq("p")}}},
 		"dangling":         {layers: [][]tarHeader{{symlink("l", "d"), f, y, d, last(file("l", "y"))}}},
+		"by what is behind": {layers: [][]tarHeader{{d, symlink("d/l", "."), file("d/x/f", "x"), at(dir("d/y"), 0o1750, 2e9), last(dir("d/l/l")), file("d/l/l/f", "x"), d}}, also: "d/l"},
 		"not, and is last": {layers: [][]tarHeader{{d, symlink("l", "d"), f, y}}},
 	} {
 		t.Run(name, func(t *testing.T) {
