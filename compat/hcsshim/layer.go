@@ -32,7 +32,7 @@ func CreateLayer(info DriverInfo, id, parent string) error {
 
 // CreateScratchLayer makes a layer that takes what a container writes, on top of its parents, nearest first. The parent's id
 // is not looked at.
-func CreateScratchLayer(info DriverInfo, layerId, parentId string, parentLayerPaths []string) error {
+func CreateScratchLayer(info DriverInfo, layerId, _ string, parentLayerPaths []string) error {
 	return wclayer.CreateScratchLayer(context.Background(), info.path(layerId), parentLayerPaths)
 }
 

@@ -29,7 +29,7 @@ func TestSizeLimit(t *testing.T) {
 	for err == nil {
 		_, err = f.Write(piece)
 	}
-	if at, _ := f.Seek(0, 1); !errors.Is(err, syscall.ENOSPC) || at > size { //nolint:errcheck // cannot fail
+	if at, _ := f.Seek(0, 1); !errors.Is(err, syscall.ENOSPC) || at > size {
 		t.Fatalf("after %d bytes: %v", at, err)
 	}
 	check(t, hcsshim.ExpandSandboxSize(layer.DriverInfo, layer.id, size/2)) // it has that

@@ -15,7 +15,7 @@ import (
 )
 
 // CreateLayer makes the directory of a layer that is then imported. The parent is not looked at: importing has them all.
-func CreateLayer(ctx context.Context, path, parent string) (err error) {
+func CreateLayer(ctx context.Context, path, _ string) (err error) {
 	defer fail(&err, "hcsshim::CreateLayer", path)
 	if err := ctx.Err(); err != nil {
 		return err

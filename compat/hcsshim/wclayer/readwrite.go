@@ -83,7 +83,7 @@ func (r *FilterLayerReader) Close() (err error) {
 }
 
 func (r *FilterLayerReader) wrap(err error) error {
-	if err == nil || err == io.EOF { //nolint:errorlint // callers compare
+	if err == nil || err == io.EOF {
 		return err
 	}
 	return hcserror.New(err, r.title, "path="+r.path)

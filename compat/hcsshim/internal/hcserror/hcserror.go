@@ -87,7 +87,7 @@ func (c *Coded) Unwrap() []error {
 // local system are no codes of Windows', so a bare syscall.Errno counts only inside an HcsError or a Coded.
 func Code(err error) syscall.Errno {
 	if e, ok := errors.AsType[*HcsError](err); ok {
-		if code, ok := e.Err.(syscall.Errno); ok {
+		if code, ok := errors.AsType[syscall.Errno](e.Err); ok {
 			return code
 		}
 		return Code(e.Err)
@@ -118,7 +118,7 @@ func New(err error, title, rest string) error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := err.(*HcsError); ok {
+	if e, ok := err.(*HcsError); ok { //nolint:errorlint // one inside of another error is that error's cause
 		return e
 	}
 	return &HcsError{title: title, rest: rest, Err: Code(err), cause: err}
@@ -131,7 +131,7 @@ func (e *HcsError) Error() string {
 		s += " "
 	}
 	s += "failed in Win32: "
-	if code, ok := e.Err.(syscall.Errno); ok {
+	if code, ok := errors.AsType[syscall.Errno](e.Err); ok {
 		s += fmt.Sprintf("%s (0x%x)", Text(code), uintptr(code))
 	} else {
 		s += fmt.Sprintf("%v (0x%x)", e.Err, uintptr(GenFailure))

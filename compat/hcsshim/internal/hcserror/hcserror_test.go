@@ -45,11 +45,11 @@ func TestHcsError(t *testing.T) {
 	if err.Error() != want {
 		t.Errorf("got  %s\nwant %s", err, want)
 	}
-	e, ok := err.(*hcserror.HcsError)
-	if !ok || e.Err != syscall.Errno(0x3) || !errors.Is(err, syscall.Errno(0x3)) || !errdefs.IsNotFound(err) {
+	e, ok := err.(*hcserror.HcsError)                                                                          //nolint:errorlint // as clients do it
+	if !ok || e.Err != syscall.Errno(0x3) || !errors.Is(err, syscall.Errno(0x3)) || !errdefs.IsNotFound(err) { //nolint:errorlint // as clients do it
 		t.Errorf("the error is %#v", err)
 	}
-	if again := hcserror.New(err, "other", ""); again != err {
+	if again := hcserror.New(err, "other", ""); again != err { //nolint:errorlint // the very same
 		t.Errorf("a failed call became %v", again)
 	}
 }
