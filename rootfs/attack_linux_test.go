@@ -3,6 +3,7 @@ package rootfs_test
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -91,7 +92,7 @@ func TestAttacks(t *testing.T) {
 	for _, v := range vectors(t) {
 		t.Run(v.File+"/"+v.Name, func(t *testing.T) {
 			t.Parallel()
-			t.Run("directory", func(t *testing.T) { attackDirectory(t, v) })
+			t.Run("directory", func(t *testing.T) { attackDirectory(t, v, rootfs.ApplyOptions{}) })
 			t.Run("overlay", func(t *testing.T) { attackOverlay(t, v) })
 			t.Run("store", func(t *testing.T) { attackStore(t, v) })
 		})
@@ -103,13 +104,24 @@ func TestAttacks(t *testing.T) {
 	})
 }
 
-func attackDirectory(t *testing.T, v layertest.Vector) {
+func attackDirectory(t *testing.T, v layertest.Vector, opts rootfs.ApplyOptions) {
 	c := newCage(t)
-	_, err := applyAll(t, v, func(int) string { return c.tree }, rootfs.Directory)
+	_, err := applyAll(t, v, func(int) string { return c.tree }, opts)
 	c.check(t)
 	judge(t, v, err)
 	if err == nil {
 		checkTree(t, v, c.tree)
+	}
+}
+
+// TestAttacksRootless is for everybody.
+func TestAttacksRootless(t *testing.T) {
+	t.Parallel()
+	for _, v := range vectors(t) {
+		t.Run(v.File+"/"+v.Name, func(t *testing.T) {
+			t.Parallel()
+			attackDirectory(t, asRootless(v), rootfs.ApplyOptions{Rootless: true})
+		})
 	}
 }
 
@@ -124,7 +136,7 @@ func attackOverlay(t *testing.T, v layertest.Vector) {
 		must(t, os.Mkdir(dir, 0o755))
 		lower = slices.Insert(lower, 0, dir)
 		return dir
-	}, rootfs.OverlayUpper)
+	}, rootfs.ApplyOptions{Format: rootfs.OverlayUpper})
 	c.check(t)
 	judgeOverlay(t, v, err)
 	if err == nil {
@@ -196,13 +208,13 @@ func checkMount(t *testing.T, v layertest.Vector, o sys.Overlay) {
 }
 
 // applyAll also returns the index of the topmost layer that hides all below.
-func applyAll(t *testing.T, v layertest.Vector, where func(i int) string, format rootfs.Format) (opaque int, err error) {
+func applyAll(t *testing.T, v layertest.Vector, where func(i int) string, opts rootfs.ApplyOptions) (opaque int, err error) {
 	t.Helper()
 	for i, blob := range v.Layers {
 		root, err := inroot.Open(where(i))
 		must(t, err)
 		r := layer.NewReader(bytes.NewReader(blob), limitsOf(t, v))
-		stats, err := rootfs.Apply(t.Context(), root, r, rootfs.ApplyOptions{Format: format})
+		stats, err := rootfs.Apply(t.Context(), root, r, opts)
 		must(t, root.Close())
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
@@ -240,6 +252,9 @@ func judgeOverlay(t *testing.T, v layertest.Vector, err error) {
 
 func checkTree(t *testing.T, v layertest.Vector, tree string) {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		openUp(t, tree)
+	}
 	got := listing(t, tree, view{content: true, marks: true})
 	for _, want := range v.Tree {
 		line := got[want.Name]
@@ -264,6 +279,20 @@ func checkTree(t *testing.T, v layertest.Vector, tree string) {
 			t.Errorf("%s\n%s is still there: %s", v.About, name, line)
 		}
 	}
+}
+
+// openUp lets a tree's owner read all of it.
+func openUp(t *testing.T, tree string) {
+	t.Helper()
+	must(t, filepath.WalkDir(tree, func(name string, d fs.DirEntry, err error) error {
+		if d.IsDir() && err == nil || d.Type().IsRegular() {
+			var info fs.FileInfo
+			if info, err = d.Info(); err == nil && (info.Mode()&0o400 == 0 || d.IsDir() && info.Mode()&0o500 != 0o500) {
+				err = os.Chmod(name, info.Mode()|0o700)
+			}
+		}
+		return err
+	}))
 }
 
 // looks compares with a line of a listing.

@@ -145,9 +145,8 @@ func (w *workplace) enter(ctx context.Context) error {
 	if err := w.checkFree(); err != nil {
 		return err
 	}
-	// What has the name and is no directory was not made here, and is nothing to go through.
-	if st, err := w.parent.Lstat(w.name); err == nil && !st.IsDir() {
-		return fmt.Errorf("%s is not a directory: %w", w.dir, errdefs.ErrFailedPrecondition)
+	if err := w.make(); err != nil {
+		return err
 	}
 	locks, err := state.Open[struct{}](state.Config{Dir: w.dir, Kind: "tree", Durability: state.Volatile})
 	if err != nil {
@@ -156,8 +155,36 @@ func (w *workplace) enter(ctx context.Context) error {
 	if w.lock, err = locks.Lock(ctx, treeDir); err != nil {
 		return err
 	}
-	if err := errors.Join(w.checkFree(), w.discard()); err != nil {
-		return errors.Join(err, w.lock.Unlock())
+	for _, step := range []func() error{w.checkFree, w.checkPrivate, w.discard} {
+		if err := step(); err != nil {
+			return errors.Join(err, w.lock.Unlock())
+		}
+	}
+	return nil
+}
+
+// make makes the private directory. What has its name and is not private was not made here, and is nothing to go through:
+// somebody else could exchange the tree in it.
+func (w *workplace) make() error {
+	if err := w.parent.Mkdir(w.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	err := w.checkPrivate()
+	if errors.Is(err, fs.ErrNotExist) {
+		return w.make() // another call has just removed it
+	}
+	return err
+}
+
+func (w *workplace) checkPrivate() error {
+	st, err := w.parent.Lstat(w.name)
+	switch {
+	case err != nil:
+		return err
+	case !st.IsDir():
+		return fmt.Errorf("%s is not a directory: %w", w.dir, errdefs.ErrFailedPrecondition)
+	case st.UID != uint32(os.Geteuid()) || st.Mode&0o077 != 0:
+		return fmt.Errorf("%s is not this user's alone: %w", w.dir, errdefs.ErrFailedPrecondition)
 	}
 	return nil
 }
