@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
 	"github.com/containerd/errdefs"
 
@@ -38,7 +39,7 @@ func (p *plainTree) finish() error { return nil }
 func (p *plainTree) whiteout(e *layer.Entry) error {
 	parent, last, err := p.existing(e.Name)
 	if err == nil {
-		_, err = p.prune(parent.Dir, last)
+		_, err = p.prune(parent, last)
 	}
 	return nothingThere(err)
 }
@@ -46,28 +47,31 @@ func (p *plainTree) whiteout(e *layer.Entry) error {
 func (p *plainTree) opaque(e *layer.Entry) error {
 	h, err := p.lookup(e.Name)
 	if err == nil {
-		_, err = p.pruneBelow(h.Dir)
+		_, err = p.pruneBelow(h)
 	}
 	return nothingThere(err)
 }
 
 // prune removes last from dir, unless the layer brought it, or something below it. kept says that it is still there.
-func (p *plainTree) prune(dir *inroot.Dir, last string) (kept bool, err error) {
+func (p *plainTree) prune(dir *dirHandle, last string) (kept bool, err error) {
 	st, err := dir.Lstat(last)
 	if err != nil {
 		return false, err
 	}
-	_, kept = p.brought[nameID{idOf(dir.Stat()), last}]
+	_, kept = p.brought[nameID{dir.id, last}]
 	if st.IsDir() {
 		sub, err := dir.OpenDir(last)
 		if err != nil {
 			return false, err
 		}
-		keptBelow, err := p.pruneBelow(sub)
+		h := newDirHandle(sub, path.Join(dir.name, last))
+		keptBelow, err := p.pruneBelow(h)
 		if err := errors.Join(err, sub.Close()); err != nil {
 			return false, err
 		}
-		kept = kept || keptBelow
+		if kept = kept || keptBelow; kept {
+			p.noteExisting(h)
+		}
 	}
 	if kept {
 		return true, nil
@@ -78,7 +82,7 @@ func (p *plainTree) prune(dir *inroot.Dir, last string) (kept bool, err error) {
 	return false, dir.RemoveAll(last)
 }
 
-func (p *plainTree) pruneBelow(dir *inroot.Dir) (kept bool, err error) {
+func (p *plainTree) pruneBelow(dir *dirHandle) (kept bool, err error) {
 	names, err := dir.Names()
 	if err != nil {
 		return false, err

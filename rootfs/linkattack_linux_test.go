@@ -25,16 +25,16 @@ func TestDirectoriesThroughReplacedLinks(t *testing.T) {
 		layers [][]tarHeader
 		also   string // a directory that took the link's place
 	}{
-		"by a file":        {layers: [][]tarHeader{{d, symlink("l", "d"), f, y, last(file("l", "y"))}}},
-		"by a directory":   {layers: [][]tarHeader{{d, symlink("l", "d"), f, y, last(dir("l")), last(dir("l/y"))}}, also: "l/y"},
-		"by another link":  {layers: [][]tarHeader{{d, dir("e"), last(dir("e/y")), symlink("l", "d"), f, y, symlink("l", "e")}}, also: "e/y"},
-		"in a chain":       {layers: [][]tarHeader{{d, symlink("k", "/d"), symlink("l", "./k"), f, y, symlink("k", "l")}}},
-		"with its parent":  {layers: [][]tarHeader{{d, symlink("p/k", "../d"), symlink("l", "p/k"), f, y, file("p", "x")}}},
-		"by a whiteout":    {layers: [][]tarHeader{{d, symlink("l", "d")}, {f, y, wh("l")}}},
-		"by opacity":       {layers: [][]tarHeader{{d, symlink("p/k", "../d"), symlink("l", "p/k")}, {f, y, opq("p")}}},
-		"dangling":         {layers: [][]tarHeader{{symlink("l", "d"), f, y, d, last(file("l", "y"))}}},
+		"by a file":         {layers: [][]tarHeader{{d, symlink("l", "d"), f, y, last(file("l", "y"))}}},
+		"by a directory":    {layers: [][]tarHeader{{d, symlink("l", "d"), f, y, last(dir("l")), last(dir("l/y"))}}, also: "l/y"},
+		"by another link":   {layers: [][]tarHeader{{d, dir("e"), last(dir("e/y")), symlink("l", "d"), f, y, symlink("l", "e")}}, also: "e/y"},
+		"in a chain":        {layers: [][]tarHeader{{d, symlink("k", "/d"), symlink("l", "./k"), f, y, symlink("k", "l")}}},
+		"with its parent":   {layers: [][]tarHeader{{d, symlink("p/k", "../d"), symlink("l", "p/k"), f, y, file("p", "x")}}},
+		"by a whiteout":     {layers: [][]tarHeader{{d, symlink("l", "d")}, {f, y, wh("l")}}},
+		"by opacity":        {layers: [][]tarHeader{{d, symlink("p/k", "../d"), symlink("l", "p/k")}, {f, y, opq("p")}}},
+		"dangling":          {layers: [][]tarHeader{{symlink("l", "d"), f, y, d, last(file("l", "y"))}}},
 		"by what is behind": {layers: [][]tarHeader{{d, symlink("d/l", "."), file("d/x/f", "x"), at(dir("d/y"), 0o1750, 2e9), last(dir("d/l/l")), file("d/l/l/f", "x"), d}}, also: "d/l"},
-		"not, and is last": {layers: [][]tarHeader{{d, symlink("l", "d"), f, y}}},
+		"not, and is last":  {layers: [][]tarHeader{{d, symlink("l", "d"), f, y}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,6 +55,23 @@ func TestDirectoriesThroughReplacedLinks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhiteoutKeepsTimes prunes directories that keep something of the layer's, and their times with it.
+func TestWhiteoutKeepsTimes(t *testing.T) {
+	t.Parallel()
+	tree := filepath.Join(t.TempDir(), "tree")
+	lower := tarOf(t, file("a/x", "old"), file("a/b/y", "old"), dir("a/b/c"))
+	must(t, inOrder(t, tree, [][]byte{lower, tarOf(t, dir("a/b/c"), wh("a"))}, rootfs.ApplyOptions{}))
+	got := listing(t, tree, view{times: true})
+	for _, name := range []string{".", "a", "a/b"} {
+		if !strings.HasSuffix(got[name], " 1970-01-01T00:00:00.000000000") {
+			t.Errorf("%s is %q", name, got[name])
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("the tree has %d objects, want a/b/c alone: %v", len(got)-1, got)
 	}
 }
 
