@@ -25,6 +25,7 @@ import (
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/internal/userns"
+	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -55,8 +56,17 @@ type Config struct {
 	Run string
 	// Runtime, Libexec and CgroupParent are those of container.Config.
 	Runtime, Libexec, CgroupParent string
+	// Limits bound what an image may cost that is loaded or unpacked.
+	Limits Limits
 	// Logger takes what goes on. Nil discards it.
 	Logger *slog.Logger
+}
+
+// Limits are those of finding an image and of each of its layers. The zero
+// value is right for most.
+type Limits struct {
+	Image image.Limits
+	Layer layer.Limits
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -120,7 +130,7 @@ func defaultRun() string {
 
 // layerConfig says how layers are unpacked here: as far as this process may.
 func layerConfig(c Config) (rootfs.Config, error) {
-	r := rootfs.Config{Dir: c.Root, Logger: c.Logger, UserXattr: os.Geteuid() > 0}
+	r := rootfs.Config{Dir: c.Root, Logger: c.Logger, Limits: c.Limits.Layer, UserXattr: os.Geteuid() > 0}
 	if userns.IsInitial() {
 		return r, nil
 	}

@@ -48,7 +48,7 @@ func (h *Host) Load(ctx context.Context, ref string, o LoadOptions) (_ *image.Im
 }
 
 func (h *Host) load(ctx context.Context, r image.Ref, o LoadOptions) (_ *image.Image, err error) {
-	src, img, err := image.OpenImage(ctx, r, o.Platform)
+	src, img, err := image.OpenImageWithin(ctx, r, o.Platform, h.config.Limits.Image)
 	if err != nil {
 		return nil, err
 	}

@@ -58,11 +58,17 @@ func Open(ctx context.Context, ref Ref) (Source, error) {
 // OpenImage opens ref's place and resolves the image that it selects. The
 // caller closes the source, which gives the image's layers.
 func OpenImage(ctx context.Context, ref Ref, platform v1.Platform) (Source, *Image, error) {
+	return OpenImageWithin(ctx, ref, platform, Limits{})
+}
+
+// OpenImageWithin is OpenImage with limits of the caller's, as ResolveWithin is
+// Resolve.
+func OpenImageWithin(ctx context.Context, ref Ref, platform v1.Platform, limits Limits) (Source, *Image, error) {
 	src, err := Open(ctx, ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	img, err := Resolve(ctx, src, ref.Selector(), platform)
+	img, err := ResolveWithin(ctx, src, ref.Selector(), platform, limits)
 	if err != nil {
 		_ = src.Close()
 		return nil, nil, fmt.Errorf("image %q: %w", ref, err)

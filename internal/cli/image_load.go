@@ -16,6 +16,7 @@ import (
 type imageLoadOptions struct {
 	name, platform, input string
 	quiet                 bool
+	limits                limitFlags
 }
 
 func newImageLoad(a *app) *cobra.Command {
@@ -39,6 +40,7 @@ func (o *imageLoadOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.name, "name", "", "`name` of the image; else it keeps its own, or is called after where it comes from")
 	f.StringVar(&o.platform, "platform", "", "the one for `os/arch[/variant]` of several")
 	f.StringVarP(&o.input, "input", "i", "", "load from an archive `file`")
+	o.limits.addFlag(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only the name of what was loaded")
 }
 
@@ -64,6 +66,7 @@ func (o *imageLoadOptions) run(ctx context.Context, a *app, sources []string) er
 			return err
 		}
 	}
+	a.config.Limits = o.limits.Limits
 	h, err := a.host()
 	if err != nil {
 		return err
