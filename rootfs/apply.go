@@ -88,6 +88,17 @@ type Stats struct {
 // with mode 0755, owned by this process's user, of 1970-01-01. A character device 0:0, overlayfs's whiteout, is refused in OverlayUpper
 // and left out in Directory.
 func Apply(ctx context.Context, root *inroot.Root, r *layer.Reader, opts ApplyOptions) (Stats, error) {
+	return apply(ctx, root, r, opts)
+}
+
+// entryReader is what apply reads: a layer.Reader, or one whose entries are changed on the way.
+type entryReader interface {
+	io.Reader
+	Next() (*layer.Entry, error)
+	WriteDataAt(w io.WriterAt) (int64, error)
+}
+
+func apply(ctx context.Context, root *inroot.Root, r entryReader, opts ApplyOptions) (Stats, error) {
 	a, err := newApplier(root, opts)
 	if err != nil {
 		return Stats{}, fmt.Errorf("apply layer: %w", err)
@@ -165,7 +176,7 @@ func newApplier(root *inroot.Root, opts ApplyOptions) (*applier, error) {
 }
 
 // entries applies all entries in order.
-func (a *applier) entries(ctx context.Context, r *layer.Reader) error {
+func (a *applier) entries(ctx context.Context, r entryReader) error {
 	for {
 		if ctx.Err() != nil {
 			return fmt.Errorf("apply layer: %w", context.Cause(ctx))
@@ -194,7 +205,7 @@ func (a *applier) entries(ctx context.Context, r *layer.Reader) error {
 	}
 }
 
-func (a *applier) entry(e *layer.Entry, r *layer.Reader) error {
+func (a *applier) entry(e *layer.Entry, r entryReader) error {
 	switch e.Kind {
 	case layer.Whiteout:
 		return a.format.whiteout(e)
@@ -221,7 +232,7 @@ func (a *applier) entry(e *layer.Entry, r *layer.Reader) error {
 }
 
 // object makes what is no directory.
-func (a *applier) object(e *layer.Entry, r *layer.Reader, parent *dirHandle, last string) error {
+func (a *applier) object(e *layer.Entry, r entryReader, parent *dirHandle, last string) error {
 	switch e.Kind {
 	case layer.File:
 		return a.file(e, r, parent, last)
@@ -240,7 +251,7 @@ func (a *applier) object(e *layer.Entry, r *layer.Reader, parent *dirHandle, las
 }
 
 // file makes a regular file. A small one is read now and written aside; a large one would only wait for a buffer there.
-func (a *applier) file(e *layer.Entry, r *layer.Reader, parent *dirHandle, last string) error {
+func (a *applier) file(e *layer.Entry, r entryReader, parent *dirHandle, last string) error {
 	var file *inroot.File
 	err := a.replacing(parent, last, func() error {
 		var err error

@@ -70,7 +70,7 @@ func newWriters(n int, finish func(*job) error) *writers {
 }
 
 // small reads a file's content, and passes the file to a writer sooner or later. The file is the writers' from here on.
-func (w *writers) small(j job, r *layer.Reader) error {
+func (w *writers) small(j job, r io.Reader) error {
 	size := int(j.entry.Size)
 	if w.next != nil && (len(w.next.data)+size > batchSize || len(w.next.jobs) == batchJobs) {
 		w.flush()

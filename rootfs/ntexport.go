@@ -1,0 +1,198 @@
+package rootfs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/layer"
+)
+
+// ExportNT reads the Windows layer in dir as it was imported: the same entries in the same order. emit gets the content of
+// files, which is an io.ReaderAt and valid during the call, and of streams. An error of emit ends the walk and is returned.
+// A layer with several entries for one name, which Windows does not have, is an error of class
+// errdefs.ErrFailedPrecondition: only the last of them is left.
+func ExportNT(ctx context.Context, dir string, emit Emit) error {
+	_, err := exportNT(ctx, dir, emit)
+	return err
+}
+
+// WriteNT writes the tar stream that the Windows layer in dir was imported from, byte for byte: its diffID is unchanged.
+func WriteNT(ctx context.Context, dir string, w io.Writer) error {
+	out := layer.NewWriter(w)
+	trailer, err := exportNT(ctx, dir, out.Write)
+	if err != nil {
+		return err
+	}
+	return out.CloseWith(trailer)
+}
+
+func exportNT(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("export layer %s: %w", dir, err)
+		}
+	}()
+	root, err := inroot.Open(dir)
+	if err != nil {
+		return trailer, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	record, err := readNTRecord(root)
+	if err != nil {
+		return trailer, err
+	}
+	if record.Repeated != "" {
+		return trailer, fmt.Errorf("it had several entries for %s, of which the last is left: %w", record.Repeated, errdefs.ErrFailedPrecondition)
+	}
+	file, err := root.Open(ntEntries)
+	if err != nil {
+		return trailer, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	stream, _, err := layer.Decompress(file, noLimits())
+	if err != nil {
+		return trailer, err
+	}
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	x := &ntExporter{
+		root: root, names: newNTNames([]*inroot.Root{root}), emit: emit,
+		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT}.NewReader(stream),
+	}
+	return x.all(ctx)
+}
+
+// noLimits is for a stream that was judged when it came.
+func noLimits() layer.Limits {
+	return layer.Limits{
+		Bytes: -1, EntryBytes: -1, Entries: -1, HeaderBytes: -1, Depth: -1, NameBytes: -1, Xattrs: -1, XattrBytes: 1 << 30, Ratio: -1,
+	}
+}
+
+type ntExporter struct {
+	root  *inroot.Root
+	names *ntNames
+	emit  Emit
+	r     *layer.Reader
+}
+
+func (x *ntExporter) all(ctx context.Context) (layer.Trailer, error) {
+	for e, err := range x.r.All() {
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err == nil {
+			err = x.entry(e)
+		}
+		if err != nil {
+			return layer.Trailer{}, err
+		}
+	}
+	return x.r.Trailer()
+}
+
+func (x *ntExporter) entry(e *layer.Entry) error {
+	switch e.Kind {
+	case layer.Stream:
+		return x.emit(e, x.r)
+	case layer.File:
+	default:
+		return x.emit(e, nil)
+	}
+	name, err := x.names.spell(e.Name)
+	if err != nil {
+		return err
+	}
+	file, err := openContent(x.root, name)
+	if err != nil {
+		return &layer.EntryError{Op: "export", Name: e.Name, Err: err}
+	}
+	if st, err := file.Stat(); err != nil || st.Size() != e.Size {
+		err = errors.Join(err, file.Close(), fmt.Errorf("its size is no longer %d: %w", e.Size, errdefs.ErrDataLoss))
+		return &layer.EntryError{Op: "export", Name: e.Name, Err: err}
+	}
+	return errors.Join(x.emit(e, file), file.Close())
+}
+
+// openContent opens a file and no link to one.
+func openContent(root *inroot.Root, name string) (*os.File, error) {
+	parent, last, err := root.OpenParent(name)
+	if err != nil {
+		return nil, err
+	}
+	file, err := parent.Open(last)
+	return file, errors.Join(err, parent.Close())
+}
+
+// OpenNT returns the entry of a file, directory or link, by its name in Windows layers, from the first of the layer
+// directories that has it, and the file's content, which is nil for everything else. The caller closes it. Where a layer
+// removes the name, or none has it, the error is of class errdefs.ErrNotFound.
+func OpenNT(dirs []string, name string) (e *layer.Entry, content *os.File, err error) {
+	roots, err := openRoots(dirs)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, closeRoots(roots)) }()
+	spelled, err := newNTNames(roots).spell(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, root := range roots {
+		e, gone, err := ntInfo(root, spelled)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, nil, fmt.Errorf("open %s: %w", name, err)
+		case gone:
+			return nil, nil, fmt.Errorf("open %s: a layer removes it: %w", name, errdefs.ErrNotFound)
+		}
+		if e.Kind == layer.File {
+			content, err = openContent(root, spelled)
+		}
+		return e, content, err
+	}
+	return nil, nil, fmt.Errorf("open %s: %w: %w", name, fs.ErrNotExist, errdefs.ErrNotFound)
+}
+
+// ntInfo returns the entry that an object of a layer directory is, or says that it is a whiteout.
+func ntInfo(root *inroot.Root, name string) (e *layer.Entry, gone bool, err error) {
+	record, err := readNTRecord(root)
+	if err != nil {
+		return nil, false, err
+	}
+	dir, last, err := root.OpenParent(name)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	st, err := dir.Lstat(last)
+	if err != nil || st.IsWhiteout() {
+		return nil, err == nil, err
+	}
+	e = &layer.Entry{Name: name, ModTime: st.MTime, AccessTime: st.ATime}
+	attrs, err := dir.Xattrs(last)
+	if err != nil {
+		return nil, false, err
+	}
+	switch {
+	case st.IsDir():
+		e.Kind = layer.Dir
+	case st.IsSymlink():
+		e.Kind = layer.Symlink
+	default:
+		e.Kind, e.Size = layer.File, st.Size
+	}
+	err = parseNTMeta([]byte(attrs[ntAttrName(record.UserXattr)]), e, func(sum [sha256.Size]byte) ([]byte, error) {
+		return root.ReadFile(ntSpill+"/"+hex.EncodeToString(sum[:]), maxSpilled)
+	})
+	return e, false, err
+}

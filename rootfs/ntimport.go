@@ -1,0 +1,303 @@
+package rootfs
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
+)
+
+// lostTarget is the target of a symbolic link whose true one no layer tells, or Linux cannot express.
+const lostTarget = ".target-unknown"
+
+// ntSource turns the entries of a Windows layer into those of a tree on a Linux disk, and keeps the layer's stream.
+type ntSource struct {
+	r       *layer.Reader
+	dir     string
+	root    *inroot.Root
+	parents []*inroot.Root
+	names   *ntNames
+	attr    string
+	stats   NTStats
+
+	file     *os.File
+	packed   io.WriteCloser
+	skeleton *layer.Writer
+
+	brought  map[string]layer.Kind // by name as spelled
+	repeated string                // a name that came again
+
+	links   []*layer.Entry // of which the target was not there when they came
+	spilled map[[sha256.Size]byte]struct{}
+}
+
+func newNTSource(dir string, root *inroot.Root, parents []*inroot.Root, r *layer.Reader, opts NTOptions) (*ntSource, error) {
+	s := &ntSource{
+		r: r, dir: dir, root: root, parents: parents, names: newNTNames(parents), attr: ntAttrName(opts.UserXattr),
+		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind),
+	}
+	if err := os.Mkdir(filepath.Join(dir, ntSpill), 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.file, err = os.OpenFile(filepath.Join(dir, ntEntries), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
+		return nil, err
+	}
+	if s.packed, err = layer.Compress(s.file, layer.Zstd); err != nil {
+		return nil, errors.Join(err, s.file.Close())
+	}
+	s.skeleton = layer.NewWriter(s.packed)
+	return s, nil
+}
+
+func (s *ntSource) Read(p []byte) (int, error)               { return s.r.Read(p) }
+func (s *ntSource) WriteDataAt(w io.WriterAt) (int64, error) { return s.r.WriteDataAt(w) }
+
+// Next returns the next entry as the disk gets it.
+func (s *ntSource) Next() (*layer.Entry, error) {
+	for {
+		e, err := s.r.Next()
+		if err == io.EOF {
+			if err := s.lateLinks(); err != nil {
+				return nil, err
+			}
+			return nil, io.EOF
+		}
+		if err != nil {
+			return nil, err
+		}
+		made, err := s.next(e)
+		if err != nil {
+			return nil, entryError(e.Name, err)
+		}
+		if made != nil {
+			return made, nil
+		}
+	}
+}
+
+func (s *ntSource) next(e *layer.Entry) (*layer.Entry, error) {
+	if e.NT == nil {
+		return nil, fmt.Errorf("it is read as one of another system's layers: %w", errdefs.ErrInvalidArgument)
+	}
+	s.stats.Entries++
+	if e.Kind == layer.Stream {
+		s.stats.Streams++
+		return nil, s.skeleton.Write(e, s.r) // the tree has no place for it
+	}
+	if err := s.skeleton.Write(e, io.LimitReader(endlessZeros{}, e.Size)); err != nil {
+		return nil, err
+	}
+	return s.onDisk(e)
+}
+
+// onDisk returns the entry for the tree, or nil if it waits for the end.
+func (s *ntSource) onDisk(e *layer.Entry) (*layer.Entry, error) {
+	made := *e
+	var err error
+	if made.Name, err = s.names.spell(e.Name); err != nil {
+		return nil, err
+	}
+	s.note(&made)
+	made.UID, made.GID, made.Xattrs = 0, 0, nil
+	switch e.Kind {
+	case layer.Whiteout, layer.Opaque:
+		return &made, nil
+	case layer.Hardlink:
+		return s.hardlink(&made)
+	case layer.Symlink:
+		made.Link = linuxTarget(made.Name, linkTarget(e))
+		if s.attr == ntUserXattr {
+			return &made, nil // links cannot have it
+		}
+	case layer.Dir:
+		made.Mode = 0o755
+		if e.Implied {
+			return &made, s.inherit(&made)
+		}
+	default:
+		made.Mode = 0o644
+	}
+	return &made, s.describe(&made)
+}
+
+// note remembers a name, and whether it came twice for more than a directory.
+func (s *ntSource) note(e *layer.Entry) {
+	if e.Kind == layer.Whiteout || e.Kind == layer.Opaque {
+		return
+	}
+	before, ok := s.brought[e.Name]
+	if ok && (before != layer.Dir || e.Kind != layer.Dir) {
+		s.repeated = e.Name
+	}
+	s.brought[e.Name] = e.Kind
+}
+
+// describe puts the metadata into an attribute.
+func (s *ntSource) describe(e *layer.Entry) error {
+	b, err := appendNTMeta(e, s.spill)
+	if err == nil {
+		e.Xattrs = map[string]string{s.attr: string(b)}
+	}
+	return err
+}
+
+// spill stores metadata that is too big for an attribute.
+func (s *ntSource) spill(b []byte) ([sha256.Size]byte, error) {
+	sum := sha256.Sum256(b)
+	if _, ok := s.spilled[sum]; ok {
+		return sum, nil
+	}
+	s.spilled[sum] = struct{}{}
+	return sum, os.WriteFile(filepath.Join(s.dir, ntSpill, hex.EncodeToString(sum[:])), b, 0o600)
+}
+
+// inherit gives an implied directory what the nearest parent has, which the layer does not mean to change.
+func (s *ntSource) inherit(e *layer.Entry) error {
+	for _, root := range s.parents {
+		st, err := root.Lstat(e.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !st.IsDir() {
+			break
+		}
+		from, _, err := ntInfo(root, e.Name)
+		if err != nil {
+			return err
+		}
+		e.NT, e.ModTime, e.AccessTime, e.ChangeTime = from.NT, from.ModTime, from.AccessTime, from.ChangeTime
+		break
+	}
+	return s.describe(e)
+}
+
+// hardlink returns the entry if its target is in the tree already. Otherwise it waits: a target may come later, or be in a
+// parent.
+func (s *ntSource) hardlink(e *layer.Entry) (*layer.Entry, error) {
+	var err error
+	if e.Link, err = s.names.spell(e.Link); err != nil {
+		return nil, err
+	}
+	there, err := isFile(s.root, e.Link)
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		s.links = append(s.links, e)
+		return nil, nil
+	}
+	return e, nil
+}
+
+func isFile(root *inroot.Root, name string) (bool, error) {
+	st, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && !st.IsWhiteout() && !st.IsDir(), err
+}
+
+// lateLinks makes the links that waited, to the tree itself or the nearest parent that has the target.
+func (s *ntSource) lateLinks() error {
+	for _, e := range s.links {
+		if err := s.lateLink(e); err != nil {
+			return entryError(e.Name, err)
+		}
+	}
+	return nil
+}
+
+func (s *ntSource) lateLink(e *layer.Entry) error {
+	for _, root := range append([]*inroot.Root{s.root}, s.parents...) {
+		there, err := isFile(root, e.Link)
+		if err != nil {
+			return err
+		}
+		if there {
+			return linkAcross(root, e.Link, s.root, e.Name)
+		}
+	}
+	return fmt.Errorf("find the hard link's target %q: %w", e.Link, fs.ErrNotExist)
+}
+
+func linkAcross(from *inroot.Root, target string, to *inroot.Root, name string) error {
+	dir, last, err := from.OpenParent(target)
+	if err != nil {
+		return err
+	}
+	parent, base, err := to.OpenParent(name)
+	if err != nil {
+		return errors.Join(err, dir.Close())
+	}
+	err = dir.Link(last, parent, base)
+	return errors.Join(err, parent.Close(), dir.Close())
+}
+
+// end completes the layer's stream.
+func (s *ntSource) end() error {
+	trailer, err := s.r.Trailer()
+	if err != nil {
+		return err
+	}
+	return s.skeleton.CloseWith(trailer)
+}
+
+// close closes the file, whole or not.
+func (s *ntSource) close() error { return errors.Join(s.packed.Close(), s.file.Close()) }
+
+// endlessZeros stand for content.
+type endlessZeros struct{}
+
+func (endlessZeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// linkTarget returns the target as Windows has it: the reparse buffer is the truth.
+func linkTarget(e *layer.Entry) string {
+	if link, err := ntfs.ParseLink(e.NT.Reparse); err == nil && link.Target() != "" {
+		return link.Target()
+	}
+	return e.Link
+}
+
+// linuxTarget returns the target of the symbolic link name, which is a path in a layer directory, for programs on Linux:
+// drive C: is the part of the layer that the link lies in.
+func linuxTarget(name, target string) string {
+	target = strings.TrimPrefix(target, `\??\`)
+	target = strings.TrimPrefix(target, `\\?\`)
+	target = strings.ReplaceAll(target, `\`, "/")
+	switch {
+	case target == "" || strings.ContainsRune(target, 0) || strings.HasPrefix(target, "//"):
+		return lostTarget
+	case len(target) >= 2 && target[1] == ':':
+		if !strings.EqualFold(target[:1], "c") {
+			return lostTarget
+		}
+		target = "/" + target[2:]
+	case target[0] != '/':
+		return target
+	}
+	part, inside := layer.SplitPart(name)
+	if part == layer.UtilityVMPart { // its drive C: is UtilityVM/Files
+		_, inside, _ = strings.Cut(inside, "/")
+	}
+	up := strings.Repeat("../", strings.Count(inside, "/"))
+	return path.Join(".", up+strings.TrimPrefix(path.Clean(target), "/"))
+}

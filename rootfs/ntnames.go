@@ -1,0 +1,87 @@
+package rootfs
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/ntfs"
+)
+
+// ntNames spells names the way that they are spelled already: case does not count in Windows, but does on the disk. What
+// the layer itself brought first decides after what the layers in roots have, nearest first.
+type ntNames struct {
+	roots   []*inroot.Root
+	dirs    map[string]map[string]string // by directory as spelled: names by their upper case
+	spelled map[string]string            // directories as spelled, by how entries call them
+}
+
+func newNTNames(roots []*inroot.Root) *ntNames {
+	return &ntNames{
+		roots:   roots,
+		dirs:    make(map[string]map[string]string),
+		spelled: map[string]string{".": "."},
+	}
+}
+
+// spell returns the name as it is spelled on the disk, and remembers it.
+func (n *ntNames) spell(name string) (string, error) {
+	parent, last := split(name)
+	dir, ok := n.spelled[parent]
+	if !ok {
+		var err error
+		if dir, err = n.spell(parent); err != nil {
+			return "", err
+		}
+		n.spelled[parent] = dir
+	}
+	names, err := n.names(dir)
+	if err != nil {
+		return "", err
+	}
+	key := ntfs.Upcase(last)
+	if known, ok := names[key]; ok {
+		last = known
+	} else {
+		names[key] = last
+	}
+	return path.Join(dir, last), nil
+}
+
+// names returns what the layers have in a directory.
+func (n *ntNames) names(dir string) (map[string]string, error) {
+	if names, ok := n.dirs[dir]; ok {
+		return names, nil
+	}
+	names := make(map[string]string)
+	for _, root := range n.roots {
+		found, err := namesIn(root, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range found {
+			key := ntfs.Upcase(name)
+			if _, ok := names[key]; !ok {
+				names[strings.Clone(key)] = name
+			}
+		}
+	}
+	n.dirs[dir] = names
+	return names, nil
+}
+
+// namesIn returns the names in a directory, none if it is something else.
+func namesIn(root *inroot.Root, name string) ([]string, error) {
+	dir, err := root.OpenDir(name)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names, err := dir.Names()
+	return names, errors.Join(err, dir.Close())
+}
