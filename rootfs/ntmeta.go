@@ -75,7 +75,7 @@ func parseNTMeta(b []byte, e *layer.Entry, spilled func([sha256.Size]byte) ([]by
 	}
 	short := int(binary.LittleEndian.Uint16(b[2:]))
 	if short > maxShortBytes || short > len(b)-ntHeader {
-		return fmt.Errorf("Windows' metadata has a short name of %d bytes: %w", short, errdefs.ErrDataLoss)
+		return fmt.Errorf("the attribute with Windows' metadata has a short name of %d bytes: %w", short, errdefs.ErrDataLoss)
 	}
 	m := &ntfs.Meta{
 		Attributes:   ntfs.Attributes(binary.LittleEndian.Uint32(b[4:])),
@@ -85,7 +85,7 @@ func parseNTMeta(b []byte, e *layer.Entry, spilled func([sha256.Size]byte) ([]by
 	tail := b[ntHeader+short:]
 	if b[1]&ntSpilled != 0 {
 		if len(tail) != sha256.Size {
-			return fmt.Errorf("Windows' metadata has a digest of %d bytes: %w", len(tail), errdefs.ErrDataLoss)
+			return fmt.Errorf("the attribute with Windows' metadata has a digest of %d bytes: %w", len(tail), errdefs.ErrDataLoss)
 		}
 		var err error
 		if tail, err = spilled([sha256.Size]byte(tail)); err != nil {
