@@ -3,13 +3,17 @@ package wclayer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 
 	"github.com/Microsoft/go-winio/pkg/guid"
+	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/compat/hcsshim/internal/hcserror"
 	"github.com/hostcompute/hcs/compat/hcsshim/internal/transfer"
 	"github.com/hostcompute/hcs/compat/hcsshim/winio"
+	"github.com/hostcompute/hcs/layer"
 )
 
 // LayerReader reads a layer file by file. It is for one goroutine.
@@ -149,4 +153,42 @@ func (w *FilterLayerWriter) do(f func(*transfer.Writer) error) error {
 		w.failed = f(w.writer)
 	}
 	return hcserror.New(w.failed, "hcsshim::ImportLayerNext", "path="+w.path)
+}
+
+// NewLayerReader returns a reader of a layer, or of what was written into a scratch layer, which must be active and not
+// prepared. Its parents are given nearest first. A second and later name of a file is a file with the same content.
+func NewLayerReader(ctx context.Context, path string, parentLayerPaths []string) (_ LayerReader, err error) {
+	const title = "hcsshim::ExportLayerBegin"
+	ctx, cancel := context.WithCancel(ctx)
+	if err := checkExport(ctx, path); err != nil {
+		cancel()
+		return nil, hcserror.New(err, title, "path="+path)
+	}
+	source := func(emit transfer.Emit) error { return Export(ctx, path, emit) }
+	return &FilterLayerReader{
+		reader: transfer.NewReader(source, linksOf(path, parentLayerPaths)), title: title, path: path, cancel: cancel,
+	}, nil
+}
+
+// NewLayerWriter returns a writer of the layer at a path, which may be there and empty. Its parents are given nearest first;
+// without any it is a base layer.
+func NewLayerWriter(ctx context.Context, path string, parentLayerPaths []string) (_ LayerWriter, err error) {
+	imp, err := startImport(ctx, path, parentLayerPaths)
+	if err != nil {
+		return nil, hcserror.New(err, "hcsshim::ImportLayerBegin", "path="+path)
+	}
+	put := imp.put
+	if len(parentLayerPaths) == 0 {
+		put = refuseTombstones(put)
+	}
+	return &FilterLayerWriter{writer: transfer.NewWriter(put, os.TempDir()), finish: imp.finish, path: path}, nil
+}
+
+func refuseTombstones(put transfer.Emit) transfer.Emit {
+	return func(e *layer.Entry, content io.Reader) error {
+		if e.Kind == layer.Whiteout {
+			return fmt.Errorf("base layer cannot have tombstones: %w", errdefs.ErrInvalidArgument)
+		}
+		return put(e, content)
+	}
 }

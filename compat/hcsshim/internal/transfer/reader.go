@@ -38,12 +38,13 @@ type Reader struct {
 	current      *layer.Entry
 	stream       io.Reader // what is left of the current piece of the backup stream
 	links        LinkSource
+	link         io.Closer // of the current hard link's content; may be nil
 	closed       bool
 	err          error // stays
 }
 
-// LinkSource returns a name's entry and its content, which hard links stand for. The content is valid until the source
-// goes on, and closed if it is an io.Closer.
+// LinkSource returns a name's entry and its content, which hard links stand for. The content is
+// closed if it is an io.Closer.
 type LinkSource func(name string) (*layer.Entry, io.Reader, error)
 
 // NewReader returns a Reader of what source gives. Hard links become files with the content that links finds for them, as a
@@ -86,6 +87,9 @@ func (r *Reader) Next() (string, int64, *winio.FileBasicInfo, error) {
 
 func (r *Reader) next() error {
 	r.stream = nil
+	if err := r.closeLink(); err != nil {
+		return err
+	}
 	for {
 		e, content, err := r.take()
 		if err != nil {
@@ -113,6 +117,9 @@ func (r *Reader) resolve(e *layer.Entry) (*layer.Entry, io.Reader, error) {
 	target, content, err := r.links(e.Link)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read layer: %s is a link to %s: %w", e.Name, e.Link, err)
+	}
+	if c, ok := content.(io.Closer); ok {
+		r.link = c
 	}
 	file := *target
 	file.Name = e.Name
@@ -207,10 +214,22 @@ func (r *Reader) nextStream() error {
 func (r *Reader) Close() error {
 	r.closed = true
 	r.stop()
+	if err := r.closeLink(); err != nil {
+		return err
+	}
 	if r.failure != nil && !errors.Is(r.failure, errStopped) && r.err == nil {
 		return r.failure
 	}
 	return nil
+}
+
+func (r *Reader) closeLink() error {
+	if r.link == nil {
+		return nil
+	}
+	err := r.link.Close()
+	r.link = nil
+	return err
 }
 
 // BasicInfo returns an entry's times and attributes.

@@ -1,0 +1,237 @@
+package hcsshim_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostcompute/hcs/compat/hcsshim"
+	"github.com/hostcompute/hcs/compat/hcsshim/pkg/ociwclayer"
+	"github.com/hostcompute/hcs/compat/hcsshim/winio/backuptar"
+	"github.com/hostcompute/hcs/internal/testenv"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
+)
+
+// What the layers of the test image hold, and what is in their files. Names ending in a slash are directories; "-name" is
+// removed, "name=target" a hard link.
+var (
+	baseNames  = []string{"Files/", "Files/Windows/", "Files/Windows/notepad.exe", "Files/Windows/edit.exe=Files/Windows/notepad.exe", "Files/old.txt"}
+	childNames = []string{"Files/", "-Files/old.txt", "Files/app.exe", "Files/app2.exe=Files/Windows/notepad.exe", "Hives/"}
+)
+
+// imageLayer is a layer as a Windows image has it.
+func imageLayer(t *testing.T, names []string) []byte {
+	t.Helper()
+	sd, err := ntfs.ParseSDDL("O:BAG:SYD:(A;OICI;FA;;;BA)(A;OICI;0x1200a9;;;BU)")
+	check(t, err)
+	descriptor, err := sd.Append(nil)
+	check(t, err)
+	at := time.Date(2021, 3, 4, 5, 6, 7, 800, time.UTC)
+	var out bytes.Buffer
+	w := layer.NewWriter(&out)
+	for _, name := range names {
+		e := &layer.Entry{Name: name, ModTime: at, AccessTime: at, ChangeTime: at, NT: &ntfs.Meta{
+			Attributes: ntfs.AttrArchive, CreationTime: at, SecurityDescriptor: descriptor,
+		}}
+		content := ""
+		if dir, ok := strings.CutSuffix(name, "/"); ok {
+			e.Kind, e.Name, e.NT.Attributes = layer.Dir, dir, ntfs.AttrDirectory
+		} else if gone, ok := strings.CutPrefix(name, "-"); ok {
+			*e = layer.Entry{Kind: layer.Whiteout, Name: gone, NT: &ntfs.Meta{}}
+		} else if link, target, ok := strings.Cut(name, "="); ok {
+			e.Kind, e.Name, e.Link, e.NT.SecurityDescriptor = layer.Hardlink, link, target, nil
+		} else {
+			content = "content of " + name
+			e.Size = int64(len(content))
+		}
+		check(t, w.Write(e, strings.NewReader(content)))
+	}
+	check(t, w.Close())
+	return out.Bytes()
+}
+
+// importAsDocker does what docker's windows graph driver does with a layer's tar stream.
+func importAsDocker(info hcsshim.DriverInfo, id string, stream []byte, parents []string) error {
+	w, err := hcsshim.NewLayerWriter(info, id, parents)
+	if err != nil {
+		return err
+	}
+	return errors.Join(copyAsDocker(w, tar.NewReader(bytes.NewReader(stream))), w.Close())
+}
+
+func copyAsDocker(w hcsshim.LayerWriter, t *tar.Reader) error {
+	hdr, err := t.Next()
+	for err == nil {
+		base := hdr.Name[strings.LastIndexByte(hdr.Name, '/')+1:]
+		switch {
+		case strings.HasPrefix(base, ".wh."):
+			name := hdr.Name[:len(hdr.Name)-len(base)] + base[len(".wh."):]
+			if err = w.Remove(strings.ReplaceAll(name, "/", `\`)); err == nil {
+				hdr, err = t.Next()
+			}
+		case hdr.Typeflag == tar.TypeLink:
+			if err = w.AddLink(strings.ReplaceAll(hdr.Name, "/", `\`), strings.ReplaceAll(hdr.Linkname, "/", `\`)); err == nil {
+				hdr, err = t.Next()
+			}
+		default:
+			name, _, info, e := backuptar.FileInfoFromHeader(hdr)
+			if e == nil {
+				e = w.Add(strings.ReplaceAll(name, "/", `\`), info)
+			}
+			if e != nil {
+				return e
+			}
+			hdr, err = backuptar.WriteBackupStreamFromTarFile(w, t, hdr)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// listAsDocker reads a layer as the graph driver's Changes does: names, with "-" before those that it removes, and contents.
+func listAsDocker(t *testing.T, info hcsshim.DriverInfo, id string, parents []string) (all []string) {
+	t.Helper()
+	r, err := hcsshim.NewLayerReader(info, id, parents)
+	check(t, err)
+	for {
+		name, size, attributes, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		check(t, err)
+		if attributes == nil {
+			all = append(all, "-"+name)
+			continue
+		}
+		var out bytes.Buffer
+		tw := tar.NewWriter(&out)
+		check(t, backuptar.WriteTarFileFromBackupStream(tw, r, name, size, attributes))
+		check(t, tw.Close())
+		tr := tar.NewReader(&out)
+		_, err = tr.Next()
+		check(t, err)
+		content, err := io.ReadAll(tr)
+		check(t, err)
+		all = append(all, name+": "+string(content))
+	}
+	check(t, r.Close())
+	return all
+}
+
+// TestDockerSequence is what docker's windows graph driver does with an image of two layers and a container.
+func TestDockerSequence(t *testing.T) {
+	info := home(t)
+	testenv.NeedKernel(t, testenv.LoopDevices)
+	testenv.NeedCommand(t, "mkfs.xfs")
+	dir := func(id string) string { return filepath.Join(info.HomeDir, id) }
+	check(t, hcsshim.CreateLayer(info, "layer-1", ""))
+	check(t, importAsDocker(info, "layer-1", imageLayer(t, baseNames), nil))
+	check(t, hcsshim.CreateLayer(info, "layer-2", "layer-1"))
+	check(t, importAsDocker(info, "layer-2", imageLayer(t, childNames), []string{dir("layer-1")}))
+
+	parents := []string{dir("layer-2"), dir("layer-1")}
+	check(t, hcsshim.CreateSandboxLayer(info, "container", parents[0], parents))
+	check(t, hcsshim.ExpandSandboxSize(info, "container", 20<<30))
+	check(t, up(info, "container", parents))
+	mount, err := hcsshim.GetLayerMountPath(info, "container")
+	check(t, err)
+	for name, want := range map[string]string{
+		"app.exe": "content of Files/app.exe", "app2.exe": "content of Files/Windows/notepad.exe",
+		"Windows/edit.exe": "content of Files/Windows/notepad.exe", "old.txt": "",
+	} {
+		if b, err := os.ReadFile(filepath.Join(mount, name)); string(b) != want || (err != nil) != (want == "") {
+			t.Errorf("%s is %q, %v", name, b, err)
+		}
+	}
+	check(t, os.WriteFile(filepath.Join(mount, "new.txt"), []byte("new"), 0o600))
+	if err := hcsshim.DestroyLayer(info, "layer-1"); code(err) != 0x20 {
+		t.Errorf("the base of a mounted layer is destroyed: %v", err)
+	}
+	check(t, hcsshim.UnprepareLayer(info, "container"))
+	check(t, hcsshim.DeactivateLayer(info, "container"))
+
+	check(t, hcsshim.ActivateLayer(info, "layer-2"))
+	want := []string{
+		`Files: `, `-Files\old.txt`, `Files\app.exe: content of Files/app.exe`,
+		`Files\app2.exe: content of Files/Windows/notepad.exe`, `Hives: `,
+	}
+	if diff := cmp.Diff(want, listAsDocker(t, info, "layer-2", parents[1:])); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	check(t, hcsshim.DeactivateLayer(info, "layer-2"))
+
+	for _, id := range []string{"container", "layer-2", "layer-1"} {
+		check(t, os.Rename(dir(id), dir(id+"-removing")))
+		check(t, hcsshim.DestroyLayer(info, id+"-removing"))
+	}
+}
+
+// TestImageLayer imports layers from an image and exports them as they were; what is refused leaves the directory as it was.
+func TestImageLayer(t *testing.T) {
+	info := home(t)
+	base, child := imageLayer(t, baseNames), imageLayer(t, childNames)
+	path := func(id string) string { return filepath.Join(info.HomeDir, id) }
+	check(t, os.Mkdir(path("1"), 0o700))
+	if _, err := ociwclayer.ImportLayerFromTar(t.Context(), bytes.NewReader(base[:len(base)/2]), path("1"), nil); err == nil {
+		t.Error("half a layer is imported")
+	}
+	size, err := ociwclayer.ImportLayerFromTar(t.Context(), bytes.NewReader(base), path("1"), nil)
+	if err != nil || size == 0 {
+		t.Fatalf("%d bytes, %v", size, err)
+	}
+	_, err = ociwclayer.ImportLayerFromTar(t.Context(), bytes.NewReader(child), path("2"), []string{path("1")})
+	check(t, err)
+	check(t, os.WriteFile(path("file"), nil, 0o600))
+	for _, taken := range []string{"2", "file"} {
+		if _, err := ociwclayer.ImportLayerFromTar(t.Context(), bytes.NewReader(child), path(taken), []string{path("1")}); err == nil {
+			t.Errorf("a layer is imported over %s", taken)
+		}
+		if _, err := os.Stat(path(taken)); err != nil {
+			t.Error(err)
+		}
+	}
+	for id, want := range map[string][]byte{"1": base, "2": child} {
+		var out bytes.Buffer
+		check(t, ociwclayer.ExportLayerToTar(t.Context(), &out, path(id), nil))
+		if !bytes.Equal(out.Bytes(), want) {
+			t.Errorf("layer %s has other bytes", id)
+		}
+	}
+}
+
+// TestLayerWriterFails writes layers that are none: the directory is as empty as it was.
+func TestLayerWriterFails(t *testing.T) {
+	info := home(t)
+	check(t, hcsshim.CreateLayer(info, "x", ""))
+	for _, names := range [][]string{
+		{"Files/", "-Files/old.txt"},                // a base layer removes nothing
+		{"Files/", "Files/a=Files/nothing"},         // no target
+		{"Files/", "Files/x", "Files/y", "Files/x"}, // twice
+	} {
+		err := importAsDocker(info, "x", imageLayer(t, names), nil)
+		if err == nil {
+			t.Errorf("%q is a layer", names)
+		}
+		entries, err := os.ReadDir(filepath.Join(info.HomeDir, "x"))
+		if err != nil || len(entries) > 0 {
+			t.Errorf("%q left %v, %v", names, entries, err)
+		}
+	}
+	left, err := os.ReadDir(info.HomeDir)
+	check(t, err)
+	if slices.ContainsFunc(left, func(e os.DirEntry) bool { return e.Name() != "x" && e.Name() != "base" }) {
+		t.Errorf("left behind: %v", left)
+	}
+}
