@@ -1,0 +1,76 @@
+package cli_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hostcompute/hcs/internal/testenv"
+)
+
+// TestRootlessBundles unpacks, changes and repacks an image as an ordinary user: as what he is, and as root of his user
+// namespace.
+func TestRootlessBundles(t *testing.T) {
+	for name, ids := range map[string]testenv.SubIDs{"one id": testenv.OneID, "many ids": testenv.ManyIDs} {
+		t.Run(name, func(t *testing.T) {
+			o := &ordinary{t: t, user: testenv.NewUser(t, ids)}
+			o.shell("cp -r '" + testenv.Image(t, "busybox") + "' layout")
+			o.bundle("hcs image unpack --rootless", "user")
+			o.shell("hcs image unpack --rootless --image layout:user again && test x$(cat again/rootfs/new) = xnew && test ! -e again/rootfs/bin/true")
+			o.bundle("hcs unshare hcs image unpack --rootless", "inside")
+			if ids == testenv.ManyIDs {
+				o.bundle("hcs unshare hcs image unpack", "mapped")
+				o.shell("hcs unshare chown 7:8 mapped/rootfs/new && hcs unshare hcs image repack --image layout:owned mapped")
+				o.shell("hcs unshare hcs image unpack --image layout:owned owned")
+				o.gives("7:8", 0, "unshare", "stat", "-c", "%u:%g", "owned/rootfs/new")
+				o.shell("hcs unshare rm -rf owned")
+				o.shell("hcs unshare rm -rf mapped")
+			}
+			left := o.shell("ls -A")
+			if strings.Contains(left, ".hcs-unpack") {
+				t.Errorf("left behind: %s", left)
+			}
+		})
+	}
+}
+
+// bundle unpacks with the command, and repacks without and with changes.
+func (o *ordinary) bundle(unpack, dir string) {
+	o.t.Helper()
+	root, _, _ := strings.Cut(unpack, "hcs image unpack") // owners are seen as who unpacks sees them
+	o.shell(unpack + " --image layout:latest " + dir)
+	repack := root + "hcs image repack --image layout:" + dir + " " + dir
+	o.shell(repack)
+	before, after := o.layers("latest"), o.layers(dir)
+	if before == "" || after != before {
+		o.t.Errorf("%s: repacking without a change makes of\n%s\nthese layers:\n%s", unpack, before, after)
+	}
+	in := filepath.Join(dir, "rootfs")
+	o.shell(root + "sh -c 'echo new >" + in + "/new && rm " + in + "/bin/true'")
+	o.shell(repack)
+	if now := o.layers(dir); !strings.HasPrefix(now, before) || strings.Count(now, "\n") != strings.Count(before, "\n")+1 {
+		o.t.Errorf("%s: repacking makes of\n%s\nthese layers:\n%s", unpack, before, now)
+	}
+}
+
+// layers lists the digests of an image's layers.
+func (o *ordinary) layers(tag string) string {
+	o.t.Helper()
+	var list string
+	for line := range strings.Lines(o.shell("hcs image stat --image layout:" + tag)) {
+		if strings.HasPrefix(line, "sha256:") {
+			list += strings.Fields(line)[0] + "\n"
+		}
+	}
+	return list
+}
+
+// shell runs a script as the user and returns what it writes.
+func (o *ordinary) shell(script string) string {
+	o.t.Helper()
+	out, err := o.user.Command(o.env, "sh", "-c", script).CombinedOutput()
+	if err != nil {
+		o.t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return string(out)
+}
