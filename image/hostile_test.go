@@ -177,6 +177,12 @@ func TestHostileLayouts(t *testing.T) {
 			}
 			return l.json(v1.MediaTypeImageIndex, indexOf(list...))
 		}, errdefs.ErrInvalidArgument, "more than 1024"},
+		{"indexes that list each other", func(l *layoutDir) v1.Descriptor {
+			a := l.json(v1.MediaTypeImageIndex, indexOf(v1.Descriptor{MediaType: v1.MediaTypeImageIndex, Digest: digest.FromString("b"), Size: 100}))
+			b := l.json(v1.MediaTypeImageIndex, indexOf(a))
+			l.file(blobFile(a.Digest), marshal(l.t, indexOf(b))) // of the same size; but no digest is of a cycle
+			return b
+		}, errdefs.ErrDataLoss, "its content has digest"},
 		{"manifest is not there", func(l *layoutDir) v1.Descriptor {
 			d := l.write(good(l))
 			l.remove(d)
@@ -266,6 +272,15 @@ func TestHostileLayers(t *testing.T) {
 			l.remove(d)
 			mkfifo(l.t, filepath.Join(l.dir, blobFile(d.Digest)))
 		}, errdefs.ErrInvalidArgument},
+		{"symbolic link", func(l *layoutDir, d v1.Descriptor) {
+			path := filepath.Join(l.dir, blobFile(d.Digest))
+			must(l.t, os.Rename(path, l.dir+"/elsewhere"))
+			must(l.t, os.Symlink(l.dir+"/elsewhere", path))
+		}, errdefs.ErrInvalidArgument},
+		{"directory", func(l *layoutDir, d v1.Descriptor) {
+			l.remove(d)
+			must(l.t, os.Mkdir(filepath.Join(l.dir, blobFile(d.Digest)), 0o755))
+		}, errdefs.ErrInvalidArgument},
 	}
 	for _, tt := range tests {
 		for _, layer := range []func(*testing.T) image.LoadOptions{plainLoad, unpackLoad, lazyLoad} {
@@ -290,6 +305,37 @@ func TestHostileLayers(t *testing.T) {
 					}
 				}
 				isEmpty(t, s)
+			})
+		}
+	}
+}
+
+// TestHostileLayoutFiles has what is beside the blobs.
+func TestHostileLayoutFiles(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"index.json", "oci-layout"} {
+		for what, replace := range map[string]func(l *layoutDir, path string){
+			"FIFO": func(l *layoutDir, path string) { mkfifo(l.t, path) },
+			"symbolic link": func(l *layoutDir, path string) {
+				must(l.t, os.Symlink("/dev/zero", path))
+			},
+			"directory": func(l *layoutDir, path string) { must(l.t, os.Mkdir(path, 0o755)) },
+			"huge file": func(l *layoutDir, path string) {
+				must(l.t, os.WriteFile(path, nil, 0o644))
+				must(l.t, os.Truncate(path, 1<<40))
+			},
+		} {
+			t.Run(file+" "+what, func(t *testing.T) {
+				t.Parallel()
+				l := newLayout(t)
+				l.index(tagged(l.image(host(), 10), "x"))
+				path := filepath.Join(l.dir, file)
+				must(t, os.Remove(path))
+				replace(l, path)
+				_, _, err := image.OpenImage(t.Context(), l.ref("x"), v1.Platform{})
+				if !errors.Is(err, errdefs.ErrInvalidArgument) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("error is %v, want one line of class %v", err, errdefs.ErrInvalidArgument)
+				}
 			})
 		}
 	}
