@@ -180,7 +180,8 @@ func TestDockerSequence(t *testing.T) {
 
 // TestImageLayer imports layers from an image and exports them as they were; what is refused leaves the directory as it was.
 func TestImageLayer(t *testing.T) {
-	info := home(t)
+	t.Parallel()
+	info := hcsshim.DriverInfo{HomeDir: t.TempDir()}
 	base, child := imageLayer(t, baseNames), imageLayer(t, childNames)
 	path := func(id string) string { return filepath.Join(info.HomeDir, id) }
 	check(t, os.Mkdir(path("1"), 0o700))
@@ -213,7 +214,8 @@ func TestImageLayer(t *testing.T) {
 
 // TestLayerWriterFails writes layers that are none: the directory is as empty as it was.
 func TestLayerWriterFails(t *testing.T) {
-	info := home(t)
+	t.Parallel()
+	info := hcsshim.DriverInfo{HomeDir: t.TempDir()}
 	check(t, hcsshim.CreateLayer(info, "x", ""))
 	for _, names := range [][]string{
 		{"Files/", "-Files/old.txt"},                // a base layer removes nothing
@@ -231,7 +233,7 @@ func TestLayerWriterFails(t *testing.T) {
 	}
 	left, err := os.ReadDir(info.HomeDir)
 	check(t, err)
-	if slices.ContainsFunc(left, func(e os.DirEntry) bool { return e.Name() != "x" && e.Name() != "base" }) {
+	if slices.ContainsFunc(left, func(e os.DirEntry) bool { return e.Name() != "x" }) {
 		t.Errorf("left behind: %v", left)
 	}
 }

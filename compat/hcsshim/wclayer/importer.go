@@ -79,8 +79,16 @@ func ImportStream(ctx context.Context, path string, parents []string, stream io.
 		return 0, fmt.Errorf("import layer: %s is not empty: %w: %w", path, errdefs.ErrAlreadyExists, gone)
 	}
 	r := layer.ReadOptions{Encoding: layer.NT}.NewReader(stream)
-	stats, err := rootfs.ImportNT(ctx, path, parents, r, rootfs.NTOptions{})
+	stats, err := rootfs.ImportNT(ctx, path, parents, r, options())
 	return stats.Bytes, err
+}
+
+// options let ordinary users store layers, too. Mounting them takes a user namespace.
+func options() rootfs.NTOptions {
+	if os.Geteuid() > 0 {
+		return rootfs.NTOptions{UserXattr: true, Owner: rootfs.IgnoreOwner}
+	}
+	return rootfs.NTOptions{}
 }
 
 // Export gives the entries of the layer at path to emit: those it was imported with, in their order. What was written into a
