@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -58,8 +59,8 @@ func (m Mappings) changeOptions() rootfs.ChangeOptions {
 // Unpack makes a bundle of an image of src. The bundle's directory, of mode
 // 0700, may exist, but not config.json or rootfs in it: the error is then of
 // class ErrAlreadyExists. The bundle is made in a private directory beside its
-// place, or inside of it if there is something in it, and appears when it is
-// complete; what a killed call left there the next one for the bundle removes.
+// place, or inside of it if it is there, and appears when it is complete; what
+// a killed call left there the next one for the bundle removes.
 func Unpack(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
 	if err := unpack(ctx, src, img, dir, o); err != nil {
 		return fmt.Errorf("unpack image to bundle %s: %w", dir, err)
@@ -81,18 +82,6 @@ func unpack(ctx context.Context, src image.Source, img *image.Image, dir string,
 		}
 		return writeBundle(stage, img, Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings})
 	})
-}
-
-// Rootfs unpacks an image to a directory, which must not be there, or be
-// empty.
-func Rootfs(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
-	if err := os.Remove(dir); err != nil && !isMissing(err) {
-		return exists("unpack image: %s exists and is not an empty directory", dir)
-	}
-	if _, err := rootfs.UnpackTree(ctx, dir, blobs(src, img), o.tree()); err != nil {
-		return fmt.Errorf("unpack image: %w", err)
-	}
-	return nil
 }
 
 // walkOf is the way to an image's manifest, as umoci.json wants it.
@@ -147,7 +136,9 @@ func stage(ctx context.Context, dir string, fill func(stage string) error) (err 
 		return err
 	}
 	place := filepath.Join(filepath.Dir(dir), stagePrefix+filepath.Base(dir))
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+	if _, err := os.Stat(dir); err == nil {
+		// It may be a mount, a link, somebody's working directory, or all that
+		// the user may write to: nothing can be put in its place.
 		place = filepath.Join(dir, stagePrefix+"of")
 	}
 	locks, err := state.Open[struct{}](state.Config{Dir: place, Kind: "bundle", Durability: state.Volatile})
@@ -186,12 +177,8 @@ func checkFree(dir string) error {
 // publish moves a bundle to its place: as a whole, if nothing is there, or
 // part by part, config.json last.
 func publish(work, dir string) error {
-	err := os.Rename(work, dir) // also over an empty directory
-	if err == nil {
-		return nil
-	}
-	if entries, rerr := os.ReadDir(dir); rerr != nil || len(entries) == 0 {
-		return err
+	if _, err := os.Stat(dir); err != nil {
+		return os.Rename(work, dir)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return err
@@ -207,9 +194,26 @@ func publish(work, dir string) error {
 		}
 	}
 	for _, name := range append(names, ConfigName) {
-		if err := os.Rename(filepath.Join(work, name), filepath.Join(dir, name)); err != nil {
+		if err := movePart(filepath.Join(work, name), filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// movePart renames a part of a bundle. Only root moves a directory that its
+// mode protects, as an image may have it: its entry ".." changes.
+func movePart(from, to string) error {
+	err := os.Rename(from, to)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	st, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(from, st.Mode()|0o700); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(from, to), os.Chmod(to, st.Mode()))
 }
