@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -138,6 +139,10 @@ func parseAnyManifest(raw []byte, mediaType string) (v1.Manifest, error) {
 	return m, checkHeader(m.SchemaVersion, m.MediaType, mediaType)
 }
 
+// errNoImage says that a manifest is that of something else than an image. Of
+// signatures some have an image's configuration, and no layers of an image.
+var errNoImage = errors.New("which is not that of an image")
+
 // parseManifest decodes an image's manifest.
 func parseManifest(raw []byte, mediaType string) (v1.Manifest, error) {
 	m, err := parseAnyManifest(raw, mediaType)
@@ -145,14 +150,14 @@ func parseManifest(raw []byte, mediaType string) (v1.Manifest, error) {
 		return v1.Manifest{}, err
 	}
 	if !isConfig(m.Config.MediaType) {
-		return v1.Manifest{}, invalid("its config has media type %q, which is not that of an image", m.Config.MediaType)
+		return v1.Manifest{}, invalid("its config has media type %q, %w", m.Config.MediaType, errNoImage)
 	}
 	if err := checkDescriptor(m.Config); err != nil {
 		return v1.Manifest{}, invalid("its config: %w", err)
 	}
 	for i, l := range m.Layers {
 		if !isLayer(l.MediaType) {
-			return v1.Manifest{}, invalid("its layer %d has the unknown media type %q", i, l.MediaType)
+			return v1.Manifest{}, invalid("its layer %d has media type %q, %w", i, l.MediaType, errNoImage)
 		}
 		if err := checkDescriptor(l); err != nil {
 			return v1.Manifest{}, invalid("its layer %d: %w", i, err)

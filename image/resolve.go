@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -226,6 +227,9 @@ func (w *walker) pick(ctx context.Context, roots []v1.Descriptor) ([]v1.Descript
 	var platforms []string
 	for _, c := range w.found {
 		p, err := w.platform(ctx, c.desc)
+		if errors.Is(err, errNoImage) && len(c.path) > 0 {
+			continue // an index may list signatures and the like
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -183,3 +183,39 @@ func TestPlatforms(t *testing.T) {
 		}
 	}
 }
+
+// TestNoImages has indexes that list manifests of other things, without a
+// platform, as registries keep them beside an image.
+func TestNoImages(t *testing.T) {
+	t.Parallel()
+	l := newLayout(t)
+	img := l.image(host(), 10)
+	empty := l.blob(v1.MediaTypeEmptyJSON, []byte("{}"))
+	payload := l.blob("application/vnd.dev.cosign.simplesigning.v1+json", []byte("payload"))
+	artifact := v1.Manifest{MediaType: v1.MediaTypeImageManifest, Config: empty, Layers: []v1.Descriptor{empty}}
+	artifact.SchemaVersion = 2
+	signature := artifact
+	signature.Config = l.json(v1.MediaTypeImageConfig, v1.Image{RootFS: v1.RootFS{Type: "layers", DiffIDs: []digest.Digest{payload.Digest}}})
+	signature.Layers = []v1.Descriptor{payload}
+	others := []v1.Descriptor{l.json(v1.MediaTypeImageManifest, artifact), l.json(v1.MediaTypeImageManifest, signature)}
+	damaged := l.json(v1.MediaTypeImageManifest, map[string]any{"schemaVersion": 2})
+	l.index(
+		tagged(l.json(v1.MediaTypeImageIndex, indexOf(append(others, img)...)), "beside"),
+		tagged(l.json(v1.MediaTypeImageIndex, indexOf(others...)), "alone"),
+		tagged(others[1], "itself"),
+		tagged(l.json(v1.MediaTypeImageIndex, indexOf(damaged, img)), "damaged"),
+	)
+	src, err := image.Open(t.Context(), l.ref("beside"))
+	must(t, err)
+	found, err := image.Resolve(t.Context(), src, "beside", v1.Platform{})
+	if err != nil || found.Descriptor.Digest != img.Digest {
+		t.Errorf("beside others: %v", err)
+	}
+	for tag, want := range map[string]error{
+		"alone": errdefs.ErrNotFound, "itself": errdefs.ErrInvalidArgument, "damaged": errdefs.ErrInvalidArgument,
+	} {
+		if _, err := image.Resolve(t.Context(), src, tag, v1.Platform{}); !errors.Is(err, want) {
+			t.Errorf("%s: %v", tag, err)
+		}
+	}
+}
