@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
 )
@@ -456,5 +458,30 @@ func TestNTSparse(t *testing.T) {
 	}
 	if out := rewriteNT(t, in.Bytes(), unchanged); !bytes.Equal(in.Bytes(), out) {
 		t.Error("written again with different bytes")
+	}
+}
+
+// TestNTUnlimited lifts the limit on descriptors.
+func TestNTUnlimited(t *testing.T) {
+	t.Parallel()
+	sd := base64.StdEncoding.EncodeToString(make([]byte, 20))
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range []*tar.Header{
+		{Name: "Files", Typeflag: tar.TypeDir}, {Name: "Hives", Typeflag: tar.TypeDir},
+		{Name: "Files/f", Format: tar.FormatPAX, PAXRecords: map[string]string{"MSWINDOWS.rawsd": sd}},
+	} {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := layer.ReadOptions{Encoding: layer.NT, Limits: layer.Limits{XattrBytes: -1}}.NewReader(&b)
+	for e, err := range r.All() {
+		if errdefs.IsResourceExhausted(err) {
+			t.Fatalf("%v: %v", e, err)
+		}
 	}
 }

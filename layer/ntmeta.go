@@ -164,7 +164,7 @@ func (n *ntReader) descriptor(key, text string) ([]byte, error) {
 }
 
 func (n *ntReader) decodeDescriptor(key, text string) (sd []byte, err error) {
-	if base64.StdEncoding.DecodedLen(len(text)) > n.limits.XattrBytes+2 {
+	if base64.StdEncoding.DecodedLen(len(text))-2 > n.limits.XattrBytes {
 		return nil, exceeded("XattrBytes", n.limits.XattrBytes)
 	}
 	if key == textSD {
@@ -199,7 +199,7 @@ func (n *ntReader) ea(e *Entry, name, text string) error {
 	if err := checkEA(name); err != nil {
 		return err
 	}
-	if base64.StdEncoding.DecodedLen(len(text)) > n.limits.XattrBytes+2 {
+	if base64.StdEncoding.DecodedLen(len(text))-2 > n.limits.XattrBytes {
 		return fmt.Errorf("extended attribute %q: %w", name, exceeded("XattrBytes", n.limits.XattrBytes))
 	}
 	value, err := decodeBase64(text)
