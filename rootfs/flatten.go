@@ -33,7 +33,8 @@ type flattener struct {
 	r      *layer.Reader
 	place  place // the last one that was entered
 	hidden map[string]*stashed
-	stash  int64 // bytes that hidden may still keep
+	stash  int64              // bytes that hidden may still keep
+	given  map[int32]*stashed // what nodes have of it
 	links  []link
 	wants  map[int32]string // what nodes are links to, until a lower layer brings that
 	wanted map[string][]want
@@ -57,7 +58,8 @@ type want struct {
 	to    int32
 }
 
-// stashed is what the current layer has and upper ones hide, in case that a hard link wants it.
+// stashed is what the current layer has and upper ones hide, in case that a hard link wants it. Hidden names of one object
+// share it.
 type stashed struct {
 	entry *layer.Entry // nil: it could not be kept
 	data  []byte
@@ -129,6 +131,7 @@ func (f *flattener) layer(ctx context.Context, i int32, ahead *ahead) (err error
 	f.at, f.r = i, o.Reader
 	f.place = place{name: ".", id: rootNode, hidden: f.nodes.at(rootNode).opaque > i, shown: rootNode}
 	f.hidden, f.stash, f.brings = make(map[string]*stashed), stashBytes, nil
+	f.given = make(map[int32]*stashed)
 	if err := f.entries(ctx, o.Reader); err != nil {
 		return err
 	}
@@ -437,12 +440,12 @@ func (f *flattener) hide(e *layer.Entry, otherwise bool) error {
 		}
 		f.noteBrought(e.Name)
 	}
-	s := new(stashed)
-	f.hidden[e.Name] = s
 	if e.Kind == layer.Hardlink {
-		*s = f.alias(e.Link)
+		f.hidden[e.Name] = f.alias(e.Link)
 		return nil
 	}
+	s := new(stashed)
+	f.hidden[e.Name] = s
 	cost := e.Size + stashEntry
 	if e.Data != nil || e.Size > stashFile || cost > f.stash {
 		return nil
@@ -475,5 +478,8 @@ func (f *flattener) discard(id int32) error {
 	}
 	defer h.release()
 	n.record = nil
+	if s := f.given[id]; s != nil {
+		*s = stashed{} // which no name that is known has now
+	}
 	return h.RemoveAll(n.name) // a device that may not be made is not there
 }

@@ -42,11 +42,11 @@ func (f *flattener) want(id int32, target string) {
 }
 
 // alias is what is known of a hard link's target that is itself hidden.
-func (f *flattener) alias(target string) stashed {
+func (f *flattener) alias(target string) *stashed {
 	if s := f.hidden[target]; s != nil {
-		return *s
+		return s
 	}
-	return stashed{}
+	return new(stashed)
 }
 
 // unhide gives the node what is hidden under another name.
@@ -58,7 +58,7 @@ func (f *flattener) unhide(id int32, s *stashed) error {
 	case s.entry == nil:
 		return errNotFlat
 	}
-	s.node = id
+	s.node, f.given[id] = id, s
 	e := *s.entry
 	data := s.data
 	if e.Kind == layer.File && data == nil {
