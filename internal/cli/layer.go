@@ -11,8 +11,8 @@ import (
 )
 
 func newLayer(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "layer", Short: "Manage unpacked layers", Args: noCommand, RunE: showHelp}
-	c.AddCommand(newLayerList(a))
+	c := &cobra.Command{Use: "layer", Short: "Look into layers, and manage unpacked ones", Args: noCommand, RunE: showHelp}
+	c.AddCommand(newLayerList(a), newLayerTree(a), newLayerCat(a), newLayerDiff(a), newLayerRegistry(a), newLayerInspect(a), newLayerExport(a))
 	return c
 }
 

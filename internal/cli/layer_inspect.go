@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
+)
+
+type layerInspectOptions struct {
+	layerSource
+	format string
+}
+
+// layerView is a layer as "inspect" shows it.
+type layerView struct {
+	Layer     string           `json:"layer"`
+	DiffID    digest.Digest    `json:"diffID"`
+	Encoding  string           `json:"encoding"`
+	Entries   int64            `json:"entries"`
+	Content   int64            `json:"content"` // bytes of files and streams
+	Kinds     map[string]int64 `json:"kinds"`
+	BaseLayer bool             `json:"baseLayer,omitempty"` // of Windows: it has whole hives
+	UtilityVM bool             `json:"utilityVM,omitempty"`
+	Hives     []string         `json:"hives,omitempty"`
+	Warnings  []string         `json:"warnings,omitempty"` // what is malformed, and was mended
+}
+
+func newLayerInspect(a *app) *cobra.Command {
+	var o layerInspectOptions
+	c := &cobra.Command{
+		Use:   "inspect [flags] LAYER...",
+		Short: "Show what layers are, as JSON",
+		Long:  "Show what layers are: digest, encoding, counts, hives, and what is malformed.\n\n" + layerUsage,
+		Args:  takes(1, -1, "a layer"),
+		RunE:  func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
+	}
+	o.addFlags(c.Flags())
+	c.Flags().StringVarP(&o.format, "format", "f", "json", "json or a Go `template`")
+	return c
+}
+
+func (o *layerInspectOptions) run(ctx context.Context, a *app, args []string) error {
+	var views []layerView
+	var errs []error
+	for _, ref := range args {
+		v, err := o.view(ctx, a, ref)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		views = append(views, v)
+	}
+	return joined(append(errs, inspect(a.out, o.format, views)))
+}
+
+func (o *layerInspectOptions) view(ctx context.Context, a *app, ref string) (layerView, error) {
+	v := layerView{Layer: ref, Kinds: make(map[string]int64)}
+	src := o.layerSource
+	src.warn = func(w layer.Warning) { v.Warnings = append(v.Warnings, w.String()) }
+	l, err := src.open(ctx, a, ref)
+	if err != nil {
+		return v, err
+	}
+	v.DiffID, err = l.all(ctx, func(e *layer.Entry) error { v.add(e); return nil })
+	v.Encoding = l.Encoding().String()
+	if err = errors.Join(err, l.close()); err != nil {
+		err = fmt.Errorf("read layer %s: %w", ref, err)
+	}
+	return v, err
+}
+
+func (v *layerView) add(e *layer.Entry) {
+	v.Entries++
+	v.Content += e.Size
+	v.Kinds[e.Kind.String()]++
+	if e.NT == nil {
+		return
+	}
+	part, inPart := layer.SplitPart(e.Name)
+	v.UtilityVM = v.UtilityVM || part == layer.UtilityVMPart
+	if hiveKey(e) == "" {
+		return
+	}
+	v.Hives = append(v.Hives, e.Name)
+	v.BaseLayer = v.BaseLayer || part == layer.FilesPart && ntfs.EqualFold(inPart, "Windows/System32/config/SYSTEM")
+}

@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/spf13/cobra"
+
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
+	"github.com/hostcompute/hcs/regf"
+)
+
+// maxHive bounds the memory that a hive may take here. Those of Windows
+// images are below 100 MiB.
+const maxHive = 512 << 20
+
+// hiveFiles are the hives of a layer: where a base layer has it, what a
+// child layer's delta is called, and where Windows shows it.
+var hiveFiles = []struct{ base, delta, key string }{
+	{"Files/Windows/System32/config/DEFAULT", "Hives/DefaultUser_Delta", `HKEY_USERS\.DEFAULT`},
+	{"Files/Windows/System32/config/SAM", "Hives/Sam_Delta", `HKEY_LOCAL_MACHINE\SAM`},
+	{"Files/Windows/System32/config/SECURITY", "Hives/Security_Delta", `HKEY_LOCAL_MACHINE\SECURITY`},
+	{"Files/Windows/System32/config/SOFTWARE", "Hives/Software_Delta", `HKEY_LOCAL_MACHINE\SOFTWARE`},
+	{"Files/Windows/System32/config/SYSTEM", "Hives/System_Delta", `HKEY_LOCAL_MACHINE\SYSTEM`},
+}
+
+// hiveKey returns the key that Windows shows the hive at, or nothing if the
+// entry is none. Base layers on a disk have hives as Hives/*_Base, too.
+func hiveKey(e *layer.Entry) string {
+	if e.Kind != layer.File {
+		return ""
+	}
+	for _, h := range hiveFiles {
+		base := strings.TrimSuffix(h.delta, "_Delta") + "_Base"
+		if ntfs.EqualFold(e.Name, h.base) || ntfs.EqualFold(e.Name, h.delta) || ntfs.EqualFold(e.Name, base) {
+			return h.key
+		}
+	}
+	return ""
+}
+
+type layerRegistryOptions struct {
+	layerSource
+	hive string
+}
+
+func newLayerRegistry(a *app) *cobra.Command {
+	var o layerRegistryOptions
+	c := &cobra.Command{
+		Use:   "registry [flags] LAYER [KEY]",
+		Short: "Print the registry hives of a Windows layer as .reg text",
+		Long: `Print the hives that a base layer has, or what another layer changes in those
+below it: there [-KEY] and "VALUE"=- delete. KEY, as in
+'HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft', prints that key alone, with all below it.
+
+` + layerUsage,
+		Args: takes(1, 2, "a layer"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.run(c.Context(), a, args[0], strings.Join(args[1:], ""))
+		},
+	}
+	o.addFlags(c.Flags())
+	c.Flags().StringVar(&o.hive, "hive", "", "`name` in the layer of a hive elsewhere, as Files/Users/Default/NTUSER.DAT")
+	return c
+}
+
+func (o *layerRegistryOptions) run(ctx context.Context, a *app, ref, key string) error {
+	key = longRoot(strings.Trim(key, `\`))
+	found := false
+	err := o.each(ctx, a, ref, func(r *layer.Reader, e *layer.Entry) error {
+		at := hiveKey(e)
+		if o.hive != "" {
+			at = ""
+			if isCalled(e, strings.ReplaceAll(o.hive, `\`, "/")) {
+				at = path.Base(e.Name)
+			}
+		}
+		below, ok := keyBelow(key, at)
+		if at == "" || !ok {
+			return nil
+		}
+		hive, err := readHive(r, e)
+		if err != nil {
+			return fmt.Errorf("read hive %q: %w", e.Name, err)
+		}
+		err = printKey(a.out, hive, at, below)
+		if errors.Is(err, regf.ErrNotExist) {
+			return nil
+		}
+		found = found || err == nil
+		return err
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("find %s in layer %s: it has no such hive or key: %w", cmp.Or(key, "a registry hive"), ref, errdefs.ErrNotFound)
+	}
+	return err
+}
+
+// longRoot spells out the root keys that people abbreviate.
+func longRoot(key string) string {
+	root, rest, ok := strings.Cut(key, `\`)
+	switch strings.ToUpper(root) {
+	case "HKLM":
+		root = "HKEY_LOCAL_MACHINE"
+	case "HKU":
+		root = "HKEY_USERS"
+	}
+	if !ok {
+		return root
+	}
+	return root + `\` + rest
+}
+
+// keyBelow returns the part of a key's path below that of a hive's root, and
+// whether it is there. All of a hive is below an empty or shorter path.
+func keyBelow(key, root string) (string, bool) {
+	switch {
+	case key == "" || regf.EqualNames(key, root):
+		return "", true
+	case len(key) > len(root):
+		return key[len(root)+1:], key[len(root)] == '\\' && regf.EqualNames(key[:len(root)], root)
+	}
+	return "", root[len(key)] == '\\' && regf.EqualNames(root[:len(key)], key)
+}
+
+// readHive reads all of a hive, and looks for what would make a walk long.
+func readHive(r io.Reader, e *layer.Entry) (*regf.Hive, error) {
+	if e.Size > maxHive {
+		return nil, fmt.Errorf("it has %d bytes, more than %d: %w", e.Size, maxHive, errdefs.ErrResourceExhausted)
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	hive, err := regf.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	return hive, hive.Validate()
+}
+
+func printKey(w io.Writer, hive *regf.Hive, at, below string) error {
+	k, err := hive.Root()
+	if err == nil && below != "" {
+		k, err = hive.Lookup(below)
+		at += `\` + below
+	}
+	if err != nil {
+		return err
+	}
+	return regf.WriteText(w, k, at, regf.UTF8)
+}
+
+// registryChange returns the text of what turns one hive into another.
+func registryChange(lower, upper []byte, at string) (string, error) {
+	before, err := regf.Parse(lower)
+	if err != nil {
+		return "", err
+	}
+	after, err := regf.Parse(upper)
+	if err != nil {
+		return "", err
+	}
+	delta, err := regf.Diff(before, after)
+	if err != nil {
+		return "", err
+	}
+	data, err := delta.Bytes()
+	if err != nil {
+		return "", err
+	}
+	hive, err := regf.Parse(data)
+	if err != nil {
+		return "", err
+	}
+	var text bytes.Buffer
+	err = printKey(&text, hive, at, "")
+	return text.String(), err
+}
