@@ -75,8 +75,12 @@ func changesOf(ctx context.Context, dir string, manifest io.Reader) ([]Change, e
 	return c.changes, nil
 }
 
-// tick is more than the kernel's clock for change times takes to go on: two changes within it may have the same time.
-const tick = 20 * time.Millisecond
+// tick is more than the kernel's clock for change times takes to go on: two changes within it may have the same time. Some
+// file systems keep whole seconds, as ext4 does in inodes of 128 bytes; a few keep every other.
+const (
+	tick       = 20 * time.Millisecond
+	coarseTick = 2 * time.Second
+)
 
 type comparer struct {
 	old     map[string]*mtree.Entry // those that were not met
@@ -84,6 +88,14 @@ type comparer struct {
 	changes []Change
 
 	replaced map[string]bool // directories that became something else
+}
+
+// settled reports whether a change after the manifest was made would have shown in the change time.
+func (c *comparer) settled(changed time.Time) bool {
+	if changed.Nanosecond() == 0 {
+		changed = changed.Add(coarseTick)
+	}
+	return changed.Before(c.trusted)
 }
 
 func (c *comparer) object(o *object) error {
@@ -111,7 +123,7 @@ func (c *comparer) object(o *object) error {
 
 // same compares what costs nothing first.
 func (c *comparer) same(was *mtree.Entry, o *object) (bool, error) {
-	if was.Inode == o.st.Ino && was.Changed.Equal(o.st.CTime) && was.Changed.Before(c.trusted) {
+	if was.Inode == o.st.Ino && was.Changed.Equal(o.st.CTime) && c.settled(was.Changed) {
 		return true, nil
 	}
 	is := manifestEntry(o.name, &o.st)
