@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -93,5 +94,43 @@ func TestParseMapping(t *testing.T) {
 		if got, err := bundle.ParseMapping(s); !errors.Is(err, errdefs.ErrInvalidArgument) {
 			t.Errorf("%q is %+v, %v", s, got, err)
 		}
+	}
+}
+
+// What a bundle says of the layers that it is mounted of does not reach those
+// of others, nor make a store where it likes.
+func TestHostileOverlay(t *testing.T) {
+	t.Parallel()
+	l, img := newImage(t, testLayers)
+	b, store := filepath.Join(t.TempDir(), "b"), filepath.Join(t.TempDir(), "store")
+	must(t, bundle.Unpack(t.Context(), l, img, b, bundle.UnpackOptions{Mappings: mappings()}))
+	must(t, os.RemoveAll(filepath.Join(b, "rootfs")))
+	raw, err := os.ReadFile(filepath.Join(b, "umoci.json"))
+	must(t, err)
+	overlay := `{"hcs_overlay":{"store":"` + store + `","scratch":"other"},`
+	must(t, os.WriteFile(filepath.Join(b, "umoci.json"), []byte(strings.Replace(string(raw), "{", overlay, 1)), 0o600))
+	if err := bundle.Unmount(t.Context(), b); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("unmount: %v", err)
+	}
+	if _, err := bundle.Repack(t.Context(), l, b, bundle.RepackOptions{Tag: "made"}); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("repack: %v", err)
+	}
+	if _, err := os.Lstat(store); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is a store: %v", err)
+	}
+}
+
+// A manifest that is no file is not waited for.
+func TestHostileManifest(t *testing.T) {
+	t.Parallel()
+	l, img := newImage(t, testLayers)
+	b := filepath.Join(t.TempDir(), "b")
+	must(t, bundle.Unpack(t.Context(), l, img, b, bundle.UnpackOptions{Mappings: mappings()}))
+	manifests, err := filepath.Glob(filepath.Join(b, "*.mtree"))
+	must(t, err)
+	must(t, os.Remove(manifests[0]))
+	must(t, syscall.Mkfifo(manifests[0], 0o600))
+	if _, err := bundle.Repack(t.Context(), l, b, bundle.RepackOptions{Tag: "made"}); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("repack: %v", err)
 	}
 }

@@ -46,7 +46,7 @@ func Mount(ctx context.Context, src image.Source, img *image.Image, dir string, 
 }
 
 func mount(ctx context.Context, src image.Source, img *image.Image, dir string, o MountOptions) (err error) {
-	if dir, err = filepath.Abs(dir); err != nil {
+	if dir, err = realPlace(dir); err != nil {
 		return err
 	}
 	if err := checkFree(dir); err != nil {
@@ -78,6 +78,39 @@ func mount(ctx context.Context, src image.Source, img *image.Image, dir string, 
 	}
 	if err != nil {
 		return errors.Join(err, unmount(context.WithoutCancel(ctx), dir))
+	}
+	return nil
+}
+
+// realPlace is where a bundle is, or is to be, whatever links lead there.
+func realPlace(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	switch place, err := filepath.EvalSymlinks(dir); {
+	case err == nil:
+		return place, nil
+	case !isMissing(err):
+		return "", err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if isMissing(err) {
+		return dir, nil
+	}
+	return filepath.Join(parent, filepath.Base(dir)), err
+}
+
+// check returns an error unless it is the bundle in dir that the scratch layer
+// was made for. What stands in a bundle may be anybody's: it must not name
+// other bundles' layers, or containers'.
+func (o *Overlay) check(dir string) error {
+	place, err := realPlace(dir)
+	if err != nil {
+		return err
+	}
+	if o.Scratch != scratchID(place) {
+		return &classed{errors.New("its scratch layer was made for a bundle elsewhere"), errdefs.ErrFailedPrecondition}
 	}
 	return nil
 }
@@ -133,6 +166,9 @@ func unmount(ctx context.Context, dir string) error {
 	}
 	if meta.Overlay == nil {
 		return &classed{errors.New("it is not a mounted one"), errdefs.ErrFailedPrecondition}
+	}
+	if err := meta.Overlay.check(dir); err != nil {
+		return err
 	}
 	root := filepath.Join(dir, RootfsName)
 	if err := sys.Unmount(root); err != nil {

@@ -55,6 +55,11 @@ func repack(ctx context.Context, l *image.Layout, dir string, o RepackOptions) (
 	if err != nil {
 		return nil, err
 	}
+	if meta.Overlay != nil {
+		if err := meta.Overlay.check(dir); err != nil {
+			return nil, err
+		}
+	}
 	base, err := l.At(ctx, meta.From.Walk)
 	if err != nil {
 		return nil, fmt.Errorf("find the image that it is from: %w", err)
@@ -95,7 +100,12 @@ func (m Meta) changes(ctx context.Context, dir string) ([]rootfs.Change, error) 
 	if m.Overlay != nil {
 		return m.Overlay.changes(ctx)
 	}
-	f, err := os.Open(filepath.Join(dir, mtreeName(m.manifest())))
+	name := filepath.Join(dir, mtreeName(m.manifest()))
+	// To open a FIFO would wait for a writer.
+	if st, err := os.Lstat(name); err == nil && !st.Mode().IsRegular() {
+		return nil, invalid("open %s: it is not a regular file", name)
+	}
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
