@@ -1,9 +1,12 @@
 package bundle_test
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -90,5 +93,79 @@ func TestUnpackOverFile(t *testing.T) {
 		if _, err := os.Readlink(link); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// Two that unpack to one place: one does, and the other finds the bundle. A
+// failed one does not take away what the next one makes.
+func TestUnpackTogether(t *testing.T) {
+	t.Parallel()
+	l, img := newImage(t, testLayers)
+	for range 20 {
+		parent := t.TempDir()
+		b := filepath.Join(parent, "b")
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		var errs [6]error
+		var all sync.WaitGroup
+		for i := range errs {
+			all.Go(func() {
+				ctx := t.Context()
+				if i%3 == 0 {
+					ctx = gone
+				}
+				errs[i] = bundle.Unpack(ctx, l, img, b, bundle.UnpackOptions{Mappings: mappings()})
+			})
+		}
+		all.Wait()
+		done := 0
+		for _, err := range errs {
+			switch {
+			case err == nil:
+				done++
+			case !errors.Is(err, errdefs.ErrAlreadyExists) && !errors.Is(err, context.Canceled):
+				t.Error(err)
+			}
+		}
+		if done != 1 {
+			t.Errorf("%d were unpacked", done)
+		}
+		if left, _ := filepath.Glob(filepath.Join(parent, ".*")); len(left) > 0 {
+			t.Errorf("there are left: %v", left)
+		}
+		made, err := bundle.Repack(t.Context(), l, b, bundle.RepackOptions{Tag: "made"})
+		must(t, err)
+		if len(made.Manifest.Layers) != len(testLayers) {
+			t.Error("the bundle is not what the image is")
+		}
+	}
+}
+
+// A layer that a full disk has no room for fails for that, and leaves nothing.
+func TestRepackToFullDisk(t *testing.T) {
+	testenv.NeedRoot(t)
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, syscall.Mount("none", dir, "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	from, img := newImage(t, testLayers)
+	must(t, os.CopyFS(filepath.Join(dir, "l"), os.DirFS(from.Dir())))
+	l, err := image.OpenLayout(filepath.Join(dir, "l"))
+	must(t, err)
+	b := unpack(t, l, img)
+	noise := make([]byte, 4<<20)
+	_, _ = rand.Read(noise) // it never fails
+	must(t, os.WriteFile(filepath.Join(b, "rootfs/noise"), noise, 0o600))
+	before := tree(t, l.Dir())
+	_, err = bundle.Repack(t.Context(), l, b, bundle.RepackOptions{Tag: "made"})
+	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("to a full disk: %v", err)
+	}
+	if after := tree(t, l.Dir()); len(after) != len(before) {
+		t.Errorf("there are %d files, want %d", len(after), len(before))
 	}
 }

@@ -141,16 +141,12 @@ func stage(ctx context.Context, dir string, fill func(stage string) error) (err 
 		// the user may write to: nothing can be put in its place.
 		place = filepath.Join(dir, stagePrefix+"of")
 	}
-	locks, err := state.Open[struct{}](state.Config{Dir: place, Kind: "bundle", Durability: state.Volatile})
+	lock, err := lockStage(ctx, place)
 	if err != nil {
 		return err
 	}
-	lock, err := locks.Lock(ctx, stageName)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Unlock(), os.RemoveAll(place)) }()
 	work := filepath.Join(place, stageName)
+	defer func() { err = errors.Join(err, os.RemoveAll(work), lock.Unlock(), removeStage(place)) }()
 	if err := errors.Join(os.RemoveAll(work), os.Mkdir(work, 0o700), checkFree(dir)); err != nil {
 		return err
 	}
@@ -158,6 +154,42 @@ func stage(ctx context.Context, dir string, fill func(stage string) error) (err 
 		return err
 	}
 	return publish(work, dir)
+}
+
+// lockStage makes the directory and locks what is made in it.
+func lockStage(ctx context.Context, place string) (*state.Lock, error) {
+	const tries = 100
+	for try := 1; ; try++ {
+		lock, err := tryLockStage(ctx, place)
+		// The one before may have removed the directory since it was made.
+		if !isMissing(err) || try == tries {
+			return lock, err
+		}
+	}
+}
+
+func tryLockStage(ctx context.Context, place string) (*state.Lock, error) {
+	locks, err := state.Open[struct{}](state.Config{Dir: place, Kind: "bundle", Durability: state.Volatile})
+	if err != nil {
+		return nil, err
+	}
+	return locks.Lock(ctx, stageName)
+}
+
+// removeStage removes the directory unless somebody else is there by now, who
+// then removes it.
+func removeStage(place string) error {
+	entries, err := os.ReadDir(place)
+	if err != nil && !isMissing(err) {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			_ = os.Remove(filepath.Join(place, e.Name())) // if it is empty
+		}
+	}
+	_ = os.Remove(place)
+	return nil
 }
 
 // checkFree returns an error if there is a bundle in dir.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -102,6 +103,10 @@ func (e *Edit) AddLayer(ctx context.Context, c layer.Compression, write func(*la
 		}
 		defer func() { _ = blob.Close() }() // after Finish it does nothing
 		if err := write(blob.Writer); err != nil {
+			// The Writer only knows that the blob takes nothing more; Finish knows why.
+			if _, cause := blob.Finish(); cause != nil && errdefs.IsFailedPrecondition(err) {
+				err = cause
+			}
 			return layer.Digests{}, err
 		}
 		return blob.Finish()
