@@ -340,3 +340,30 @@ func TestHostileLayoutFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestHostileLayoutDirectories has links in the place of a layout's directories: nothing is read from where they lead, and
+// nothing written there.
+func TestHostileLayoutDirectories(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"blobs", "blobs/sha256", "blobs/sha512", ".hcs-tmp"} {
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			l := newLayout(t)
+			l.index(tagged(l.image(host(), 10), "x"))
+			path, elsewhere := filepath.Join(l.dir, dir), t.TempDir()
+			must(t, os.RemoveAll(path))
+			must(t, os.Symlink(elsewhere, path))
+			_, _, err := image.OpenImage(t.Context(), l.ref("x"), v1.Platform{})
+			_, openErr := image.OpenLayout(l.dir)
+			_, createErr := image.Create(t.Context(), l.ref("y"))
+			for _, err := range []error{err, openErr, createErr} {
+				if !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), dir) {
+					t.Errorf("error is %v, want one of class %v that names %s", err, errdefs.ErrInvalidArgument, dir)
+				}
+			}
+			if there, err := os.ReadDir(elsewhere); err != nil || len(there) > 0 {
+				t.Errorf("elsewhere are %v, %v", there, err)
+			}
+		})
+	}
+}

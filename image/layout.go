@@ -38,6 +38,9 @@ func openLayout(dir string) (*layout, error) {
 	if err := checkLayoutFile(raw); err != nil {
 		return nil, fmt.Errorf("read %s of layout %s: %w", v1.ImageLayoutFile, dir, err)
 	}
+	if err := l.checkDirs(); err != nil {
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -117,9 +120,31 @@ func (l *layout) has(desc v1.Descriptor) bool {
 	return err == nil && info.Mode().IsRegular() && info.Size() == desc.Size
 }
 
+// checkDirs refuses a layout whose directories are links or something else: what is read from them, and written to them, would be
+// elsewhere. One that is missing is not at fault.
+func (l *layout) checkDirs() error {
+	for _, dir := range []string{
+		l.blobsDir(), filepath.Join(l.blobsDir(), string(digest.SHA256)), filepath.Join(l.blobsDir(), string(digest.SHA512)),
+		filepath.Join(l.dir, tempDir),
+	} {
+		info, err := os.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case !info.IsDir():
+			return invalid("%s is not a directory", dir)
+		}
+	}
+	return nil
+}
+
 // create makes the directories and files of an empty layout, as far as they
 // are missing.
 func (l *layout) create(ctx context.Context, perm fs.FileMode) error {
+	if err := l.checkDirs(); err != nil {
+		return err
+	}
 	for _, dir := range []string{filepath.Join(l.blobsDir(), string(digest.SHA256)), filepath.Join(l.dir, tempDir)} {
 		if err := os.MkdirAll(dir, perm); err != nil {
 			return err
