@@ -73,8 +73,6 @@ var otherCommands = []entry{
 	{"layer", newLayer},
 	{"login", newLogin},
 	{"logout", newLogout},
-	{"login", newLogin},
-	{"logout", newLogout},
 	{"system", newSystem},
 	{"unshare", newUnshare},
 	{"version", newVersion},

@@ -116,7 +116,10 @@ func printDifference(w io.Writer, d bundle.Difference) error {
 
 // shownName quotes what could do something to a terminal.
 func shownName(name string) string {
-	name = "/" + strings.TrimPrefix(name, ".")
+	if name == "." {
+		name = ""
+	}
+	name = "/" + name
 	if q := fmt.Sprintf("%q", name); q[1:len(q)-1] != name {
 		return q
 	}
