@@ -76,17 +76,17 @@ func moveUp(dir, name string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // which only was a way in
 	to, err := root.OpenDir(".")
 	if err != nil {
 		return err
 	}
-	defer to.Close()
+	defer func() { _ = to.Close() }()
 	from, err := to.OpenDir(name)
 	if err != nil {
 		return err
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	attrs, err := from.Self().Xattrs()
 	if err != nil {
 		return err

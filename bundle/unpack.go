@@ -161,8 +161,9 @@ func lockStage(ctx context.Context, place string) (*state.Lock, error) {
 	const tries = 100
 	for try := 1; ; try++ {
 		lock, err := tryLockStage(ctx, place)
-		// The one before may have removed the directory since it was made.
-		if !isMissing(err) || try == tries {
+		// The one before may have removed the directory since it was made, or
+		// since os.MkdirAll found it there.
+		if !isMissing(err) && !errors.Is(err, fs.ErrExist) || try == tries {
 			return lock, err
 		}
 	}
