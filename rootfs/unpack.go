@@ -122,7 +122,10 @@ type workplace struct {
 	lock   *state.Lock
 }
 
-const workPrefix = ".hcs-unpack-"
+const (
+	workPrefix = ".hcs-unpack-"
+	lockDir    = ".lock" // where package state has its locks
+)
 
 func newWorkplace(ctx context.Context, target string) (*workplace, error) {
 	parent, base := filepath.Split(target)
@@ -141,7 +144,19 @@ func newWorkplace(ctx context.Context, target string) (*workplace, error) {
 	return w, nil
 }
 
+// enter makes the private directory and takes its lock. Who has just left may have removed either, then it starts again.
 func (w *workplace) enter(ctx context.Context) error {
+	for attempts := 1; ; attempts++ {
+		err := w.tryEnter(ctx)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) || attempts == enterAttempts {
+			return err
+		}
+	}
+}
+
+const enterAttempts = 1000
+
+func (w *workplace) tryEnter(ctx context.Context) error {
 	if err := w.checkFree(); err != nil {
 		return err
 	}
@@ -157,10 +172,18 @@ func (w *workplace) enter(ctx context.Context) error {
 	}
 	for _, step := range []func() error{w.checkFree, w.checkPrivate, w.discard} {
 		if err := step(); err != nil {
-			return errors.Join(err, w.lock.Unlock())
+			return errors.Join(err, w.leave())
 		}
 	}
 	return nil
+}
+
+// leave lets the lock go and removes the private directory, unless somebody waits for the lock: then it is not empty.
+func (w *workplace) leave() error {
+	err := w.lock.Unlock()
+	_ = w.parent.Remove(w.name + "/" + lockDir)
+	_ = w.parent.Remove(w.name)
+	return err
 }
 
 // make makes the private directory. What has its name and is not private was not made here, and is nothing to go through:
@@ -258,9 +281,7 @@ func (w *workplace) publish(failed error) error {
 	return w.parent.Rename(w.name+"/"+treeDir, filepath.Base(w.target))
 }
 
-// close removes the private directory. Who waits for its lock then fails, as the tree is there.
+// close removes what is left of the tree, and the private directory.
 func (w *workplace) close() error {
-	err := w.discard()
-	err = errors.Join(err, w.lock.Unlock(), w.parent.RemoveAll(w.name))
-	return errors.Join(err, w.parent.Close())
+	return errors.Join(w.discard(), w.leave(), w.parent.Close())
 }

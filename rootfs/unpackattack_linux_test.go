@@ -3,6 +3,7 @@ package rootfs_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/internal/layertest"
 	"github.com/hostcompute/hcs/internal/sys"
@@ -198,23 +201,39 @@ func TestUnpackTreeDiskFull(t *testing.T) {
 // TestUnpackTreeTogether unpacks to the same place several times at once: one wins, and the others say that it is there.
 func TestUnpackTreeTogether(t *testing.T) {
 	t.Parallel()
-	top := t.TempDir()
-	results := make(chan error)
-	for range 8 {
-		go func() {
-			_, err := rootfs.UnpackTree(t.Context(), filepath.Join(top, "tree"), blobsOf(tarOf(t, file("f", "x"))), rootfs.TreeOptions{})
-			results <- err
-		}()
-	}
-	won := 0
-	for range 8 {
-		if err := <-results; err == nil {
-			won++
+	good := tarOf(t, file("f", "x"))
+	for range 20 {
+		top := t.TempDir()
+		results := make(chan error)
+		for i := range 8 {
+			blob, want := good, error(errdefs.ErrAlreadyExists)
+			if i%2 == 1 {
+				blob, want = good[:600], io.ErrUnexpectedEOF // which fails, and must not take others' work away
+			}
+			go func() {
+				_, err := rootfs.UnpackTree(t.Context(), filepath.Join(top, "tree"), blobsOf(blob), rootfs.TreeOptions{})
+				if errors.Is(err, want) || errors.Is(err, errdefs.ErrAlreadyExists) {
+					err = errExpected
+				}
+				results <- err
+			}()
 		}
+		won := 0
+		for range 8 {
+			switch err := <-results; err {
+			case nil:
+				won++
+			case errExpected:
+			default:
+				t.Error(err)
+			}
+		}
+		if got := words(t, filepath.Join(top, "tree")); won != 1 || got != "f=x" {
+			t.Errorf("%d won, and the tree is %q", won, got)
+		}
+		must(t, os.RemoveAll(filepath.Join(top, "tree")))
+		empty(t, top)
 	}
-	if got := words(t, filepath.Join(top, "tree")); won != 1 || got != "f=x" {
-		t.Errorf("%d won, and the tree is %q", won, got)
-	}
-	must(t, os.RemoveAll(filepath.Join(top, "tree")))
-	empty(t, top)
 }
+
+var errExpected = errors.New("expected")
