@@ -70,6 +70,7 @@ type place struct {
 	dir, tag  string
 	platform  string
 	platforms v1.Platform
+	limits    image.Limits
 }
 
 func (p *place) addFlags(f *pflag.FlagSet) {
@@ -111,7 +112,7 @@ func (p *place) open(ctx context.Context, c *cobra.Command) (*image.Layout, *ima
 	if err != nil {
 		return nil, nil, err
 	}
-	img, err := image.Resolve(ctx, l, p.tag, p.platforms)
+	img, err := image.ResolveWithin(ctx, l, p.tag, p.platforms, p.limits)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open image %q: %w", p.given, err)
 	}

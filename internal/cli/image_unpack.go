@@ -15,6 +15,7 @@ type layoutUnpackOptions struct {
 	mappings     mappingFlags
 	keepDirlinks bool
 	mount        bool
+	limits       limitFlags
 }
 
 func newLayoutUnpack(a *app) *cobra.Command {
@@ -41,6 +42,7 @@ func (o *layoutUnpackOptions) addFlags(f *pflag.FlagSet) {
 	o.mappings.addFlags(f)
 	f.BoolVar(&o.mount, "mount", false, "mount the layers instead of copying them")
 	o.at.addPlatform(f)
+	o.limits.addFlag(f)
 }
 
 func (o *layoutUnpackOptions) run(ctx context.Context, a *app, c *cobra.Command, dir string) error {
@@ -51,18 +53,19 @@ func (o *layoutUnpackOptions) run(ctx context.Context, a *app, c *cobra.Command,
 	if o.mount && (mappings.Rootless || mappings.UIDs != nil || mappings.GIDs != nil || o.keepDirlinks) {
 		return usageError(c, "--mount takes neither mappings nor --keep-dirlinks")
 	}
+	o.at.limits = o.limits.Image
 	l, img, err := o.at.open(ctx, c)
 	if err != nil {
 		return err
 	}
 	if !o.mount {
-		return bundle.Unpack(ctx, l, img, dir, bundle.UnpackOptions{Mappings: mappings, KeepDirlinks: o.keepDirlinks})
+		return bundle.Unpack(ctx, l, img, dir, bundle.UnpackOptions{Mappings: mappings, KeepDirlinks: o.keepDirlinks, Limits: o.limits.Layer})
 	}
 	h, err := a.host()
 	if err != nil {
 		return err
 	}
-	return bundle.Mount(ctx, l, img, dir, bundle.MountOptions{Store: filepath.Join(h.Config().Root, "bundles")})
+	return bundle.Mount(ctx, l, img, dir, bundle.MountOptions{Store: filepath.Join(h.Config().Root, "bundles"), Limits: o.limits.Layer})
 }
 
 func newLayoutUnmount(*app) *cobra.Command {
