@@ -148,7 +148,9 @@ func newWorkplace(ctx context.Context, target string) (*workplace, error) {
 func (w *workplace) enter(ctx context.Context) error {
 	for attempts := 1; ; attempts++ {
 		err := w.tryEnter(ctx)
-		if err == nil || !errors.Is(err, fs.ErrNotExist) || attempts == enterAttempts {
+		// os.MkdirAll says that a directory exists which goes while it looks.
+		gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist)
+		if !gone || attempts == enterAttempts {
 			return err
 		}
 	}
