@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
@@ -33,8 +35,12 @@ type Insertion struct {
 }
 
 // Insert adds a layer with the insertion to an edit. Symbolic links are
-// inserted as such, the source itself too.
+// inserted as such, the source itself too. An image for Windows is refused: its
+// layers are of another encoding (errdefs.ErrNotImplemented).
 func Insert(ctx context.Context, e *image.Edit, c layer.Compression, in Insertion) (layer.Digests, error) {
+	if layer.EncodingOf(e.Config.OS) != layer.POSIX {
+		return layer.Digests{}, fmt.Errorf("insert into an image for %s: %w", e.Config.OS, errdefs.ErrNotImplemented)
+	}
 	return e.AddLayer(ctx, c, func(w *layer.Writer) error { return in.Write(ctx, w) })
 }
 
