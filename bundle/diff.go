@@ -21,6 +21,7 @@ import (
 type Side struct {
 	Source image.Source
 	Image  *image.Image
+	Limits layer.Limits // of each layer
 }
 
 // A Difference is what one image has otherwise than another.
@@ -125,7 +126,7 @@ func (s Side) tree(ctx context.Context) (*node, error) {
 	top := newDir()
 	for i := range s.Image.Manifest.Layers {
 		top.settle()
-		err := eachEntry(ctx, s.Source, s.Image, i, func(e *layer.Entry, content *layer.Blob) error { return top.apply(e, content) })
+		err := eachEntry(ctx, s.Source, s.Image, i, s.Limits, func(e *layer.Entry, content *layer.Blob) error { return top.apply(e, content) })
 		if err != nil {
 			return nil, fmt.Errorf("image %q: layer %d: %w", s.Image.Name, i, err)
 		}

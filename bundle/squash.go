@@ -87,7 +87,7 @@ func everything(ctx context.Context, tree string) ([]rootfs.Change, error) {
 
 func noDevices(ctx context.Context, src image.Source, img *image.Image) error {
 	for i := range img.Manifest.Layers {
-		err := eachEntry(ctx, src, img, i, func(e *layer.Entry, _ *layer.Blob) error {
+		err := eachEntry(ctx, src, img, i, layer.Limits{}, func(e *layer.Entry, _ *layer.Blob) error {
 			if e.Kind == layer.CharDevice || e.Kind == layer.BlockDevice {
 				return invalid("%q is a device node, which only root can unpack", e.Name)
 			}
@@ -101,13 +101,13 @@ func noDevices(ctx context.Context, src image.Source, img *image.Image) error {
 }
 
 // eachEntry reads one layer of an image.
-func eachEntry(ctx context.Context, src image.Source, img *image.Image, i int, f func(*layer.Entry, *layer.Blob) error) error {
+func eachEntry(ctx context.Context, src image.Source, img *image.Image, i int, limits layer.Limits, f func(*layer.Entry, *layer.Blob) error) error {
 	r, err := src.Blob(ctx, img.Manifest.Layers[i])
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	blob, err := layer.OpenBlob(r, layer.Limits{})
+	blob, err := layer.OpenBlob(r, limits)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 type imageDiffOptions struct {
 	platform, format string
+	limits           limitFlags
 }
 
 func newImageDiff(a *app) *cobra.Command {
@@ -39,6 +40,7 @@ A for what is added, M for what is modified (and how), D for what is deleted.`,
 func (o *imageDiffOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.platform, "platform", "", "which image of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
 	f.StringVar(&o.format, "format", "text", "text or json")
+	o.limits.addFlag(f)
 }
 
 func (o *imageDiffOptions) run(ctx context.Context, a *app, args []string) error {
@@ -51,12 +53,12 @@ func (o *imageDiffOptions) run(ctx context.Context, a *app, args []string) error
 	}
 	var sides [2]bundle.Side
 	for i, arg := range args {
-		src, img, err := a.anyImage(ctx, arg, platform)
+		src, img, err := a.anyImage(ctx, arg, platform, o.limits.Image)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = src.Close() }() // read only
-		sides[i] = bundle.Side{Source: src, Image: img}
+		sides[i] = bundle.Side{Source: src, Image: img, Limits: o.limits.Layer}
 	}
 	d, err := bundle.Diff(ctx, sides[0], sides[1])
 	if err != nil {
@@ -72,13 +74,13 @@ func (o *imageDiffOptions) run(ctx context.Context, a *app, args []string) error
 
 // anyImage finds an image in the local store or wherever the reference says.
 // The caller closes the source.
-func (a *app) anyImage(ctx context.Context, s string, platform v1.Platform) (image.Source, *image.Image, error) {
+func (a *app) anyImage(ctx context.Context, s string, platform v1.Platform, limits image.Limits) (image.Source, *image.Image, error) {
 	ref, err := image.ParseRef(s)
 	if err != nil {
 		return nil, nil, err
 	}
 	if ref.Transport != image.TransportStore {
-		return image.OpenImage(ctx, ref, platform)
+		return image.OpenImageWithin(ctx, ref, platform, limits)
 	}
 	h, err := a.host()
 	if err != nil {

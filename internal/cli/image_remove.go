@@ -4,20 +4,24 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 )
 
 func newImageRemove(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:               "rm NAME...",
+	var force bool
+	c := &cobra.Command{
+		Use:               "rm [flags] NAME...",
 		Short:             "Remove images by name or id",
 		Args:              takes(1, -1, "an image"),
-		RunE:              func(c *cobra.Command, args []string) error { return a.removeImages(c.Context(), args) },
+		RunE:              func(c *cobra.Command, args []string) error { return a.removeImages(c.Context(), args, force) },
 		ValidArgsFunction: a.completeImages,
 	}
+	c.Flags().BoolVarP(&force, "force", "f", false, "do not mind what is not there")
+	return c
 }
 
-func (a *app) removeImages(ctx context.Context, args []string) error {
+func (a *app) removeImages(ctx context.Context, args []string, force bool) error {
 	h, err := a.host()
 	if err != nil {
 		return err
@@ -31,7 +35,9 @@ func (a *app) removeImages(ctx context.Context, args []string) error {
 		for _, d := range removed.Images {
 			fmt.Fprintln(a.out, "removed", d)
 		}
-		errs[i] = err
+		if !force || !errdefs.IsNotFound(err) {
+			errs[i] = err
+		}
 	}
 	return joined(errs)
 }

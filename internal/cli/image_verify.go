@@ -38,7 +38,7 @@ func (a *app) verify(ctx context.Context, arg, platform string) error {
 	if err != nil {
 		return err
 	}
-	src, img, err := a.anyImage(ctx, arg, p)
+	src, img, err := a.anyImage(ctx, arg, p, image.Limits{})
 	if err != nil {
 		return err
 	}

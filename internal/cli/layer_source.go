@@ -149,7 +149,7 @@ func (s *layerSource) openNumbered(ctx context.Context, a *app, name, number str
 	if err != nil {
 		return nil, err
 	}
-	src, img, err := a.anyImage(ctx, name, platform)
+	src, img, err := a.anyImage(ctx, name, platform, image.Limits{})
 	if err != nil {
 		return nil, err
 	}

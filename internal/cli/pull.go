@@ -16,6 +16,7 @@ import (
 type imagePullOptions struct {
 	registryOptions
 	platform string
+	limits   limitFlags
 	quiet    bool
 }
 
@@ -39,6 +40,7 @@ continued. Credentials are those of "docker login", if there are any.`,
 
 func (o *imagePullOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.platform, "platform", "", "the one for `os/arch[/variant]` of several")
+	o.limits.addFlag(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only the name of what was pulled")
 	o.registryOptions.addFlags(f)
 }
@@ -53,6 +55,7 @@ func (o *imagePullOptions) run(ctx context.Context, a *app, names []string) erro
 	if err != nil {
 		return err
 	}
+	a.config.Limits = o.limits.Limits
 	h, err := a.host()
 	if err != nil {
 		return err
@@ -105,7 +108,7 @@ func (a *app) openImage(ctx context.Context, h *hcs.Host, ref image.Ref, config 
 	if ref.Transport == image.TransportStore {
 		img, err = h.Images().Image(ctx, ref.String())
 	} else {
-		img, err = image.Resolve(ctx, src, ref.Selector(), platform)
+		img, err = image.ResolveWithin(ctx, src, ref.Selector(), platform, a.config.Limits.Image)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, src.Close())

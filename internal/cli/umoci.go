@@ -56,7 +56,7 @@ func newUmoci(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "umoci",
 		Short:         "umoci modifies Open Container images",
-		Version:       version,
+		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          func(_ *cobra.Command, args []string) error { return a.noTopic(args) },
