@@ -39,7 +39,7 @@ var (
 		{dir: "disk", ours: []string{"layer", "ntfs", "internal/ntfs3g"}}, // entries of NTFS volumes, and the programs that make them
 		{dir: "image", ours: []string{"internal/passwd", "layer"}},
 		{dir: "registry", ours: []string{"image"}},
-		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "internal/inroot", "internal/mtree", "internal/state", "internal/sys"}, os: true},
+		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "disk", "internal/inroot", "internal/mtree", "internal/state", "internal/sys"}, os: true},
 		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "internal/inroot", "internal/state", "internal/sys"}, os: true},
 		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/state", "internal/sys", "internal/userns"}, os: true},
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},

@@ -30,6 +30,8 @@ type NTOptions struct {
 	Owner OwnerPolicy
 	// Writers is how many goroutines write files; 0 means one per CPU, at most 8.
 	Writers int
+	// Processing says what is made of the layer beside what it brings.
+	Processing Processing
 }
 
 // NTStats says what ImportNT did.
@@ -58,6 +60,9 @@ type ntLayerRecord struct {
 // first, where only case differs. Windows' metadata is in an extended attribute of each file. Links are symbolic links that
 // lead to the same place in the tree if their target is known. Hard links to files of a parent share these.
 //
+// Where a layer with parents has a delta of a registry hive, the whole hive is made of the parents' and the delta, for
+// OpenHive. A delta that is no hive is an error of class errdefs.ErrInvalidArgument, if the parents have what it changes.
+//
 // r is read to its end, its trailer included.
 func ImportNT(ctx context.Context, dir string, parents []string, r *layer.Reader, opts NTOptions) (stats NTStats, err error) {
 	defer func() {
@@ -80,7 +85,7 @@ func ImportNT(ctx context.Context, dir string, parents []string, r *layer.Reader
 	defer func() { err = errors.Join(err, w.close()) }()
 	_, err = w.fill(TreeOptions{}, func(root *inroot.Root) (TreeStats, error) {
 		var err error
-		stats, err = fillNT(ctx, filepath.Join(w.dir, treeDir), root, roots, r, opts)
+		stats, err = fillNT(ctx, filepath.Join(w.dir, treeDir), root, ntParents{roots, parents}, r, opts)
 		return TreeStats{}, err
 	})
 	return stats, errors.Join(err, w.publish(err))
@@ -106,9 +111,15 @@ func closeRoots(roots []*inroot.Root) error {
 	return err
 }
 
+// ntParents are the layers below one, the nearest first.
+type ntParents struct {
+	roots []*inroot.Root
+	dirs  []string // for errors
+}
+
 // fillNT stores a layer in the empty directory dir, which root is, too.
 func fillNT(
-	ctx context.Context, dir string, root *inroot.Root, parents []*inroot.Root, r *layer.Reader, opts NTOptions,
+	ctx context.Context, dir string, root *inroot.Root, parents ntParents, r *layer.Reader, opts NTOptions,
 ) (NTStats, error) {
 	s, err := newNTSource(dir, root, parents, r, opts)
 	if err != nil {
@@ -119,6 +130,12 @@ func fillNT(
 	})
 	if err == nil {
 		err = s.end()
+	}
+	if err == nil {
+		err = s.mergeHives(ctx)
+	}
+	if err == nil && opts.Processing == Processed {
+		err = s.process(ctx)
 	}
 	if err := errors.Join(err, s.close()); err != nil {
 		return NTStats{}, err

@@ -28,6 +28,7 @@ type ntSource struct {
 	dir     string
 	root    *inroot.Root
 	parents []*inroot.Root
+	dirs    []string // of the parents, for errors
 	names   *ntNames
 	attr    string
 	stats   NTStats
@@ -43,9 +44,9 @@ type ntSource struct {
 	spilled map[[sha256.Size]byte]struct{}
 }
 
-func newNTSource(dir string, root *inroot.Root, parents []*inroot.Root, r *layer.Reader, opts NTOptions) (*ntSource, error) {
+func newNTSource(dir string, root *inroot.Root, parents ntParents, r *layer.Reader, opts NTOptions) (*ntSource, error) {
 	s := &ntSource{
-		r: r, dir: dir, root: root, parents: parents, names: newNTNames(parents), attr: ntAttrName(opts.UserXattr),
+		r: r, dir: dir, root: root, parents: parents.roots, dirs: parents.dirs, names: newNTNames(parents.roots), attr: ntAttrName(opts.UserXattr),
 		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind),
 	}
 	if err := os.Mkdir(filepath.Join(dir, ntSpill), 0o700); err != nil {
@@ -230,7 +231,8 @@ func (s *ntSource) lateLink(e *layer.Entry) error {
 			return err
 		}
 		if there {
-			return linkAcross(root, e.Link, s.root, e.Name)
+			c := cloner{from: root, to: s.root, attr: s.attr}
+			return c.link(e.Link, e.Name)
 		}
 	}
 	return fmt.Errorf("find the hard link's target %q: %w", e.Link, fs.ErrNotExist)

@@ -76,7 +76,7 @@ func (n *ntNames) names(dir string) (map[string]string, error) {
 // namesIn returns the names in a directory, none if it is something else.
 func namesIn(root *inroot.Root, name string) ([]string, error) {
 	dir, err := root.OpenDir(name)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP) {
+	if isMissing(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -84,4 +84,9 @@ func namesIn(root *inroot.Root, name string) ([]string, error) {
 	}
 	names, err := dir.Names()
 	return names, errors.Join(err, dir.Close())
+}
+
+// isMissing reports whether there is nothing of a name, or something else than a directory on the way.
+func isMissing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ELOOP)
 }
