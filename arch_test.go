@@ -40,7 +40,7 @@ var (
 		{dir: "image", ours: []string{"internal/passwd", "layer"}},
 		{dir: "registry", ours: []string{"image"}},
 		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "disk", "internal/inroot", "internal/mtree", "internal/state", "internal/sys"}, os: true},
-		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "internal/inroot", "internal/state", "internal/sys"}, os: true},
+		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "ntfs", "regf", "internal/inroot", "internal/state", "internal/sys"}, os: true},
 		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/state", "internal/sys", "internal/userns"}, os: true},
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},
 		{dir: "compat/...", ours: publicRooms},
@@ -61,7 +61,7 @@ var (
 		{dir: "internal/cli", ours: append(slices.Clone(publicRooms), "internal/registrycli"), os: true}, // without registry: hcs is not to link it
 		{dir: "internal/registrycli", ours: []string{"image", "registry", "internal/cli"}},
 		{dir: "internal/testenv", os: true, forTest: true},
-		{dir: "internal/layertest", ours: []string{"layer", "ntfs"}, os: true, forTest: true},
+		{dir: "internal/layertest", ours: []string{"layer", "ntfs", "regf"}, os: true, forTest: true},
 		{dir: "bench", ours: []string{".", "container", "image", "layer", "internal/testenv"}, os: true, forTest: true},
 		{dir: "scripts/...", os: true},
 	}
@@ -88,8 +88,8 @@ var dependencies = []dependency{
 	{"github.com/google/nftables", []string{"internal/sys", "network"}},
 	{"github.com/containerd/cgroups", []string{"internal/sys"}},
 
-	{"golang.org/x/term", []string{"internal/cli"}}, // raw mode and size of the user's own terminal
-	{"github.com/spf13", []string{"internal/cli"}},  // the library does not know of its command line
+	{"golang.org/x/term", []string{"internal/cli"}},                 // raw mode and size of the user's own terminal
+	{"github.com/spf13", []string{"internal/cli"}},                  // the library does not know of its command line
 	{"github.com/vbauerster/mpb", []string{"internal/registrycli"}}, // bars; hcs does without
 
 	{"github.com/containerd", []string{"adapter/..."}}, // this project replaces them, and stands beside them there

@@ -633,7 +633,9 @@ func TestSquashAndConvert(t *testing.T) {
 	l, img := newImage(t, testLayers)
 	e, err := l.Edit(t.Context(), img)
 	must(t, err)
-	must(t, bundle.Squash(t.Context(), l, img, e, layer.Gzip, t.TempDir(), &v1.History{CreatedBy: "squash"}))
+	must(t, bundle.Squash(t.Context(), l, img, e, bundle.SquashOptions{
+		Compression: layer.Gzip, Work: t.TempDir(), History: &v1.History{CreatedBy: "squash"},
+	}))
 	flat := commit(t, e, "flat")
 	if steps := bundle.NewStat(flat).History; len(flat.Manifest.Layers) != 1 || steps[len(steps)-1].Layer == nil || steps[0].Layer != nil {
 		t.Errorf("steps are %+v", steps)

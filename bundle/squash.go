@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -17,34 +16,61 @@ import (
 	"github.com/hostcompute/hcs/rootfs"
 )
 
+// SquashOptions say how the layers of an image become one.
+type SquashOptions struct {
+	Compression layer.Compression
+	// Work is a directory for temporary files; an image for Windows needs
+	// none.
+	Work string
+	// History, if not nil, describes the step. That of the old layers says of
+	// them that they are empty.
+	History *v1.History
+	// Reading says how layers of an image for Windows are read.
+	Reading Reading
+}
+
 // Squash replaces the layers of an edit of img by a single one, which has
-// what they have together. The history says of its old steps that they have no
-// layers, and history, if not nil, stands for the new one. The files are
-// unpacked to a temporary directory in work meanwhile.
+// what they have together. The files are unpacked to a temporary directory
+// meanwhile. An ordinary user cannot unpack device nodes: the error is then of
+// class ErrInvalidArgument.
 //
-// An ordinary user cannot unpack device nodes: the error is then of class
-// ErrInvalidArgument.
-func Squash(ctx context.Context, src image.Source, img *image.Image, e *image.Edit, c layer.Compression, work string, history *v1.History) error {
-	if err := squash(ctx, src, img, e, c, work); err != nil {
+// The layers of an image for Windows become a base layer: their changes to the
+// registry are in its hives. Nothing is unpacked for that.
+func Squash(ctx context.Context, src image.Source, img *image.Image, e *image.Edit, o SquashOptions) error {
+	flat := squash
+	if isWindows(img) {
+		flat = squashNT
+	}
+	if err := flat(ctx, src, img, e, o); err != nil {
 		return fmt.Errorf("squash image: %w", err)
 	}
 	for i := range e.Config.History {
 		e.Config.History[i].EmptyLayer = true
 	}
-	if history != nil {
-		e.AddHistory(*history)
+	if o.History != nil {
+		e.AddHistory(*o.History)
 	}
 	return nil
 }
 
-func squash(ctx context.Context, src image.Source, img *image.Image, e *image.Edit, c layer.Compression, work string) (err error) {
+func isWindows(img *image.Image) bool { return layer.EncodingOf(img.Config.OS) == layer.NT }
+
+func squashNT(ctx context.Context, src image.Source, img *image.Image, e *image.Edit, o SquashOptions) error {
+	e.DropLayers()
+	_, err := e.AddLayer(ctx, o.Compression, func(w *layer.Writer) error {
+		return flattenNT(ctx, src, img, o.Reading, w.Write)
+	})
+	return err
+}
+
+func squash(ctx context.Context, src image.Source, img *image.Image, e *image.Edit, o SquashOptions) (err error) {
 	m := Mappings{Rootless: os.Geteuid() != 0}
 	if m.Rootless {
 		if err := noDevices(ctx, src, img); err != nil {
 			return err
 		}
 	}
-	dir, err := os.MkdirTemp(work, ".hcs-squash-*")
+	dir, err := os.MkdirTemp(o.Work, ".hcs-squash-*")
 	if err != nil {
 		return err
 	}
@@ -58,7 +84,7 @@ func squash(ctx context.Context, src image.Source, img *image.Image, e *image.Ed
 		return err
 	}
 	e.DropLayers()
-	_, err = e.AddLayer(ctx, c, func(w *layer.Writer) error {
+	_, err = e.AddLayer(ctx, o.Compression, func(w *layer.Writer) error {
 		return rootfs.EmitChanges(ctx, tree, list, m.changeOptions(), toLayer(w, nil, nil))
 	})
 	return err
@@ -100,34 +126,9 @@ func noDevices(ctx context.Context, src image.Source, img *image.Image) error {
 	return nil
 }
 
-// eachEntry reads one layer of an image.
+// eachEntry reads one layer of an image for Linux.
 func eachEntry(ctx context.Context, src image.Source, img *image.Image, i int, limits layer.Limits, f func(*layer.Entry, *layer.Blob) error) error {
-	r, err := src.Blob(ctx, img.Manifest.Layers[i])
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	blob, err := layer.OpenBlob(r, limits)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = blob.Close() }() // after Finish it does nothing
-	for e, err := range blob.All() {
-		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		if err == nil {
-			err = f(e, blob)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	d, err := blob.Finish()
-	if err == nil && d.DiffID != img.DiffIDs()[i] {
-		err = &classed{fmt.Errorf("layer %d has diffID %s, not %s", i, d.DiffID, img.DiffIDs()[i]), errdefs.ErrDataLoss}
-	}
-	return err
+	return readLayer(ctx, src, img, i, layer.ReadOptions{Limits: limits}, f)
 }
 
 // Convert compresses the layers of an edit of img anew. Their diffIDs, and so

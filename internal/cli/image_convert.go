@@ -15,6 +15,7 @@ type layoutRewriteOptions struct {
 	tag      newTag
 	compress compressFlag
 	history  historyFlags
+	reading  readingFlags
 }
 
 func newLayoutConvert(*app) *cobra.Command {
@@ -39,20 +40,24 @@ func newLayoutConvert(*app) *cobra.Command {
 	return c
 }
 
-func newLayoutFlatten(*app) *cobra.Command {
+func newLayoutFlatten(a *app) *cobra.Command {
 	var o layoutRewriteOptions
 	c := &cobra.Command{
 		Use:     "flatten --image DIR[:TAG] [--tag NEW-TAG]",
 		Aliases: []string{"squash"},
 		Short:   "make the layers of an image one",
-		Args:    takes(0, 0, ""),
+		Long: `Make the layers of an image one. That of an image for Windows is a base layer:
+what the layers change in the registry is in its hives.`,
+		Args: takes(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return o.run(c.Context(), c, func(ctx context.Context, l *image.Layout, img *image.Image, e *image.Edit) error {
 				h, err := o.history.entry(c, e.Config.Author)
 				if err != nil {
 					return err
 				}
-				return bundle.Squash(ctx, l, img, e, o.compress.of(e), os.TempDir(), h)
+				return bundle.Squash(ctx, l, img, e, bundle.SquashOptions{
+					Compression: o.compress.of(e), Work: os.TempDir(), History: h, Reading: o.reading.reading(a),
+				})
 			})
 		},
 	}
@@ -60,6 +65,7 @@ func newLayoutFlatten(*app) *cobra.Command {
 	o.tag.addFlags(f)
 	o.compress.addFlags(f)
 	o.history.addFlags(f)
+	o.reading.addFlags(f)
 	o.at.addPlatform(f)
 	return c
 }
