@@ -232,11 +232,9 @@ func checkNT(e *Entry) error {
 		}
 	}
 	if e.Kind != Stream {
-		if err := checkNTKind(e); err != nil {
-			return err
-		}
+		return checkNTKind(e)
 	}
-	return checkMeta(e)
+	return nil
 }
 
 func checkNTLink(e *Entry) error {

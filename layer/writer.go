@@ -63,7 +63,7 @@ func (w *Writer) Write(e *Entry, content io.Reader) error {
 		return nil // its stream did not have it
 	}
 	if !same {
-		if err := check(e); err != nil {
+		if err := checkWritable(e); err != nil {
 			return &EntryError{"write", e.Name, err}
 		}
 	}
@@ -98,6 +98,15 @@ func (w *Writer) write(e *Entry, head []byte, data []Extent, content io.Reader) 
 	}
 	w.pad = padding(sum(data))
 	return w.content(e, data, content)
+}
+
+// checkWritable finds what would make an entry break [Entry]'s invariant, and
+// what a tar stream cannot tell of it.
+func checkWritable(e *Entry) error {
+	if err := check(e); err != nil || e.NT == nil {
+		return err
+	}
+	return checkMeta(e)
 }
 
 // check finds what would make an entry break [Entry]'s invariant.

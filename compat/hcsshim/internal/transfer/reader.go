@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/hostcompute/hcs/compat/hcsshim/winio"
 	"github.com/hostcompute/hcs/layer"
-	"github.com/hostcompute/hcs/ntfs"
 )
 
 // Emit takes one entry of a layer and, if it has any, its content.
@@ -152,15 +150,8 @@ func (r *Reader) open(e *layer.Entry, content io.Reader, err error) error {
 	if e.Kind == layer.Whiteout {
 		return nil
 	}
-	var head bytes.Buffer
-	if err := ntfs.NewBackupWriter(&head).WriteMeta(e.NT); err != nil {
-		return fmt.Errorf("read layer: describe %s: %w", e.Name, err)
-	}
-	r.stream = &head
-	if e.Kind == layer.File && e.Size > 0 { // Windows has no data stream for an empty file
-		r.stream = io.MultiReader(&head, dataStream(e, content))
-	}
-	return nil
+	r.stream, err = layer.BackupStream(e, content)
+	return err
 }
 
 // Read reads the current file's backup stream.
@@ -206,8 +197,8 @@ func (r *Reader) nextStream() error {
 		r.ahead, r.aheadContent = e, content
 		return nil
 	}
-	r.stream = alternateStream(e, content)
-	return nil
+	r.stream, err = layer.BackupStream(e, content)
+	return err
 }
 
 // Close ends the source.
@@ -248,68 +239,4 @@ func BasicInfo(e *layer.Entry) *winio.FileBasicInfo {
 		ChangeTime:     either(winio.NewFiletime(e.ChangeTime)),
 		FileAttributes: uint32(e.NT.Attributes),
 	}
-}
-
-// dataStream returns a file's content as a stream with its header.
-func dataStream(e *layer.Entry, content io.Reader) io.Reader {
-	return stream(&ntfs.BackupHeader{ID: ntfs.StreamData, Size: e.Size}, e, content)
-}
-
-func alternateStream(e *layer.Entry, content io.Reader) io.Reader {
-	return stream(ntfs.AlternateHeader(e.Stream, e.Size), e, content)
-}
-
-// stream returns a header and the content, sparse if the entry is and the content can be read anywhere.
-func stream(h *ntfs.BackupHeader, e *layer.Entry, content io.Reader) io.Reader {
-	if content == nil {
-		content = eofReader{}
-	}
-	at, ok := content.(io.ReaderAt)
-	if e.Data == nil || !ok {
-		return io.MultiReader(header(h), exactly(content, e))
-	}
-	h.Size, h.Attributes = 0, ntfs.StreamSparse
-	pieces := []io.Reader{header(h)}
-	for _, x := range e.Data {
-		pieces = append(pieces, header(&ntfs.BackupHeader{ID: ntfs.StreamSparseBlock, Size: x.Length, Offset: x.Offset}),
-			exactly(io.NewSectionReader(at, x.Offset, x.Length), &layer.Entry{Name: e.Name, Size: x.Length}))
-	}
-	return io.MultiReader(append(pieces, header(&ntfs.BackupHeader{ID: ntfs.StreamSparseBlock, Offset: e.Size}))...)
-}
-
-// header returns a header's bytes. It cannot fail: nothing is open in a new writer, and memory takes all.
-func header(h *ntfs.BackupHeader) io.Reader {
-	var b bytes.Buffer
-	if err := ntfs.NewBackupWriter(&b).WriteHeader(h); err != nil {
-		return failing{err}
-	}
-	return &b
-}
-
-type eofReader struct{}
-
-func (eofReader) Read([]byte) (int, error) { return 0, io.EOF }
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
-
-// exactly returns content, which must have the size that the entry says: a header has told it before.
-func exactly(content io.Reader, e *layer.Entry) io.Reader {
-	return &sized{from: io.LimitReader(content, e.Size), left: e.Size, name: e.Name}
-}
-
-type sized struct {
-	from io.Reader
-	left int64
-	name string
-}
-
-func (s *sized) Read(p []byte) (int, error) {
-	n, err := s.from.Read(p)
-	s.left -= int64(n)
-	if errors.Is(err, io.EOF) && s.left > 0 {
-		return n, fmt.Errorf("read layer: %s has %d bytes less than its size says: %w", s.name, s.left, errdefs.ErrDataLoss)
-	}
-	return n, err
 }

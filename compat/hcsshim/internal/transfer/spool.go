@@ -60,10 +60,10 @@ func (s *spool) flush() error {
 	return s.out.Flush()
 }
 
-// reader returns what was written, after flush. It can seek, so that content which is not wanted costs nothing.
-func (s *spool) reader() io.ReadSeeker {
+// reader returns what was written, after flush.
+func (s *spool) reader() *io.SectionReader {
 	if s.out == nil {
-		return bytes.NewReader(s.mem)
+		return io.NewSectionReader(bytes.NewReader(s.mem), 0, int64(len(s.mem)))
 	}
 	return io.NewSectionReader(s.file, 0, s.size)
 }

@@ -193,96 +193,10 @@ func (w *Writer) finish() error {
 	if err := w.spool.flush(); err != nil {
 		return err
 	}
-	streams, err := w.scan(e)
+	err := layer.ReadBackup(e, w.spool.reader(), func(e *layer.Entry, content io.Reader) error { return w.give("write", e, content) })
 	if err != nil {
-		return fmt.Errorf("read backup stream of %s: %w", e.Name, err)
-	}
-	if err := w.pass(e, ntfs.StreamData, ""); err != nil {
 		return err
-	}
-	for _, s := range streams {
-		if err := w.pass(s, ntfs.StreamAlternate, s.Stream); err != nil {
-			return err
-		}
 	}
 	w.spool.reset()
 	return nil
-}
-
-// scan reads the backup stream's metadata into e and returns an entry for each alternate stream.
-func (w *Writer) scan(e *layer.Entry) ([]*layer.Entry, error) {
-	r := ntfs.NewBackupReader(w.spool.reader())
-	var streams []*layer.Entry
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return streams, settle(e)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errdefs.ErrInvalidArgument, err)
-		}
-		target := e
-		switch h.ID {
-		case ntfs.StreamAlternate:
-			target = &layer.Entry{Kind: layer.Stream, Name: e.Name, Stream: h.StreamName(), NT: &ntfs.Meta{}, ModTime: e.ModTime, AccessTime: e.AccessTime, ChangeTime: e.ChangeTime}
-			streams = append(streams, target)
-		case ntfs.StreamData:
-		default:
-			if _, err := e.NT.Take(r); err != nil {
-				return nil, fmt.Errorf("%w: %w", errdefs.ErrInvalidArgument, err)
-			}
-			continue
-		}
-		if err := measure(r, h, target); err != nil {
-			return nil, fmt.Errorf("%w: %w", errdefs.ErrInvalidArgument, err)
-		}
-	}
-}
-
-// measure finds out the size of the reader's current stream and, if it is sparse, where it holds data.
-func measure(r *ntfs.BackupReader, h *ntfs.BackupHeader, e *layer.Entry) error {
-	if !h.Sparse() {
-		e.Size = h.Size
-		return nil
-	}
-	size, data, err := r.Map()
-	e.Size, e.Data = size, make([]layer.Extent, 0, len(data))
-	for _, x := range data {
-		e.Data = append(e.Data, layer.Extent(x))
-	}
-	return err
-}
-
-// settle makes the kind fit what the backup stream told.
-func settle(e *layer.Entry) error {
-	if e.NT.Reparse != nil {
-		link, err := ntfs.ParseLink(e.NT.Reparse)
-		switch {
-		case err == nil:
-			e.Kind, e.Link = layer.Symlink, link.Target()
-		case !errors.Is(err, ntfs.ErrUnsupported):
-			return fmt.Errorf("%w: %w", errdefs.ErrInvalidArgument, err)
-		}
-	}
-	if e.Kind != layer.File && e.Size > 0 {
-		return fmt.Errorf("a directory or a link has %d bytes of content: %w", e.Size, errdefs.ErrInvalidArgument)
-	}
-	return nil
-}
-
-// pass gives e to emit with the content of a stream of the current file, as it is read once more.
-func (w *Writer) pass(e *layer.Entry, id ntfs.StreamID, name string) error {
-	if e.Size == 0 {
-		return w.give("write", e, nil)
-	}
-	r := ntfs.NewBackupReader(w.spool.reader())
-	for h, err := range r.Streams() {
-		if err != nil {
-			return err
-		}
-		if h.ID == id && (id == ntfs.StreamData || h.StreamName() == name) {
-			return w.give("write", e, r.Expand())
-		}
-	}
-	return fmt.Errorf("find the content of %s: %w", e.Name, errdefs.ErrDataLoss)
 }
