@@ -32,6 +32,8 @@ type NTOptions struct {
 	Writers int
 	// Processing says what is made of the layer beside what it brings.
 	Processing Processing
+
+	whole bool // entries that a tar stream cannot tell are stored, too
 }
 
 // NTStats says what ImportNT did.
@@ -47,6 +49,7 @@ type ntLayerRecord struct {
 	Encoding  string     `json:"encoding"`
 	UserXattr UserXattrs `json:"userXattr,omitempty"`
 	Repeated  string     `json:"repeated,omitempty"` // a name that had several entries, so that content is lost
+	Whole     bool       `json:"whole,omitempty"`    // the stream's entries have records of what a tar stream cannot tell
 	Entries   int64      `json:"entries"`
 	Size      int64      `json:"size"`
 }
@@ -64,12 +67,15 @@ type ntLayerRecord struct {
 // OpenHive. A delta that is no hive is an error of class errdefs.ErrInvalidArgument, if the parents have what it changes.
 //
 // r is read to its end, its trailer included.
-func ImportNT(ctx context.Context, dir string, parents []string, r *layer.Reader, opts NTOptions) (stats NTStats, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("import layer to %s: %w", dir, err)
-		}
-	}()
+func ImportNT(ctx context.Context, dir string, parents []string, r *layer.Reader, opts NTOptions) (NTStats, error) {
+	stats, err := importNT(ctx, dir, parents, r, opts)
+	if err != nil {
+		return stats, fmt.Errorf("import layer to %s: %w", dir, err)
+	}
+	return stats, nil
+}
+
+func importNT(ctx context.Context, dir string, parents []string, r ntInput, opts NTOptions) (stats NTStats, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return stats, err
 	}
@@ -119,7 +125,7 @@ type ntParents struct {
 
 // fillNT stores a layer in the empty directory dir, which root is, too.
 func fillNT(
-	ctx context.Context, dir string, root *inroot.Root, parents ntParents, r *layer.Reader, opts NTOptions,
+	ctx context.Context, dir string, root *inroot.Root, parents ntParents, r ntInput, opts NTOptions,
 ) (NTStats, error) {
 	s, err := newNTSource(dir, root, parents, r, opts)
 	if err != nil {
@@ -142,7 +148,7 @@ func fillNT(
 	}
 	s.stats.Bytes = done.Bytes
 	err = writeNTRecord(dir, ntLayerRecord{
-		UserXattr: opts.UserXattr, Repeated: s.repeated, Entries: s.stats.Entries, Size: s.stats.Bytes,
+		UserXattr: opts.UserXattr, Repeated: s.repeated, Whole: opts.whole, Entries: s.stats.Entries, Size: s.stats.Bytes,
 	})
 	return s.stats, err
 }

@@ -2,8 +2,6 @@ package rootfs
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +62,7 @@ func exportNT(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer
 	}
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	x := &ntExporter{
-		root: root, names: newNTNames([]*inroot.Root{root}), emit: emit,
+		root: root, names: newNTNames([]*inroot.Root{root}), emit: emit, whole: record.Whole,
 		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT}.NewReader(stream),
 	}
 	return x.all(ctx)
@@ -82,6 +80,7 @@ type ntExporter struct {
 	names *ntNames
 	emit  Emit
 	r     *layer.Reader
+	whole bool
 }
 
 func (x *ntExporter) all(ctx context.Context) (layer.Trailer, error) {
@@ -100,6 +99,11 @@ func (x *ntExporter) all(ctx context.Context) (layer.Trailer, error) {
 }
 
 func (x *ntExporter) entry(e *layer.Entry) error {
+	if x.whole {
+		if err := wholeAgain(x.root, e); err != nil {
+			return &layer.EntryError{Op: "export", Name: e.Name, Err: err}
+		}
+	}
 	switch e.Kind {
 	case layer.Stream:
 		return x.emit(e, x.r)
@@ -191,8 +195,6 @@ func ntInfo(root *inroot.Root, name string) (e *layer.Entry, gone bool, err erro
 	default:
 		e.Kind, e.Size = layer.File, st.Size
 	}
-	err = parseNTMeta([]byte(attrs[ntAttrName(record.UserXattr)]), e, func(sum [sha256.Size]byte) ([]byte, error) {
-		return root.ReadFile(ntSpill+"/"+hex.EncodeToString(sum[:]), maxSpilled)
-	})
+	err = parseNTMeta([]byte(attrs[ntAttrName(record.UserXattr)]), e, spilledIn(root))
 	return e, false, err
 }

@@ -24,13 +24,14 @@ const lostTarget = ".target-unknown"
 
 // ntSource turns the entries of a Windows layer into those of a tree on a Linux disk, and keeps the layer's stream.
 type ntSource struct {
-	r       *layer.Reader
+	r       ntInput
 	dir     string
 	root    *inroot.Root
 	parents []*inroot.Root
 	dirs    []string // of the parents, for errors
 	names   *ntNames
 	attr    string
+	whole   bool
 	stats   NTStats
 
 	file     *os.File
@@ -44,9 +45,9 @@ type ntSource struct {
 	spilled map[[sha256.Size]byte]struct{}
 }
 
-func newNTSource(dir string, root *inroot.Root, parents ntParents, r *layer.Reader, opts NTOptions) (*ntSource, error) {
+func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, opts NTOptions) (*ntSource, error) {
 	s := &ntSource{
-		r: r, dir: dir, root: root, parents: parents.roots, dirs: parents.dirs, names: newNTNames(parents.roots), attr: ntAttrName(opts.UserXattr),
+		r: r, dir: dir, root: root, parents: parents.roots, dirs: parents.dirs, names: newNTNames(parents.roots), attr: ntAttrName(opts.UserXattr), whole: opts.whole,
 		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind),
 	}
 	if err := os.Mkdir(filepath.Join(dir, ntSpill), 0o700); err != nil {
@@ -94,11 +95,18 @@ func (s *ntSource) next(e *layer.Entry) (*layer.Entry, error) {
 		return nil, fmt.Errorf("it is read as one of another system's layers: %w", errdefs.ErrInvalidArgument)
 	}
 	s.stats.Entries++
+	told := e
+	if s.whole {
+		var err error
+		if told, err = tellable(e, s.spill); err != nil {
+			return nil, err
+		}
+	}
 	if e.Kind == layer.Stream {
 		s.stats.Streams++
-		return nil, s.skeleton.Write(e, s.r) // the tree has no place for it
+		return nil, s.skeleton.Write(told, s.r) // the tree has no place for it
 	}
-	if err := s.skeleton.Write(e, io.LimitReader(endlessZeros{}, e.Size)); err != nil {
+	if err := s.skeleton.Write(told, io.LimitReader(endlessZeros{}, e.Size)); err != nil {
 		return nil, err
 	}
 	return s.onDisk(e)

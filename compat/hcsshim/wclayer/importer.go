@@ -15,12 +15,19 @@ import (
 	"github.com/hostcompute/hcs/rootfs"
 )
 
-// importer makes a layer of entries. They travel as the tar stream that images hold, so that a layer has the same form on
-// disk whoever wrote it.
+// importer makes a layer of entries that are put in one by one. The import runs in a goroutine and waits for them there.
 type importer struct {
-	out  *layer.Writer
-	pipe *io.PipeWriter
-	done chan error
+	entries chan putEntry // closed after the last
+	ended   chan struct{} // closed when the import has
+	failed  error         // what the importer was given up for; before entries is closed
+	err     error         // of the import; before ended is closed
+}
+
+// putEntry is an entry on its way.
+type putEntry struct {
+	e       *layer.Entry
+	content io.Reader
+	taken   chan error // what became of it
 }
 
 // startImport begins to import a layer to a path.
@@ -31,55 +38,86 @@ func startImport(ctx context.Context, path string, parents []string) (*importer,
 	if names, err := os.ReadDir(path); err == nil && len(names) > 0 {
 		return nil, fmt.Errorf("%s is not empty: %w", path, errdefs.ErrAlreadyExists)
 	}
-	in, out := io.Pipe()
-	i := &importer{out: layer.NewWriter(out), pipe: out, done: make(chan error, 1)}
+	i := &importer{entries: make(chan putEntry), ended: make(chan struct{})}
 	go func() {
-		_, err := ImportStream(ctx, path, parents, in)
-		_ = in.CloseWithError(errors.Join(err, errImportEnded)) // never fails
-		i.done <- err
+		defer close(i.ended)
+		i.err = inPlaceOf(path, func() error {
+			_, err := rootfs.ImportEntries(ctx, path, parents, i.source, options())
+			return err
+		})
 	}()
 	return i, nil
 }
 
-// errImportEnded is what a writer sees whose reader has gone. The import's own error is told with it.
-var errImportEnded = errors.New("the import has ended")
+// source gives the import what is put.
+func (i *importer) source(emit rootfs.Emit) error {
+	for p := range i.entries {
+		err := emit(p.e, p.content)
+		p.taken <- err
+		if err != nil {
+			return err
+		}
+	}
+	return i.failed
+}
 
-// put adds an entry.
+// put adds an entry. It returns when the import is ready for the next.
 func (i *importer) put(e *layer.Entry, content io.Reader) error {
-	return i.out.Write(e, content)
+	p := putEntry{e, content, make(chan error, 1)}
+	select {
+	case i.entries <- p:
+	case <-i.ended:
+		return i.err
+	}
+	select {
+	case err := <-p.taken:
+		if err == nil {
+			return nil
+		}
+	case <-i.ended:
+	}
+	<-i.ended
+	return i.err
 }
 
 // finish completes the layer if err is nil, and otherwise gives it up. It returns what went wrong first.
 func (i *importer) finish(err error) error {
-	if err == nil {
-		err = i.out.Close()
+	i.failed = err
+	close(i.entries)
+	<-i.ended
+	if err != nil {
+		return err
 	}
-	_ = i.pipe.CloseWithError(err) // nil is the stream's end
-	if imported := <-i.done; err == nil || errors.Is(err, errImportEnded) {
-		return imported
-	}
-	return err
+	return i.err
 }
 
-// ImportStream makes the layer at path, where an empty directory may be, of the uncompressed tar stream that an image of
-// Windows holds, and returns the bytes of its files. Its parents are given nearest first. A stream that is malformed in known
-// ways is mended, as package layer does it.
-func ImportStream(ctx context.Context, path string, parents []string, stream io.Reader) (_ int64, err error) {
+// inPlaceOf calls f, which makes something at path, where an empty directory may be. That is there again if f fails.
+func inPlaceOf(path string, f func() error) (err error) {
 	if info, err := os.Lstat(path); err == nil && !info.IsDir() {
-		return 0, fmt.Errorf("import layer: %s is no directory: %w", path, errdefs.ErrAlreadyExists)
+		return fmt.Errorf("%s is no directory: %w", path, errdefs.ErrAlreadyExists)
 	}
 	switch gone := os.Remove(path); {
 	case gone == nil:
-		defer func() { // what CreateLayer made stays if nothing comes in its place
+		defer func() {
 			if err != nil {
 				err = errors.Join(err, os.Mkdir(path, 0o700))
 			}
 		}()
 	case !errors.Is(gone, fs.ErrNotExist):
-		return 0, fmt.Errorf("import layer: %s is not empty: %w: %w", path, errdefs.ErrAlreadyExists, gone)
+		return fmt.Errorf("%s is not empty: %w: %w", path, errdefs.ErrAlreadyExists, gone)
 	}
-	r := layer.ReadOptions{Encoding: layer.NT}.NewReader(stream)
-	stats, err := rootfs.ImportNT(ctx, path, parents, r, options())
+	return f()
+}
+
+// ImportStream makes the layer at path, where an empty directory may be, of the uncompressed tar stream that an image of
+// Windows holds, and returns the bytes of its files. Its parents are given nearest first. A stream that is malformed in known
+// ways is mended, as package layer does it.
+func ImportStream(ctx context.Context, path string, parents []string, stream io.Reader) (int64, error) {
+	var stats rootfs.NTStats
+	err := inPlaceOf(path, func() (err error) {
+		stats, err = rootfs.ImportNT(ctx, path, parents, layer.ReadOptions{Encoding: layer.NT}.NewReader(stream), options())
+		return err
+	})
 	return stats.Bytes, err
 }
 
