@@ -21,7 +21,6 @@ import (
 	"github.com/containerd/errdefs"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/vbatts/go-mtree"
 
 	"github.com/hostcompute/hcs/bundle"
 	"github.com/hostcompute/hcs/image"
@@ -696,29 +695,5 @@ func TestDiff(t *testing.T) {
 	same, err := bundle.Diff(t.Context(), bundle.Side{Source: l, Image: img}, bundle.Side{Source: l, Image: img})
 	if err != nil || len(same.Config)+len(same.Files) > 0 {
 		t.Errorf("an image and itself: %+v, %v", same, err)
-	}
-}
-
-// The manifest is one that gomtree accepts.
-func TestManifestIsMtree(t *testing.T) {
-	t.Parallel()
-	l, img := newImage(t, testLayers)
-	b := unpack(t, l, img)
-	check := func() []mtree.InodeDelta {
-		f, err := os.Open(filepath.Join(b, "sha256_"+img.Descriptor.Digest.Encoded()+".mtree"))
-		must(t, err)
-		defer f.Close()
-		spec, err := mtree.ParseSpec(f)
-		must(t, err)
-		deltas, err := mtree.Check(filepath.Join(b, "rootfs"), spec, nil, nil)
-		must(t, err)
-		return deltas
-	}
-	if deltas := check(); len(deltas) > 0 {
-		t.Errorf("go-mtree finds %v", deltas)
-	}
-	must(t, os.WriteFile(filepath.Join(b, "rootfs/bin/sh"), []byte("ANOTHER SHELL"), 0o600))
-	if deltas := check(); len(deltas) != 1 || deltas[0].Path() != "bin/sh" {
-		t.Errorf("after a change go-mtree finds %v", deltas)
 	}
 }
