@@ -16,8 +16,6 @@ import (
 	"github.com/hostcompute/hcs/layer"
 )
 
-const aclDefault = "system.posix_acl_default"
-
 // ownership knows what a new object gets by itself, which spares system calls, and what this process may set.
 type ownership struct {
 	uid, gid uint32

@@ -3,12 +3,15 @@ package rootfs_test
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -297,5 +300,51 @@ func TestIDMaps(t *testing.T) {
 	must(t, err)
 	if e.UID != 999 || e.GID != 1000 || e.Xattrs["security.capability"] != caps {
 		t.Errorf("the file came back as %d:%d's, with attributes %q", e.UID, e.GID, e.Xattrs)
+	}
+}
+
+// aclFor is an access control list that names a user and a group.
+func aclFor(user, group uint32) string {
+	entry := func(tag, perm uint16, id uint32) []byte {
+		b := binary.LittleEndian.AppendUint16(nil, tag)
+		return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint16(b, perm), id)
+	}
+	const nobody = 1<<32 - 1
+	return "\x02\x00\x00\x00" + string(slices.Concat(entry(1, 7, nobody), entry(2, 5, user), entry(4, 5, nobody),
+		entry(8, 4, group), entry(0x10, 5, nobody), entry(0x20, 5, nobody)))
+}
+
+func TestMappedACLs(t *testing.T) {
+	t.Parallel()
+	testenv.NeedRoot(t)
+	opts := rootfs.TreeOptions{
+		UIDs: []rootfs.IDMap{{0, 100000, 1000}, {1000, 5, 1}},
+		GIDs: []rootfs.IDMap{{0, 200000, 1000}, {1000, 6, 1}},
+	}
+	pax := func(access, byDefault string) map[string]string {
+		return map[string]string{"SCHILY.xattr.system.posix_acl_access": access, "SCHILY.xattr.system.posix_acl_default": byDefault}
+	}
+	blob := tarOf(t, tar.Header{Typeflag: tar.TypeDir, Name: "d/", Mode: 0o755, PAXRecords: pax(aclFor(7, 1000), aclFor(1000, 8))})
+	dir, manifest := unpacked(t, opts, blob)
+	checkManifest(t, dir, manifest)
+	for attr, want := range map[string]string{"system.posix_acl_access": aclFor(100007, 6), "system.posix_acl_default": aclFor(5, 200008)} {
+		got := make([]byte, 256)
+		n, err := syscall.Getxattr(filepath.Join(dir, "d"), attr, got)
+		if err != nil || string(got[:n]) != want {
+			t.Errorf("%s is %q, %v, want %q", attr, got[:max(n, 0)], err, want)
+		}
+	}
+	changes := []rootfs.Change{{Name: "d", Kind: rootfs.Modified}}
+	r := layer.NewReader(bytes.NewReader(emitted(t, dir, changes, rootfs.ChangeOptions{UIDs: opts.UIDs, GIDs: opts.GIDs})), layer.Limits{})
+	e, err := r.Next()
+	must(t, err)
+	if e.Xattrs["system.posix_acl_access"] != aclFor(7, 1000) || e.Xattrs["system.posix_acl_default"] != aclFor(1000, 8) {
+		t.Errorf("the directory came back with %q", e.Xattrs)
+	}
+
+	blob = tarOf(t, tar.Header{Typeflag: tar.TypeDir, Name: "d/", Mode: 0o755, PAXRecords: pax(aclFor(7, 1001), "")})
+	_, err = rootfs.UnpackTree(t.Context(), filepath.Join(t.TempDir(), "tree"), blobsOf(blob), opts)
+	if err == nil || !strings.Contains(err.Error(), "extended attribute system.posix_acl_access: group id 1001 is not mapped") {
+		t.Errorf("with a group that is not mapped: %v", err)
 	}
 }

@@ -54,6 +54,9 @@ func (m *idMapper) toHost(e *layer.Entry) error {
 	if uid, _ := m.root(); err == nil && len(m.uids) > 0 && uid != 0 {
 		bindCaps(e, uid)
 	}
+	if err == nil {
+		err = m.mapACLs(e, IDMap.toHost)
+	}
 	return err
 }
 
@@ -103,6 +106,9 @@ func (m *idMapper) toLayer(e *layer.Entry) error {
 	e.GID, err = mapID("group", m.gids, e.GID, IDMap.toContainer)
 	if uid, _ := m.root(); err == nil && len(m.uids) > 0 && uid != 0 {
 		freeCaps(e, uid)
+	}
+	if err == nil {
+		err = m.mapACLs(e, IDMap.toContainer)
 	}
 	return err
 }

@@ -77,7 +77,8 @@ const treeDir = "tree"
 // UnpackTree unpacks layers, base first, as the new directory dir, whose parent exists. The tree is what [Apply] makes of
 // them one after the other in a directory of mode 0755 and of 1970-01-01. It is made in a private directory beside its place
 // and gets its name when it is complete; otherwise nothing stays. What a killed call left, the next one for the same dir
-// removes. Entries that upper layers hide are read, but what they would do wrong on disk is not found out. If dir exists, the
+// removes. Whoever may rename what is in dir's parent, as everybody may in a directory that all write to and that is not
+// sticky, can exchange that directory, or the tree when it is complete. Entries that upper layers hide are read, but what they would do wrong on disk is not found out. If dir exists, the
 // error is of class errdefs.ErrAlreadyExists.
 func UnpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOptions) (TreeStats, error) {
 	stats, err := unpackTree(ctx, dir, layers, opts)
