@@ -41,7 +41,7 @@ var (
 		{dir: "registry", ours: []string{"image"}},
 		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "disk", "internal/inroot", "internal/mtree", "internal/state", "internal/sys"}, os: true},
 		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "ntfs", "regf", "internal/inroot", "internal/state", "internal/sys"}, os: true},
-		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/state", "internal/sys", "internal/userns"}, os: true},
+		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/seccomp", "internal/state", "internal/sys", "internal/userns"}, os: true},
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},
 		{dir: "compat/...", ours: publicRooms},
 		{dir: "adapter/...", ours: publicRooms, os: true},
@@ -55,9 +55,11 @@ var (
 		{dir: "internal/wire", stdOnly: true, os: true},
 		{dir: "internal/reap", stdOnly: true, os: true},
 		{dir: "internal/passwd", stdOnly: true},
+		{dir: "internal/seccomp"},
 		{dir: "internal/userns", stdOnly: true, os: true},
 		{dir: "internal/shim", ours: []string{"internal/wire", "internal/sys", "internal/reap"}, stdOnly: true, os: true},
-		{dir: "internal/agent", ours: []string{"internal/wire", "internal/sys", "internal/reap", "internal/passwd"}, stdOnly: true, os: true},
+		{dir: "internal/agent", ours: []string{"internal/wire", "internal/sys", "internal/reap", "internal/passwd", "internal/native"}, stdOnly: true, os: true},
+		{dir: "internal/native", ours: []string{"internal/wire"}, os: true},                              // a part of the agent: without fmt, which internal/sys links
 		{dir: "internal/cli", ours: append(slices.Clone(publicRooms), "internal/registrycli"), os: true}, // without registry: hcs is not to link it
 		{dir: "internal/registrycli", ours: []string{"image", "registry", "internal/cli"}},
 		{dir: "internal/testenv", os: true, forTest: true},
@@ -83,7 +85,7 @@ var dependencies = []dependency{
 	{"github.com/vbatts/go-mtree", nil},
 	{"github.com/Microsoft/go-winio/pkg/guid", nil},
 
-	{"golang.org/x/sys", []string{"internal/sys", "network"}}, // the only doors to the kernel
+	{"golang.org/x/sys", []string{"internal/sys", "internal/native", "network"}}, // the only doors to the kernel
 	{"github.com/vishvananda", []string{"internal/sys", "network"}},
 	{"github.com/google/nftables", []string{"internal/sys", "network"}},
 	{"github.com/containerd/cgroups", []string{"internal/sys"}},
