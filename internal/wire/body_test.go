@@ -17,6 +17,16 @@ func TestBodies(t *testing.T) {
 	if err := gotSpawn.Decode(spawn.Encode()); err != nil || cmp.Diff(spawn, gotSpawn) != "" {
 		t.Errorf("spawn: %v, %+v", err, gotSpawn)
 	}
+	build := fullBuild()
+	var gotBuild wire.Build
+	if err := gotBuild.Decode(build.Encode()); err != nil || cmp.Diff(build, gotBuild) != "" {
+		t.Errorf("build: %v, %s", err, cmp.Diff(build, gotBuild))
+	}
+	for n := range len(build.Encode()) {
+		if err := new(wire.Build).Decode(build.Encode()[:n]); err == nil {
+			t.Errorf("build cut to %d bytes decodes", n)
+		}
+	}
 	exit := wire.Exit{Status: 0x8b, UserUS: 1 << 40, SysUS: 3}
 	var gotExit wire.Exit
 	if err := gotExit.Decode(exit.Encode()); err != nil || gotExit != exit {
@@ -29,6 +39,21 @@ func TestBodies(t *testing.T) {
 	}
 	if err := gotSpawn.Decode(append(spawn.Encode(), 0)); err == nil {
 		t.Error("spawn with more after it decodes")
+	}
+}
+
+// fullBuild has something of everything.
+func fullBuild() wire.Build {
+	return wire.Build{
+		Root: "/run/root", ReadOnly: true, Hostname: "h", Loopback: true, Cgroup: true,
+		Mounts: []wire.Mount{
+			{Target: "/proc", Type: "proc", Source: "proc", Attributes: 1 << 20, Options: []string{"a=b", "c"}},
+			{Target: "/data", Source: "/home", Recursive: true},
+		},
+		Devices: []wire.DeviceNode{{Path: "/dev/x", Mode: 0o20666, Major: 1, Minor: 2, UID: 3, GID: 4}},
+		Masked:  []string{"/proc/kcore"}, Fixed: []string{"/proc/sys", "/proc/irq"},
+		Rlimits:  []wire.Rlimit{{Name: "RLIMIT_CORE", Resource: 4, Soft: 5, Hard: 1<<64 - 1}},
+		Bounding: 1 << 40, Capabilities: 1<<40 | 1, NoNewPrivileges: true, Seccomp: []byte{0, 255, 0},
 	}
 }
 
@@ -49,9 +74,17 @@ func TestExitStatus(t *testing.T) {
 func FuzzBodies(f *testing.F) {
 	spawn := wire.SpawnRequest{Args: []string{"a"}, Env: []string{"K=V"}, Dir: "/"}
 	f.Add(spawn.Encode())
+	full := fullBuild()
+	f.Add(full.Encode())
 	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Add((&wire.Failure{Class: 1, Text: "x"}).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		var x, y wire.Build
+		if x.Decode(b) == nil {
+			if err := y.Decode(x.Encode()); err != nil || cmp.Diff(x, y) != "" {
+				t.Errorf("%+v becomes %+v, %v", x, y, err)
+			}
+		}
 		var r, again wire.SpawnRequest
 		if r.Decode(b) == nil {
 			if err := again.Decode(r.Encode()); err != nil || cmp.Diff(r, again) != "" {

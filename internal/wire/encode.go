@@ -20,6 +20,28 @@ func (e *encoder) strings(list []string) {
 	}
 }
 
+func (e *encoder) uints(list ...uint64) {
+	for _, v := range list {
+		e.uint(v)
+	}
+}
+
+func (e *encoder) bool(v bool) {
+	if v {
+		e.uint(1)
+	} else {
+		e.uint(0)
+	}
+}
+
+// encodeList appends the length, and each element by put.
+func encodeList[T any](e *encoder, list []T, put func(*T)) {
+	e.uint(uint64(len(list)))
+	for i := range list {
+		put(&list[i])
+	}
+}
+
 // decoder takes fields off a body. The first field that does not fit makes
 // it fail; every later one is then zero.
 type decoder struct {
@@ -60,6 +82,32 @@ func (d *decoder) strings() []string {
 	list := make([]string, n)
 	for i := range list {
 		list[i] = d.string()
+	}
+	return list
+}
+
+func (d *decoder) bool() bool {
+	v := d.uint()
+	if v > 1 {
+		d.fail()
+	}
+	return v == 1
+}
+
+// decodeList takes what encodeList appended.
+func decodeList[T any](d *decoder, take func(*T)) []T {
+	n := d.uint()
+	if n > uint64(len(d.b)) { // each element takes a byte at the least
+		d.fail()
+		return nil
+	}
+	var list []T
+	for range n {
+		var v T
+		if take(&v); d.bad {
+			return nil
+		}
+		list = append(list, v)
 	}
 	return list
 }

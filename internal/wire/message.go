@@ -46,11 +46,14 @@ const (
 	OK          // shim → client: done; no body
 	StatusReply // shim → client: Status as JSON
 	Error       // shim → client, agent → shim: Failure
+
+	Make // shim → agent: Build, before anything else; Ready follows, or Error
 )
 
 var typeNames = [...]string{
 	"nothing", "Ready", "Spawn", "Began", "Ended", "Signal", "Start", "Resize", "WaitOne", "WaitAll",
 	"Query", "Pause", "Resume", "Terminate", "OK", "StatusReply", "Error",
+	"Make",
 }
 
 // String returns the type's name.

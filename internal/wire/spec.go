@@ -10,6 +10,7 @@ type Spec struct {
 	Root    Root
 	Cgroup  string // path below each hierarchy, starting with a slash; empty for none
 	Runtime Runtime
+	Native  *Native  `json:",omitempty"` // instead of Runtime
 	Log     Log      // of the output of Logged processes
 	Status  string   // file that the shim keeps Status in
 	Remove  []string // what goes when the system has stopped
@@ -52,7 +53,8 @@ type Root struct {
 	Volatile  bool // Upper is lost with the machine: unmounting does not flush it
 }
 
-// Runtime is the starter of kind "OCI runtime".
+// Runtime is the starter of kind "OCI runtime"; config.json in Spec.Dir tells
+// it what to make.
 type Runtime struct {
 	Path string // absolute
 	Kind string // "runc" or "crun"

@@ -1,0 +1,133 @@
+package wire
+
+// Native has the shim start the container itself. Without it an OCI runtime
+// does.
+type Native struct {
+	Agent   string   // the agent's program, absolute
+	Args    []string // of the agent
+	Network bool     // a network namespace of its own
+	Limits  Limits   // of Spec.Cgroup
+	Build   []byte   // Build, encoded: the shim passes it on to the first process
+}
+
+// NativeArgument, as its first, tells the agent that it is to make the
+// container.
+const NativeArgument = "native"
+
+// Limits are those of a control group; 0 is none.
+type Limits struct {
+	Memory    int64 // bytes
+	CPUQuota  int64 // microseconds of processor time in each CPUPeriod
+	CPUPeriod uint64
+	Pids      int64
+	// Devices are what processes may use, one rule each as the file
+	// devices.allow has them: "c 1:3 rwm", with "*" for any number.
+	Devices []string
+}
+
+// Build says what the first process makes of the namespaces that it was born
+// in, before anything else runs there. Paths in the container start with a
+// slash.
+type Build struct {
+	Root     string // the root directory on the host: a mount point
+	ReadOnly bool   // the root is
+	Hostname string
+	Loopback bool // the network namespace is new: its loopback device is to be up
+	Cgroup   bool // a control group namespace of its own
+
+	Mounts   []Mount // in this order
+	Devices  []DeviceNode
+	Masked   []string // paths that are to be empty, where they exist
+	Fixed    []string // paths that are to be read-only, where they exist
+	Rlimits  []Rlimit
+	Bounding uint64 // capabilities that processes can have, by their numbers
+	// Capabilities are the first process's own.
+	Capabilities    uint64
+	NoNewPrivileges bool
+	Seccomp         []byte // instructions of classic BPF, as the kernel takes them; none is no filter
+}
+
+// Mount is a mount in the container.
+type Mount struct {
+	Target string
+	// Type is a file system's, or empty for what is mounted at Source on the
+	// host, a directory or a file.
+	Type, Source string
+	Attributes   uint64   // MOUNT_ATTR_*
+	Options      []string // of the file system: "key=value", or "flag"
+	Recursive    bool     // with what is mounted below Source
+}
+
+// DeviceNode is a device node to make.
+type DeviceNode struct {
+	Path         string
+	Mode         uint32 // as mknod(2) has it, type and permissions
+	Major, Minor uint32
+	UID, GID     uint32
+}
+
+// Rlimit is a limit of setrlimit(2).
+type Rlimit struct {
+	Name       string // "RLIMIT_NOFILE", for people
+	Resource   uint32
+	Soft, Hard uint64
+}
+
+// Encode returns the body.
+func (b *Build) Encode() []byte {
+	var e encoder
+	e.string(b.Root)
+	e.bool(b.ReadOnly)
+	e.string(b.Hostname)
+	e.bool(b.Loopback)
+	e.bool(b.Cgroup)
+	encodeList(&e, b.Mounts, func(m *Mount) {
+		e.strings([]string{m.Target, m.Type, m.Source})
+		e.uint(m.Attributes)
+		e.strings(m.Options)
+		e.bool(m.Recursive)
+	})
+	encodeList(&e, b.Devices, func(n *DeviceNode) {
+		e.string(n.Path)
+		e.uints(uint64(n.Mode), uint64(n.Major), uint64(n.Minor), uint64(n.UID), uint64(n.GID))
+	})
+	e.strings(b.Masked)
+	e.strings(b.Fixed)
+	encodeList(&e, b.Rlimits, func(l *Rlimit) {
+		e.string(l.Name)
+		e.uints(uint64(l.Resource), l.Soft, l.Hard)
+	})
+	e.uints(b.Bounding, b.Capabilities)
+	e.bool(b.NoNewPrivileges)
+	e.string(string(b.Seccomp))
+	return e.b
+}
+
+// Decode reads the body.
+func (b *Build) Decode(body []byte) error {
+	d := decoder{b: body}
+	*b = Build{Root: d.string(), ReadOnly: d.bool(), Hostname: d.string(), Loopback: d.bool(), Cgroup: d.bool()}
+	b.Mounts = decodeList(&d, func(m *Mount) {
+		if names := d.strings(); len(names) == 3 {
+			m.Target, m.Type, m.Source = names[0], names[1], names[2]
+		} else {
+			d.fail()
+		}
+		m.Attributes, m.Options, m.Recursive = d.uint(), d.strings(), d.bool()
+	})
+	b.Devices = decodeList(&d, func(n *DeviceNode) {
+		*n = DeviceNode{
+			Path: d.string(), Mode: uint32(d.uint()), Major: uint32(d.uint()), Minor: uint32(d.uint()),
+			UID: uint32(d.uint()), GID: uint32(d.uint()),
+		}
+	})
+	b.Masked, b.Fixed = d.strings(), d.strings()
+	b.Rlimits = decodeList(&d, func(l *Rlimit) {
+		*l = Rlimit{Name: d.string(), Resource: uint32(d.uint()), Soft: d.uint(), Hard: d.uint()}
+	})
+	b.Bounding, b.Capabilities, b.NoNewPrivileges = d.uint(), d.uint(), d.bool()
+	if filter := d.string(); filter != "" {
+		b.Seccomp = []byte(filter)
+	}
+	return d.end()
+}
