@@ -21,3 +21,14 @@ type CgroupStats struct {
 	ReadBytes, WriteBytes uint64 // block devices
 	ReadOps, WriteOps     uint64
 }
+
+// CgroupLimits are what a control group is held to; 0 is no limit.
+type CgroupLimits struct {
+	Memory    int64 // bytes
+	CPUQuota  int64 // microseconds of processor time in each CPUPeriod
+	CPUPeriod uint64
+	Pids      int64
+	// Devices are those that processes may use, one rule each as the v1
+	// controller has them: "c 1:3 rwm", with "*" for any number. Nil leaves all.
+	Devices []string
+}

@@ -176,7 +176,8 @@ func (c *Cgroup) Processes() ([]int, error) {
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) }
 
 // Kill kills every process in the group, frozen ones too, and returns when
-// none is left.
+// none is left. It does not kill its own process, which has a thread there
+// while it starts one (JoinV1).
 func (c *Cgroup) Kill(timeout time.Duration) error {
 	deadline := time.Now().Add(timeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
@@ -188,6 +189,9 @@ func (c *Cgroup) Kill(timeout time.Duration) error {
 			return nil
 		}
 		for _, pid := range pids {
+			if pid == os.Getpid() {
+				continue
+			}
 			_ = syscall.Kill(pid, syscall.SIGKILL) // gone already is as good
 		}
 		_ = c.setFrozen(thawed) // a frozen process dies when it is thawed

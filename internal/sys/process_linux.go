@@ -1,7 +1,9 @@
 package sys
 
 import (
+	"errors"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -69,4 +71,47 @@ func MakePollable(fd int) {
 	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
 		_ = unix.SetNonblock(fd, true)
 	}
+}
+
+// OnThreadOfItsOwn calls f on a thread that ends with it: what f changes of
+// its thread nobody else meets.
+func OnThreadOfItsOwn(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() { // the first thread does not end before the process
+			OnThreadOfItsOwn(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		f()
+	}()
+	<-done
+}
+
+// JoinNewSessionKeyring gives the calling thread, and what it starts, a session
+// keyring without the keys of the one it had (keyrings(7)). A kernel without
+// keyrings has nothing to hide.
+func JoinNewSessionKeyring(name string) error {
+	_, err := unix.KeyctlJoinSessionKeyring(name)
+	if err == unix.ENOSYS {
+		return nil
+	}
+	return os.NewSyscallError("keyctl", err)
+}
+
+// OpenReadOnly returns a mount, read-only and nowhere attached, of the file at
+// path: not even root opens the file for writing through it.
+func OpenReadOnly(path string) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return nil, errors.Join(&os.PathError{Op: "mount_setattr", Path: path, Err: err}, f.Close())
+	}
+	return f, nil
 }
