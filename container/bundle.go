@@ -88,13 +88,18 @@ func (b *bundle) agentArgs() []string {
 	if len(union(b.caps, agentCapabilities)) == len(b.caps) {
 		return []string{agentPath}
 	}
+	return []string{agentPath, strconv.FormatUint(capabilityMask(b.caps), 16)}
+}
+
+// capabilityMask has a bit for each of the capabilities.
+func capabilityMask(names []string) uint64 {
 	var mask uint64
 	for i, name := range capabilityNames {
-		if slices.Contains(b.caps, name) {
+		if slices.Contains(names, name) {
 			mask |= 1 << i
 		}
 	}
-	return []string{agentPath, strconv.FormatUint(mask, 16)}
+	return mask
 }
 
 func (b *bundle) hostname() string {

@@ -10,11 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hostcompute/hcs/internal/wire"
 )
 
 var update = flag.Bool("update", false, "write the plans in testdata anew")
 
-// TestBundles holds the plan for the runtime against what a person has read.
+// TestBundles holds the plans, for an OCI runtime and for our own starter, against what a person has read.
 func TestBundles(t *testing.T) {
 	for name, spec := range map[string]Spec{
 		"plain": {Layers: []digest.Digest{digest.FromString("x")}},
@@ -43,23 +45,46 @@ func TestBundles(t *testing.T) {
 		if name == "user" { // an ordinary one, with a single id and no control groups
 			b.user, b.cgroup = true, ""
 		}
-		got, err := json.MarshalIndent(b.config(), "", "\t")
+		checkGolden(t, "bundle-"+name, b.config())
+		v1 := map[string]string{}
+		if b.hybrid && b.cgroup != "" {
+			v1 = map[string]string{"cpu": "/sys/fs/cgroup/cpu/hcs/0123", "memory": "/sys/fs/cgroup/memory/hcs/0123"}
+		}
+		n, err := b.native(v1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got = append(got, '\n')
-		golden := filepath.Join("testdata", "bundle-"+name+".json")
-		if *update {
-			if err := os.WriteFile(golden, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil {
+		var build wire.Build
+		if err := build.Decode(n.Build); err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(string(want), string(got)); d != "" {
-			t.Errorf("%s: %s", name, d)
+		n.Build, build.Seccomp = nil, nil // internal/seccomp's
+		checkGolden(t, "native-"+name, struct {
+			Native *wire.Native
+			Build  wire.Build
+		}{n, build})
+	}
+}
+
+// checkGolden holds a plan against the one in testdata.
+func checkGolden(t *testing.T, name string, plan any) {
+	t.Helper()
+	got, err := json.MarshalIndent(plan, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	golden := filepath.Join("testdata", name+".json")
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
 		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s: %s", name, d)
 	}
 }

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	os.Exit(testenv.Main(m))
 }
 
+// runtimes are the starters that there are: each is to make the same container.
+var runtimes = []string{"native", "crun", "runc"}
+
 // fixture is a service of its own with the busybox layer.
 type fixture struct {
 	*container.Service
@@ -45,6 +48,7 @@ func newFixture(t testing.TB) *fixture {
 	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: parent, Settle: 10 * time.Second})
 	f := &fixture{t: t, dir: dir, config: container.Config{
 		Root: filepath.Join(dir, "root"), Run: filepath.Join(dir, "run"), Libexec: bin, CgroupParent: parent,
+		Runtime: os.Getenv("HCS_RUNTIME"),
 	}}
 	f.open()
 	t.Cleanup(f.clean)

@@ -15,7 +15,7 @@ import (
 // TestInside looks at a container from inside: it is to be what users of
 // docker expect.
 func TestInside(t *testing.T) {
-	for _, runtime := range []string{"runc", "crun"} {
+	for _, runtime := range runtimes {
 		t.Run(runtime, func(t *testing.T) {
 			f := newFixture(t)
 			f.config.Runtime = runtime
@@ -138,7 +138,7 @@ func TestMounts(t *testing.T) {
 
 // TestMountTargetsStayInside has an image lead mounts out of it.
 func TestMountTargetsStayInside(t *testing.T) {
-	for _, runtime := range []string{"runc", "crun"} {
+	for _, runtime := range runtimes {
 		t.Run(runtime, func(t *testing.T) { mountThroughLinks(t, runtime) })
 	}
 }

@@ -14,14 +14,27 @@ import (
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
-// Runtime is an OCI runtime that was found and asked who it is.
+// nativeKind is the Kind of the starter that is no OCI runtime but this
+// project's own.
+const nativeKind = "native"
+
+// Runtime is what starts systems: an OCI runtime that was found and asked who
+// it is, or none.
 type Runtime struct {
-	Path    string `json:"path"`
-	Kind    string `json:"kind"` // "runc", "crun": decides how it is called
-	Version string `json:"version"`
+	Path    string `json:"path,omitempty"`
+	Kind    string `json:"kind"` // "native", "runc", "crun": decides how it is called
+	Version string `json:"version,omitempty"`
 
 	Size  int64 `json:"size"` // of the file that was asked
 	MTime int64 `json:"mtime"`
+}
+
+// String says for people what it is.
+func (r *Runtime) String() string {
+	if r.Kind == nativeKind {
+		return r.Kind
+	}
+	return fmt.Sprintf("%s %s (%s)", r.Kind, r.Version, r.Path)
 }
 
 func (r *Runtime) wire() wire.Runtime { return wire.Runtime{Path: r.Path, Kind: r.Kind} }
@@ -35,6 +48,9 @@ var runtimeNames = []string{"crun", "runc"}
 // in the cache file, for as long as the program is the same: asking takes
 // longer than starting a container's process.
 func findRuntime(name, cache string) (*Runtime, error) {
+	if name == nativeKind {
+		return &Runtime{Kind: nativeKind}, nil
+	}
 	file, err := lookRuntime(name)
 	if err != nil {
 		return nil, err

@@ -34,7 +34,8 @@ type Config struct {
 	// Layers is the store that Spec.Layers names layers of; scratch layers are
 	// made there too.
 	Layers *rootfs.Store
-	// Runtime is the name or path of the OCI runtime. Empty: crun, else runc.
+	// Runtime is "native", for the project's own starter, or the name or path of
+	// an OCI runtime. Empty: crun, else runc.
 	Runtime string
 	// Libexec is the directory of the programs hcs-shim and hcs-agent. Empty: the
 	// directory of this program, then $PATH, then /usr/local/libexec/hcs and
@@ -100,7 +101,7 @@ func (s *Service) cgroup(id string) string {
 	return s.group + "/" + id
 }
 
-// Runtime returns the OCI runtime that systems are started with.
+// Runtime returns what systems are started with.
 func (s *Service) Runtime() (*Runtime, error) {
 	return findRuntime(s.cfg.Runtime, filepath.Join(s.cfg.Run, "runtime.json"))
 }

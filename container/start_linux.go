@@ -74,11 +74,16 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := s.writeBundle(dir, agent); err != nil {
+	if rt.Kind == nativeKind {
+		order.Native, err = s.native(dir, agent)
+	} else {
+		order.Runtime, err = rt.wire(), s.writeBundle(dir, agent)
+	}
+	if err != nil {
 		return nil, err
 	}
 	order.ID, order.Dir, order.Root, order.Cgroup = s.record.ID, dir, *root, s.service.cgroup(s.record.ID)
-	order.Runtime, order.Status = rt.wire(), s.statusFile()
+	order.Status = s.statusFile()
 	order.Log = wire.Log{Path: s.logFile(), MaxSize: s.record.Spec.Log.maxSize(), MaxFiles: s.record.Spec.Log.maxFiles()}
 	order.Remove = []string{dir}
 	if s.record.Spec.Ephemeral {
@@ -118,33 +123,53 @@ func (s *System) root() (*wire.Root, error) {
 	return &wire.Root{Lower: o.Lower, Upper: o.Upper, Work: o.Work, UserXattr: o.UserXattr, Volatile: spec.Ephemeral}, err
 }
 
-func (s *System) writeBundle(dir, agent string) error {
+// bundle collects what the configuration depends on.
+func (s *System) bundle(dir, agent string) (*bundle, error) {
 	spec := &s.record.Spec
 	caps := spec.Security.capabilities(givable)
 	filter, err := spec.Security.seccompFilter(caps)
 	if err != nil {
-		return fmt.Errorf("make the seccomp filter: %w", err)
+		return nil, fmt.Errorf("make the seccomp filter: %w", err)
 	}
 	devices := make([]specs.LinuxDevice, len(spec.Devices))
 	for i := range spec.Devices {
 		if devices[i], err = spec.Devices[i].oci(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	gids, err := userns.GIDs()
 	if err != nil {
-		return fmt.Errorf("read the user namespace's ids: %w", err)
+		return nil, fmt.Errorf("read the user namespace's ids: %w", err)
 	}
-	b := bundle{
+	return &bundle{
 		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent, seccomp: filter,
 		caps: caps, devices: devices,
 		hybrid: sys.HasV1Cgroups(), user: !userns.IsInitial(), ttyGroup: gids.Has(ttyGID),
+	}, nil
+}
+
+func (s *System) writeBundle(dir, agent string) error {
+	b, err := s.bundle(dir, agent)
+	if err != nil {
+		return err
 	}
 	text, err := json.Marshal(b.config())
 	if err != nil {
 		return fmt.Errorf("write the OCI configuration: %w", err)
 	}
 	return os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600)
+}
+
+func (s *System) native(dir, agent string) (*wire.Native, error) {
+	b, err := s.bundle(dir, agent)
+	if err != nil {
+		return nil, err
+	}
+	group, err := sys.NewCgroup(b.cgroup)
+	if err != nil {
+		return nil, err
+	}
+	return b.native(group.V1Dirs())
 }
 
 // startShim starts the shim, in a session and a mount namespace of its own,

@@ -27,7 +27,7 @@ func (f *fixture) state(s *container.System) container.State {
 }
 
 func TestLife(t *testing.T) {
-	for _, runtime := range []string{"runc", "crun"} {
+	for _, runtime := range runtimes {
 		t.Run(runtime, func(t *testing.T) {
 			f := newFixture(t)
 			f.config.Runtime = runtime

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/hostcompute/hcs/internal/native"
 	"github.com/hostcompute/hcs/internal/reap"
 	"github.com/hostcompute/hcs/internal/wire"
 )
@@ -17,7 +18,15 @@ const socket = 3
 
 // Main runs the agent and returns its exit status.
 func Main() int {
-	if len(os.Args) > 1 { // before protect, which takes away a signal that this needs
+	conn := wire.NewBlockingConn(socket)
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == wire.NativeArgument:
+		if err := build(conn); err != nil {
+			f := wire.Failure{Text: err.Error()}
+			_ = conn.Send(wire.Message{Type: wire.Error, Body: f.Encode()})
+			return 1
+		}
+	case len(os.Args) > 1: // before protect, which takes away a signal that this needs
 		if err := leaveCapabilities(os.Args[1]); err != nil {
 			println("hcs-agent: take capabilities from processes:", err.Error())
 			return 1
@@ -27,13 +36,27 @@ func Main() int {
 		println("hcs-agent: protect the first process:", err.Error())
 		return 1
 	}
-	a := agent{conn: wire.NewBlockingConn(socket), pids: make(map[uint32]int)}
+	a := agent{conn: conn, pids: make(map[uint32]int)}
 	go a.reaper.Run()
 	if err := a.conn.Send(wire.Message{Type: wire.Ready}); err != nil {
 		println("hcs-agent: report to the shim:", err.Error())
 		return 1
 	}
 	return a.serve()
+}
+
+// build makes the container, as the shim says.
+func build(conn *wire.Conn) error {
+	m, err := conn.Receive()
+	if err != nil {
+		return err
+	}
+	wire.CloseFiles(m.Files)
+	var b wire.Build
+	if err := b.Decode(m.Body); m.Type != wire.Make || err != nil {
+		return wire.ErrMalformed
+	}
+	return native.Build(&b)
 }
 
 type agent struct {

@@ -153,7 +153,7 @@ func (a *app) addFlags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	f.StringVar(&a.config.Root, "root", os.Getenv("HCS_ROOT"), "`directory` of what lasts (env HCS_ROOT)")
 	f.StringVar(&a.config.Run, "run", os.Getenv("HCS_RUN"), "`directory` of what is gone at boot (env HCS_RUN)")
-	f.StringVar(&a.config.Runtime, "runtime", os.Getenv("HCS_RUNTIME"), "name or `path` of the OCI runtime (env HCS_RUNTIME)")
+	f.StringVar(&a.config.Runtime, "runtime", os.Getenv("HCS_RUNTIME"), "what starts containers: native, or name or `path` of an OCI runtime (env HCS_RUNTIME)")
 	f.StringVar(&a.config.CgroupParent, "cgroup-parent", os.Getenv("HCS_CGROUP_PARENT"), "control `group` that the containers' are in (env HCS_CGROUP_PARENT)")
 	f.StringVar(&a.logLevel, "log-level", "warn", "least `level` of what is logged: debug, info, warn, error")
 }

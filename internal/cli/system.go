@@ -98,7 +98,7 @@ func (i *systemInfo) print(a *app) {
 	line("root", i.Root)
 	line("run", i.Run)
 	if r := i.Runtime; r != nil {
-		line("runtime", fmt.Sprintf("%s %s (%s)", r.Kind, r.Version, r.Path))
+		line("runtime", r.String())
 	}
 	var states []string
 	for _, s := range []container.State{container.Created, container.Running, container.Paused, container.Stopped, container.Lost} {

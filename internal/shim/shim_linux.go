@@ -56,7 +56,11 @@ func newShim(spec *wire.Spec) (*shim, error) {
 		ending: make(chan struct{}),
 	}
 	s.begun = sync.NewCond(&s.mu)
-	s.starter = &ociRuntime{spec: spec, reaper: &s.reaper, cgroup: cgroup}
+	if spec.Native != nil {
+		s.starter = &native{spec: spec, reaper: &s.reaper, cgroup: cgroup, reaped: s.first.orphan}
+	} else {
+		s.starter = &ociRuntime{spec: spec, reaper: &s.reaper, cgroup: cgroup}
+	}
 	s.reaper.Orphan = s.first.orphan
 	return s, nil
 }
@@ -122,8 +126,8 @@ func (s *shim) start() error {
 		return errors.Join(err, agent.Close())
 	}
 	s.agent = agent
-	failed := make(chan error, 1)
-	if err := s.starter.start(theirs, func(err error) { failed <- err }); err != nil {
+	failed := make(chan error, 2) // the agent's word, and its end
+	if err := s.starter.start(agent, theirs, func(err error) { failed <- err }); err != nil {
 		return err
 	}
 	if err := theirs.Close(); err != nil { // so that the agent's end is the only one
@@ -136,12 +140,16 @@ func (s *shim) start() error {
 const startTimeout = 60 * time.Second
 
 // awaitAgent returns when the agent has reported, or the starter failed.
-func (s *shim) awaitAgent(failed <-chan error) error {
+func (s *shim) awaitAgent(failed chan error) error {
 	ready := make(chan error, 1)
 	var pid int
 	go func() {
 		m, err := s.agent.Receive()
 		wire.CloseFiles(m.Files)
+		if err == nil && m.Type == wire.Error {
+			failed <- refusal(m.Body)
+			return
+		}
 		if err == nil && m.Type != wire.Ready {
 			err = fmt.Errorf("the first process says %v where it should say %v", m.Type, wire.Ready)
 		}
@@ -165,6 +173,15 @@ func (s *shim) awaitAgent(failed <-chan error) error {
 	defer s.mu.Unlock()
 	s.status.State, s.status.Pid, s.status.Started = wire.Running, pid, time.Now().UnixNano()
 	return nil
+}
+
+// refusal is what an agent says that cannot make the container.
+func refusal(body []byte) error {
+	f := new(wire.Failure)
+	if err := f.Decode(body); err != nil {
+		return err
+	}
+	return f
 }
 
 // keepStatus writes the status for those who come after the shim. While it

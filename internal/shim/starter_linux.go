@@ -21,7 +21,7 @@ import (
 type starter interface {
 	// start begins. The agent gets its end of the socket as descriptor 3 and
 	// reports by itself; failed tells, at most once, that it never will.
-	start(agentEnd *os.File, failed func(error)) error
+	start(agent *wire.Conn, agentEnd *os.File, failed func(error)) error
 	// undo takes away what start made, at any point: after the first process has
 	// ended, and all others with it, or where none is known.
 	undo(others othersState) error
@@ -53,7 +53,7 @@ func (o *ociRuntime) stateDir() string { return filepath.Join(o.spec.Dir, "runti
 
 func (o *ociRuntime) logFile() string { return filepath.Join(o.spec.Dir, "runtime.log") }
 
-func (o *ociRuntime) start(agentEnd *os.File, failed func(error)) error {
+func (o *ociRuntime) start(_ *wire.Conn, agentEnd *os.File, failed func(error)) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err

@@ -1,0 +1,195 @@
+package container
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hostcompute/hcs/internal/seccomp"
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// native returns what the shim is to do where no OCI runtime does it, for the
+// same container: it is made of the same configuration. V1 are the directories
+// of the system's control group in the v1 hierarchies, by their names.
+func (b *bundle) native(v1 map[string]string) (*wire.Native, error) {
+	c := b.config()
+	build := wire.Build{
+		Root: c.Root.Path, ReadOnly: c.Root.Readonly, Hostname: c.Hostname,
+		Loopback:     hasNamespace(c, specs.NetworkNamespace),
+		Cgroup:       hasNamespace(c, specs.CgroupNamespace),
+		Masked:       c.Linux.MaskedPaths,
+		Fixed:        c.Linux.ReadonlyPaths,
+		Bounding:     capabilityMask(b.caps), // the agent's own are for nobody else
+		Capabilities: capabilityMask(c.Process.Capabilities.Permitted), NoNewPrivileges: c.Process.NoNewPrivileges,
+	}
+	for i := range c.Mounts {
+		list, err := nativeMounts(&c.Mounts[i], v1)
+		if err != nil {
+			return nil, err
+		}
+		build.Mounts = append(build.Mounts, list...)
+	}
+	b.nativeDevices(&build, c.Linux.Devices)
+	for _, l := range c.Process.Rlimits {
+		build.Rlimits = append(build.Rlimits, wire.Rlimit{
+			Name: l.Type, Resource: uint32(slices.Index(rlimitNames, l.Type)), Soft: l.Soft, Hard: l.Hard,
+		})
+	}
+	if c.Linux.Seccomp != nil {
+		var err error
+		if build.Seccomp, err = seccomp.Compile(c.Linux.Seccomp); err != nil {
+			return nil, err
+		}
+	}
+	return &wire.Native{
+		Agent: b.agent, Args: []string{agentPath, wire.NativeArgument}, Network: build.Loopback,
+		Limits: nativeLimits(c.Linux.Resources), Build: build.Encode(),
+	}, nil
+}
+
+func hasNamespace(c *specs.Spec, kind specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(c.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+}
+
+// attributes are the options of a mount that are no file system's
+// (include/uapi/linux/mount.h).
+var attributes = map[string]uint64{
+	"ro": 0x1, "nosuid": 0x2, "nodev": 0x4, "noexec": 0x8, "noatime": 0x10, "strictatime": 0x20,
+}
+
+// nativeMounts returns what makes the mount. Private they all are.
+func nativeMounts(m *specs.Mount, v1 map[string]string) ([]wire.Mount, error) {
+	out := wire.Mount{Target: m.Destination, Type: m.Type, Source: m.Source}
+	for _, option := range m.Options {
+		switch attribute, ok := attributes[option]; {
+		case ok:
+			out.Attributes |= attribute
+		case option == "bind", option == "rprivate":
+		case option == "rbind":
+			out.Recursive = true
+		case m.Type == "bind":
+			return nil, fault(errdefs.ErrNotImplemented, "mount on %s: option %s", m.Destination, option)
+		default:
+			out.Options = append(out.Options, option)
+		}
+	}
+	switch {
+	case m.Type == "bind":
+		out.Type = ""
+	case m.Type == "cgroup" && len(v1) > 0:
+		return cgroupMounts(out, v1), nil
+	case m.Type == "cgroup":
+		out.Type = "cgroup2"
+	}
+	return []wire.Mount{out}, nil
+}
+
+// cgroupMounts shows each v1 hierarchy's own group, in a directory of the
+// hierarchy's name.
+func cgroupMounts(m wire.Mount, v1 map[string]string) []wire.Mount {
+	list := []wire.Mount{{
+		Target: m.Target, Type: "tmpfs", Source: "tmpfs", Attributes: m.Attributes, Options: []string{"mode=755"},
+	}}
+	for _, name := range slices.Sorted(maps.Keys(v1)) {
+		list = append(list, wire.Mount{Target: path.Join(m.Target, name), Source: v1[name], Attributes: m.Attributes})
+	}
+	return list
+}
+
+// rlimitNames are all limits, by their numbers on the machines that
+// seccomp.Supported knows (include/uapi/asm-generic/resource.h).
+var rlimitNames = []string{
+	"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",
+	"RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE",
+	"RLIMIT_RTPRIO", "RLIMIT_RTTIME",
+}
+
+// standardDevices are those that every container has, character devices of
+// everybody's: by an OCI runtime without being asked
+// (https://github.com/opencontainers/runtime-spec/blob/main/config-linux.md#default-devices).
+var standardDevices = []wire.DeviceNode{
+	{Path: "/dev/null", Major: 1, Minor: 3},
+	{Path: "/dev/zero", Major: 1, Minor: 5},
+	{Path: "/dev/full", Major: 1, Minor: 7},
+	{Path: "/dev/random", Major: 1, Minor: 8},
+	{Path: "/dev/urandom", Major: 1, Minor: 9},
+	{Path: "/dev/tty", Major: 5, Minor: 0},
+}
+
+// The types of nodes (mknod(2)).
+const (
+	charDevice  = 0o020000
+	blockDevice = 0o060000
+)
+
+// nativeDevices adds the standard devices and these, or, where nobody can make
+// nodes, the host's standard ones.
+func (b *bundle) nativeDevices(build *wire.Build, devices []specs.LinuxDevice) {
+	for _, n := range standardDevices {
+		own := func(d specs.LinuxDevice) bool { return d.Path == n.Path }
+		switch {
+		case b.user:
+			build.Mounts = append(build.Mounts, wire.Mount{Target: n.Path, Source: n.Path})
+		case !slices.ContainsFunc(devices, own):
+			n.Mode = charDevice | 0o666
+			build.Devices = append(build.Devices, n)
+		}
+	}
+	for i := range devices {
+		d := &devices[i]
+		n := wire.DeviceNode{Path: d.Path, Mode: charDevice, Major: uint32(d.Major), Minor: uint32(d.Minor)}
+		if d.Type == "b" {
+			n.Mode = blockDevice
+		}
+		if d.UID != nil && d.GID != nil && d.FileMode != nil { // of the host's device
+			n.UID, n.GID, n.Mode = *d.UID, *d.GID, n.Mode|uint32(d.FileMode.Perm())
+		}
+		build.Devices = append(build.Devices, n)
+	}
+}
+
+// standardRules are the devices that processes may use without being asked for:
+// the standard ones and terminals. Nodes may be made of all.
+var standardRules = []string{
+	"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm",
+}
+
+func nativeLimits(r *specs.LinuxResources) wire.Limits {
+	var l wire.Limits
+	if r == nil {
+		return l
+	}
+	if r.Memory != nil {
+		l.Memory = *r.Memory.Limit
+	}
+	if r.CPU != nil {
+		l.CPUQuota, l.CPUPeriod = *r.CPU.Quota, *r.CPU.Period
+	}
+	if r.Pids != nil {
+		l.Pids = *r.Pids.Limit
+	}
+	l.Devices = slices.Clone(standardRules)
+	for i := range r.Devices {
+		if d := &r.Devices[i]; d.Allow {
+			l.Devices = append(l.Devices, deviceRule(d))
+		}
+	}
+	return l
+}
+
+func deviceRule(d *specs.LinuxDeviceCgroup) string {
+	number := func(n *int64) string {
+		if n == nil {
+			return "*"
+		}
+		return strconv.FormatInt(*n, 10)
+	}
+	return strings.Join([]string{d.Type, fmt.Sprintf("%s:%s", number(d.Major), number(d.Minor)), d.Access}, " ")
+}
