@@ -64,7 +64,7 @@ var (
 		{dir: "internal/registrycli", ours: []string{"image", "registry", "internal/cli"}},
 		{dir: "internal/testenv", os: true, forTest: true},
 		{dir: "internal/layertest", ours: []string{"layer", "ntfs", "regf"}, os: true, forTest: true},
-		{dir: "bench", ours: []string{".", "container", "image", "layer", "internal/testenv"}, os: true, forTest: true},
+		{dir: "bench", ours: []string{".", "container", "image", "layer", "ntfs", "rootfs", "internal/testenv"}, os: true, forTest: true},
 		{dir: "scripts/...", os: true},
 	}
 )

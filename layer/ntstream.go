@@ -150,6 +150,7 @@ func (r *Reader) nextInLine() (*Entry, error) {
 // setContent lets Read give the content of an entry that is of the stream.
 func (r *Reader) setContent(s *slot) {
 	r.size, r.data, r.sparse = s.e.Size, s.e.Data, s.e.Data != nil
+	r.leaveOut(&s.e)
 }
 
 // emit keeps an entry's source and returns it, or what comes before it.

@@ -59,6 +59,10 @@ type ReadOptions struct {
 	// Warn, if it is set, told. Only the NT encoding has such cases.
 	Strict bool
 	Warn   func(Warning)
+
+	// Hollow is for a stream by [Writer.WriteHeader]: files have their size
+	// and no content.
+	Hollow bool
 }
 
 // NewReader returns a Reader of the uncompressed tar stream r.
@@ -73,6 +77,7 @@ func (o ReadOptions) OpenBlob(r io.Reader) (*Blob, error) {
 
 func (o ReadOptions) reader(f feeder) *Reader {
 	r := newReader(f, o.Limits.effective())
+	r.hollow = o.Hollow
 	switch o.Encoding {
 	case NT:
 		r.nt = newNTReader(o)

@@ -55,6 +55,9 @@ type Reader struct {
 	sparse  bool
 	trailer Trailer
 
+	hollow bool // files have no content in the stream
+	absent bool // which is so for the current entry
+
 	nt        *ntReader // of the NT encoding
 	undecided *ntReader // becomes nt if the first entry says so
 	plain     tar.Header
@@ -210,14 +213,16 @@ func (s *source) take(raw []byte, pad int) {
 
 // skipContent takes what is left of the current entry's content.
 func (r *Reader) skipContent() error {
-	if err := r.tape.skip(r.left); err != nil {
+	if r.absent {
+		r.tape.pos += r.left // padding counts as if it were there
+	} else if err := r.tape.skip(r.left); err != nil {
 		return err
 	}
 	if !r.stale {
 		r.tape.ghost += r.ghost
 	}
 	r.ghost, r.left = 0, 0
-	r.size, r.pos, r.data, r.sparse = 0, 0, nil, false
+	r.size, r.pos, r.data, r.sparse, r.absent = 0, 0, nil, false, false
 	return nil
 }
 
@@ -282,7 +287,15 @@ func (r *Reader) entry(hdr *tar.Header, block, after []byte) (*slot, error) {
 		return nil, err
 	}
 	r.size, r.data, r.sparse = e.Size, lay.data, lay.sparse
+	r.leaveOut(e)
 	return s, nil
+}
+
+// leaveOut makes an entry one without content, if the stream has none of it.
+func (r *Reader) leaveOut(e *Entry) {
+	if r.hollow && e.Kind == File {
+		r.size, r.data, r.sparse, r.absent = 0, nil, false, true
+	}
 }
 
 // count adds an entry's content to what the layer holds.

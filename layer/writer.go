@@ -52,6 +52,20 @@ var anything = Limits{
 // of content in what e.Data calls a hole are lost. An error is an
 // [*EntryError]; if anything of the entry was written by then, it stays.
 func (w *Writer) Write(e *Entry, content io.Reader) error {
+	return w.entry(e, func(data []Extent) error { return w.content(e, data, content) })
+}
+
+// WriteHeader writes an entry, which is no alternate stream, without its
+// content. The result is for [ReadOptions].Hollow, if all files are written so.
+func (w *Writer) WriteHeader(e *Entry) error {
+	if e.Kind == Stream {
+		return &EntryError{"write", e.Name, invalid("alternate stream %q without content", e.Stream)}
+	}
+	return w.entry(e, func([]Extent) error { return nil })
+}
+
+// entry writes an entry, and has its content written.
+func (w *Writer) entry(e *Entry, content func(data []Extent) error) error {
 	if w.err != nil {
 		return w.err
 	}
@@ -78,7 +92,7 @@ func (w *Writer) Write(e *Entry, content io.Reader) error {
 }
 
 // write writes a checked entry.
-func (w *Writer) write(e *Entry, head []byte, data []Extent, content io.Reader) error {
+func (w *Writer) write(e *Entry, head []byte, data []Extent, content func(data []Extent) error) error {
 	var pad []byte
 	if e.source != nil {
 		pad = e.source.pad
@@ -97,7 +111,7 @@ func (w *Writer) write(e *Entry, head []byte, data []Extent, content io.Reader) 
 		return nil
 	}
 	w.pad = padding(sum(data))
-	return w.content(e, data, content)
+	return content(data)
 }
 
 // checkWritable finds what would make an entry break [Entry]'s invariant, and

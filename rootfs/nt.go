@@ -18,8 +18,8 @@ import (
 // What the directory of a Windows layer holds beside Files, Hives and UtilityVM. docs/formats/layer-directory.md tells more.
 const (
 	ntRecord  = "layer.json"
-	ntEntries = "entries.tar.zst" // the layer's stream, with zeros for the content of files
-	ntSpill   = "Metadata"        // metadata too big for an extended attribute, by digest
+	ntEntries = "headers.zst" // the layer's stream without the content of files
+	ntSpill   = "Metadata"    // metadata too big for an extended attribute, by digest
 )
 
 // NTOptions says how a Windows layer is stored. The zero value is right for root.

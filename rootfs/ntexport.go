@@ -63,7 +63,7 @@ func exportNT(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	x := &ntExporter{
 		root: root, names: newNTNames([]*inroot.Root{root}), emit: emit, whole: record.Whole,
-		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT}.NewReader(stream),
+		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT, Hollow: true}.NewReader(stream),
 	}
 	return x.all(ctx)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/layer"
@@ -57,7 +58,8 @@ func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, op
 	if s.file, err = os.OpenFile(filepath.Join(dir, ntEntries), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		return nil, err
 	}
-	if s.packed, err = layer.Compress(s.file, layer.Zstd); err != nil {
+	s.packed, err = zstd.NewWriter(s.file, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2))
+	if err != nil {
 		return nil, errors.Join(err, s.file.Close())
 	}
 	s.skeleton = layer.NewWriter(s.packed)
@@ -106,7 +108,7 @@ func (s *ntSource) next(e *layer.Entry) (*layer.Entry, error) {
 		s.stats.Streams++
 		return nil, s.skeleton.Write(told, s.r) // the tree has no place for it
 	}
-	if err := s.skeleton.Write(told, io.LimitReader(endlessZeros{}, e.Size)); err != nil {
+	if err := s.skeleton.WriteHeader(told); err != nil {
 		return nil, err
 	}
 	return s.onDisk(e)
@@ -270,14 +272,6 @@ func (s *ntSource) end() error {
 
 // close closes the file, whole or not.
 func (s *ntSource) close() error { return errors.Join(s.packed.Close(), s.file.Close()) }
-
-// endlessZeros stand for content.
-type endlessZeros struct{}
-
-func (endlessZeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
-}
 
 // linkTarget returns the target as Windows has it: the reparse buffer is the truth.
 func linkTarget(e *layer.Entry) string {
