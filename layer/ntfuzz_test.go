@@ -50,6 +50,7 @@ func FuzzNTReader(f *testing.F) {
 			files = append(files, file{e, content})
 		}
 		checkSame(t, in, r, w, &same)
+		checkHollow(t, in, opts)
 		checkNTAnew(t, files)
 	})
 }

@@ -66,6 +66,8 @@ type ApplyOptions struct {
 
 	// Writers is how many goroutines write files; 0 means one per CPU, at most 8.
 	Writers int
+
+	aside *aside // see there
 }
 
 // Stats says what Apply did.
@@ -104,6 +106,9 @@ func apply(ctx context.Context, root *inroot.Root, r entryReader, opts ApplyOpti
 		return Stats{}, fmt.Errorf("apply layer: %w", err)
 	}
 	err = a.entries(ctx, r)
+	if err == nil {
+		err = a.settle()
+	}
 	if waitErr := a.writers.wait(); err == nil {
 		err = waitErr
 	}
@@ -124,6 +129,7 @@ type applier struct {
 	meta    map[objectID]*dirMeta // what directories are to look like in the end
 	linked  []*dirMeta            // those of which the names may lead through symbolic links
 	writers *writers
+	aside   *aside // nil: everything in order
 	owner   ownership
 	ids     idMapper
 	stats   Stats
@@ -156,6 +162,7 @@ func newApplier(root *inroot.Root, opts ApplyOptions) (*applier, error) {
 		opts:  opts,
 		dirs:  newDirCache(top),
 		meta:  make(map[objectID]*dirMeta),
+		aside: opts.aside,
 		owner: newOwnership(opts),
 		ids:   newIDMapper(opts.UIDs, opts.GIDs, opts.Rootless),
 	}
@@ -252,12 +259,16 @@ func (a *applier) object(e *layer.Entry, r entryReader, parent *dirHandle, last 
 
 // file makes a regular file. A small one is read now and written aside; a large one would only wait for a buffer there.
 func (a *applier) file(e *layer.Entry, r entryReader, parent *dirHandle, last string) error {
+	if a.aside != nil && e.Size <= smallFile && e.Data == nil && a.aside.add(parent, last) {
+		a.stats.Bytes += e.Size
+		parent.hold()
+		return a.writers.small(job{dir: parent, name: last, entry: e, chown: a.owner.mustChown(e, parent.Dir)}, r)
+	}
 	var file *inroot.File
-	err := a.replacing(parent, last, func() error {
-		var err error
-		file, err = parent.Create(last, a.owner.createMode(e))
-		return err
-	})
+	err := a.claim(parent, last)
+	if err == nil {
+		file, err = a.newFile(e, parent, last)
+	}
 	if err != nil {
 		return err
 	}
@@ -279,9 +290,22 @@ func (a *applier) file(e *layer.Entry, r entryReader, parent *dirHandle, last st
 	return a.finishFile(&j)
 }
 
+// newFile makes an empty file.
+func (a *applier) newFile(e *layer.Entry, parent *dirHandle, last string) (file *inroot.File, err error) {
+	err = a.replacing(parent, last, func() error {
+		var err error
+		file, err = parent.Create(last, a.owner.createMode(e))
+		return err
+	})
+	return file, err
+}
+
 // finishFile gives a written file its metadata and closes it. Owner, mode, attributes and times come in this order as each
 // may change those before it.
 func (a *applier) finishFile(j *job) error {
+	if err := a.create(j); err != nil {
+		return err
+	}
 	err := j.write()
 	if err == nil && j.chown {
 		err = a.owner.chowned(j.entry, j.file.Chown(j.entry.UID, j.entry.GID))
@@ -303,6 +327,17 @@ func (a *applier) finishFile(j *job) error {
 
 // hardlink makes another name of an object of the tree. Nothing else happens to the object.
 func (a *applier) hardlink(e *layer.Entry, parent *dirHandle, last string) error {
+	if a.aside != nil && a.aside.add(parent, last) {
+		a.aside.links = append(a.aside.links, asideLink{e.Name, e.Link})
+		return nil
+	}
+	if err := a.claim(parent, last); err != nil {
+		return err
+	}
+	return a.linkNow(e, parent, last)
+}
+
+func (a *applier) linkNow(e *layer.Entry, parent *dirHandle, last string) error {
 	targetDir, target, err := a.existing(e.Link)
 	if err == nil {
 		var st sys.Stat
@@ -343,6 +378,9 @@ func deviceDenied(err error) error {
 
 // node makes what needs no descriptor and gives it its metadata.
 func (a *applier) node(e *layer.Entry, parent *dirHandle, last string, create func() error) error {
+	if err := a.claim(parent, last); err != nil {
+		return err
+	}
 	if err := a.replacing(parent, last, create); err != nil {
 		return err
 	}

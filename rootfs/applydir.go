@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -26,10 +27,22 @@ type dirHandle struct {
 	*inroot.Dir
 	id   objectID
 	name string
+	held atomic.Int32 // by writers
 }
 
 func newDirHandle(d *inroot.Dir, name string) *dirHandle {
 	return &dirHandle{Dir: d, id: idOf(d.Stat()), name: name}
+}
+
+// hold keeps the directory open for one more user, until that releases it.
+func (h *dirHandle) hold() { h.held.Add(1) }
+
+// release is for each user, and for the one who opened it.
+func (h *dirHandle) release() error {
+	if h.held.Add(-1) >= 0 {
+		return nil
+	}
+	return h.Close()
 }
 
 // maxDirs is how many directories stay open. The names of a layer mostly come in the order of a walk, so that the
@@ -99,7 +112,7 @@ func (c *dirCache) forgetAll() {
 func (c *dirCache) sweep() error {
 	var failed []error
 	for _, h := range c.leaving {
-		failed = append(failed, h.Close())
+		failed = append(failed, h.release())
 	}
 	c.leaving = c.leaving[:0]
 	return errors.Join(failed...)
@@ -107,7 +120,7 @@ func (c *dirCache) sweep() error {
 
 func (c *dirCache) close() error {
 	c.forgetAll()
-	return errors.Join(c.sweep(), c.root.Close())
+	return errors.Join(c.sweep(), c.root.release())
 }
 
 // dirMeta is what a directory is to look like in the end. Until then those that the layer brings have mode 0700: a
@@ -147,6 +160,9 @@ func (a *applier) directory(name string) (*dirHandle, error) {
 	case err != nil:
 		return nil, err
 	case st.IsSymlink():
+		if err := a.keepOrder(); err != nil {
+			return nil, err
+		}
 		return a.behindLink(name)
 	}
 	h, fresh, err := a.makeDir(above, last, name)
@@ -300,6 +316,9 @@ func (a *applier) isDirlink(parent *dirHandle, last, name string) (bool, error) 
 // makeDir makes last, also known as name, a directory: the one that is there, or a fresh one in the place of anything else,
 // which has a name of its own as the old one may lead through what was there.
 func (a *applier) makeDir(parent *dirHandle, last, name string) (h *dirHandle, fresh bool, err error) {
+	if err = a.claim(parent, last); err != nil {
+		return nil, false, err
+	}
 	err = parent.Mkdir(last, 0o700)
 	fresh = err == nil
 	replaced := false

@@ -148,6 +148,9 @@ func (o *overlayTree) whiteout(e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
+	if err = o.claim(parent, last); err != nil {
+		return err
+	}
 	err = parent.Mknod(last, sys.ModeChar, 0, 0)
 	if err == nil {
 		o.stats.Whiteouts++

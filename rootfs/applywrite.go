@@ -17,8 +17,10 @@ const (
 	batchJobs = 64        // files that are handed over at once
 )
 
-// job is a file that exists and lacks its content and metadata.
+// job is a file that lacks its content and metadata, and may have to be made first.
 type job struct {
+	dir   *dirHandle // nil if the file is there; the writer releases it
+	name  string     // in dir
 	file  *inroot.File
 	entry *layer.Entry
 	data  []byte // nil if the content is written
@@ -33,6 +35,14 @@ func (j *job) write() error {
 	return err
 }
 
+// drop gives up a file that is not finished.
+func (j *job) drop() error {
+	if j.dir != nil {
+		return j.dir.release()
+	}
+	return j.file.Close()
+}
+
 // batch is some jobs and the memory with their content.
 type batch struct {
 	jobs []job
@@ -45,6 +55,7 @@ type writers struct {
 	queue  chan *batch
 	pool   chan *batch
 	next   *batch // being filled
+	flying sync.WaitGroup
 	group  sync.WaitGroup
 	failed atomic.Bool
 	once   sync.Once
@@ -81,7 +92,7 @@ func (w *writers) small(j job, r io.Reader) error {
 	start := len(w.next.data)
 	j.data = w.next.data[start : start+size]
 	if _, err := io.ReadFull(r, j.data); err != nil {
-		return errors.Join(err, j.file.Close())
+		return errors.Join(err, j.drop())
 	}
 	w.next.data = w.next.data[:start+size]
 	w.next.jobs = append(w.next.jobs, j)
@@ -97,9 +108,16 @@ func (w *writers) take() *batch {
 
 func (w *writers) flush() {
 	if w.next != nil {
+		w.flying.Add(1)
 		w.queue <- w.next
 		w.next = nil
 	}
+}
+
+// settle returns when all files so far are finished, as far as none failed.
+func (w *writers) settle() {
+	w.flush()
+	w.flying.Wait()
 }
 
 // wait returns when all files are finished, with the first error there was.
@@ -117,6 +135,7 @@ func (w *writers) run() {
 		}
 		clear(b.jobs)
 		b.jobs, b.data = b.jobs[:0], b.data[:0]
+		w.flying.Done()
 		w.pool <- b
 	}
 }
@@ -124,7 +143,7 @@ func (w *writers) run() {
 // do finishes one file, or only closes it when there is no more use in it.
 func (w *writers) do(j *job) {
 	if w.failed.Load() {
-		_ = j.file.Close()
+		_ = j.drop()
 		return
 	}
 	if err := w.finish(j); err != nil {

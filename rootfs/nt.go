@@ -18,8 +18,8 @@ import (
 // What the directory of a Windows layer holds beside Files, Hives and UtilityVM. docs/formats/layer-directory.md tells more.
 const (
 	ntRecord  = "layer.json"
-	ntEntries = "headers.zst" // the layer's stream without the content of files
-	ntSpill   = "Metadata"    // metadata too big for an extended attribute, by digest
+	ntEntries = "headers.s2" // the layer's stream without the content of files
+	ntSpill   = "Metadata"   // metadata too big for an extended attribute, by digest
 )
 
 // NTOptions says how a Windows layer is stored. The zero value is right for root.
@@ -132,7 +132,7 @@ func fillNT(
 		return NTStats{}, err
 	}
 	done, err := apply(ctx, root, s, ApplyOptions{
-		Format: OverlayUpper, Owner: opts.Owner, UserXattr: bool(opts.UserXattr), Writers: opts.Writers,
+		Format: OverlayUpper, Owner: opts.Owner, UserXattr: bool(opts.UserXattr), Writers: opts.Writers, aside: newAside(),
 	})
 	if err == nil {
 		err = s.end()

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/s2"
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/layer"
@@ -56,16 +57,22 @@ func exportNT(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer
 		return trailer, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	stream, _, err := layer.Decompress(file, noLimits())
-	if err != nil {
-		return trailer, err
-	}
-	defer func() { err = errors.Join(err, stream.Close()) }()
 	x := &ntExporter{
 		root: root, names: newNTNames([]*inroot.Root{root}), emit: emit, whole: record.Whole,
-		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT, Hollow: true}.NewReader(stream),
+		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT, Hollow: true}.NewReader(unpackedHeaders{s2.NewReader(file)}),
 	}
 	return x.all(ctx)
+}
+
+// unpackedHeaders gives what is damaged its class.
+type unpackedHeaders struct{ r io.Reader }
+
+func (u unpackedHeaders) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	if errors.Is(err, s2.ErrCorrupt) || errors.Is(err, s2.ErrCRC) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%s is damaged: %w: %w", ntEntries, err, errdefs.ErrDataLoss)
+	}
+	return n, err
 }
 
 // noLimits is for a stream that was judged when it came.

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/s2"
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/layer"
@@ -42,14 +42,15 @@ type ntSource struct {
 	brought  map[string]layer.Kind // by name as spelled
 	repeated string                // a name that came again
 
-	links   []*layer.Entry // of which the target was not there when they came
+	links   []*layer.Entry          // of which the target was not there when they came
+	waiting map[string]*layer.Entry // those of them that nothing has taken the name of since
 	spilled map[[sha256.Size]byte]struct{}
 }
 
 func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, opts NTOptions) (*ntSource, error) {
 	s := &ntSource{
 		r: r, dir: dir, root: root, parents: parents.roots, dirs: parents.dirs, names: newNTNames(parents.roots), attr: ntAttrName(opts.UserXattr), whole: opts.whole,
-		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind),
+		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind), waiting: make(map[string]*layer.Entry),
 	}
 	if err := os.Mkdir(filepath.Join(dir, ntSpill), 0o700); err != nil {
 		return nil, err
@@ -58,10 +59,7 @@ func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, op
 	if s.file, err = os.OpenFile(filepath.Join(dir, ntEntries), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		return nil, err
 	}
-	s.packed, err = zstd.NewWriter(s.file, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2))
-	if err != nil {
-		return nil, errors.Join(err, s.file.Close())
-	}
+	s.packed = s2.NewWriter(s.file) // several times as fast as zstd, which would take longer than to parse the layer
 	s.skeleton = layer.NewWriter(s.packed)
 	return s, nil
 }
@@ -74,10 +72,7 @@ func (s *ntSource) Next() (*layer.Entry, error) {
 	for {
 		e, err := s.r.Next()
 		if err == io.EOF {
-			if err := s.lateLinks(); err != nil {
-				return nil, err
-			}
-			return nil, io.EOF
+			return s.lateLink()
 		}
 		if err != nil {
 			return nil, err
@@ -150,6 +145,9 @@ func (s *ntSource) note(e *layer.Entry) {
 		return
 	}
 	before, ok := s.brought[e.Name]
+	if ok {
+		delete(s.waiting, e.Name)
+	}
 	if ok && (before != layer.Dir || e.Kind != layer.Dir) {
 		s.repeated = e.Name
 	}
@@ -198,44 +196,50 @@ func (s *ntSource) inherit(e *layer.Entry) error {
 	return s.describe(e)
 }
 
-// hardlink returns the entry if its target is in the tree already. Otherwise it waits: a target may come later, or be in a
+// hardlink returns the entry if the layer has brought its target. Otherwise it waits: a target may come later, or be in a
 // parent.
 func (s *ntSource) hardlink(e *layer.Entry) (*layer.Entry, error) {
 	var err error
 	if e.Link, err = s.names.spell(e.Link); err != nil {
 		return nil, err
 	}
-	there, err := isFile(s.root, e.Link)
-	if err != nil {
-		return nil, err
+	if s.has(e.Link) {
+		return e, nil
 	}
-	if !there {
-		s.links = append(s.links, e)
-		return nil, nil
-	}
-	return e, nil
+	s.links = append(s.links, e)
+	s.waiting[e.Name] = e
+	return nil, nil
 }
 
-func isFile(root *inroot.Root, name string) (bool, error) {
-	st, err := root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && !st.IsWhiteout() && !st.IsDir(), err
+// has says whether the layer brought a file or link of that name, which does not wait itself.
+func (s *ntSource) has(name string) bool {
+	kind, ok := s.brought[name]
+	_, waits := s.waiting[name]
+	return ok && kind != layer.Dir && !waits
 }
 
-// lateLinks makes the links that waited, to the tree itself or the nearest parent that has the target.
-func (s *ntSource) lateLinks() error {
-	for _, e := range s.links {
-		if err := s.lateLink(e); err != nil {
-			return entryError(e.Name, err)
+// lateLink makes the links that waited, to the nearest parent that has the target, or returns the next whose target is in
+// the tree itself. Then it returns io.EOF.
+func (s *ntSource) lateLink() (*layer.Entry, error) {
+	for len(s.links) > 0 {
+		e := s.links[0]
+		s.links = s.links[1:]
+		if s.waiting[e.Name] != e {
+			continue
+		}
+		delete(s.waiting, e.Name)
+		if s.has(e.Link) {
+			return e, nil
+		}
+		if err := s.linkToParent(e); err != nil {
+			return nil, entryError(e.Name, err)
 		}
 	}
-	return nil
+	return nil, io.EOF
 }
 
-func (s *ntSource) lateLink(e *layer.Entry) error {
-	for _, root := range append([]*inroot.Root{s.root}, s.parents...) {
+func (s *ntSource) linkToParent(e *layer.Entry) error {
+	for _, root := range s.parents {
 		there, err := isFile(root, e.Link)
 		if err != nil {
 			return err
@@ -246,6 +250,14 @@ func (s *ntSource) lateLink(e *layer.Entry) error {
 		}
 	}
 	return fmt.Errorf("find the hard link's target %q: %w", e.Link, fs.ErrNotExist)
+}
+
+func isFile(root *inroot.Root, name string) (bool, error) {
+	st, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && !st.IsWhiteout() && !st.IsDir(), err
 }
 
 func linkAcross(from *inroot.Root, target string, to *inroot.Root, name string) error {

@@ -1,0 +1,90 @@
+package rootfs
+
+import (
+	"errors"
+
+	"github.com/hostcompute/hcs/layer"
+)
+
+// aside is what an applier knows that leaves the layer's order: writers make small files, too, and hard links are made when
+// the files are there. That is for a tree that was empty, and whose hard links name things that the layer brought before.
+//
+// The order matters only where a name comes twice, and where a name leads through a symbolic link to nowhere: then what was
+// left aside is done first.
+type aside struct {
+	known map[nameID]struct{} // all names that there are, or will be
+	links []asideLink
+}
+
+type asideLink struct{ name, target string }
+
+func newAside() *aside { return &aside{known: make(map[nameID]struct{})} }
+
+// add notes a name, and says whether it is a new one.
+func (s *aside) add(dir *dirHandle, last string) bool {
+	n := len(s.known)
+	s.known[nameID{dir.id, last}] = struct{}{}
+	return len(s.known) > n
+}
+
+// claim is for whoever is about to make last in dir in the layer's order: nothing of that name is left aside then. Of all
+// directories only dir stays open until the next entry.
+func (a *applier) claim(dir *dirHandle, last string) error {
+	if a.aside == nil || a.aside.add(dir, last) {
+		return nil
+	}
+	dir.hold()
+	err := a.settle()
+	a.dirs.leaving = append(a.dirs.leaving, dir)
+	return err
+}
+
+// settle does what was left aside. Where a writer failed, its error is left to who waits for them all.
+func (a *applier) settle() error {
+	if a.aside == nil {
+		return nil
+	}
+	a.writers.settle()
+	if a.writers.failed.Load() {
+		return nil
+	}
+	links := a.aside.links
+	a.aside.links = nil
+	for _, l := range links {
+		if err := a.linkAside(l); err != nil {
+			return entryError(l.name, err)
+		}
+	}
+	return nil
+}
+
+func (a *applier) linkAside(l asideLink) error {
+	if err := a.dirs.sweep(); err != nil {
+		return err
+	}
+	parent, last, err := a.existing(l.name)
+	if err != nil {
+		return err
+	}
+	return a.linkNow(&layer.Entry{Name: l.name, Link: l.target}, parent, last)
+}
+
+// keepOrder ends the leaving aside.
+func (a *applier) keepOrder() error {
+	err := a.settle()
+	a.aside = nil
+	return err
+}
+
+// create makes a file that was left aside.
+func (a *applier) create(j *job) error {
+	if j.dir == nil {
+		return nil
+	}
+	file, err := j.dir.Create(j.name, a.owner.createMode(j.entry))
+	if releaseErr := j.dir.release(); err == nil && releaseErr != nil {
+		err = errors.Join(releaseErr, file.Close())
+	}
+	j.file = file
+	return err
+}
