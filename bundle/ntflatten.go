@@ -30,8 +30,8 @@ type ntFlattener struct {
 	emit rootfs.Emit
 
 	index  int
-	linked *ntObject            // whose other names are to be written
-	bases  map[*ntObject]string // hives that deltas go into, by file
+	linked *ntObject                     // whose other names are to be written
+	bases  map[*ntObject]rootfs.HiveName // hives that deltas go into, by file
 }
 
 // flattenNT reads the layers of a Windows image as one, in the form of a base
@@ -50,7 +50,7 @@ func flattenNT(ctx context.Context, src image.Source, img *image.Image, r Readin
 
 func (m *ntMerge) flatten(ctx context.Context, src image.Source, img *image.Image, r Reading, emit rootfs.Emit) error {
 	m.settle()
-	f := &ntFlattener{ntMerge: m, src: src, img: img, read: r.again(), emit: emit, bases: make(map[*ntObject]string)}
+	f := &ntFlattener{ntMerge: m, src: src, img: img, read: r.again(), emit: emit, bases: make(map[*ntObject]rootfs.HiveName)}
 	if err := f.findBases(); err != nil {
 		return err
 	}
@@ -74,26 +74,26 @@ func (m *ntMerge) flatten(ctx context.Context, src image.Source, img *image.Imag
 // findBases finds the files that the changes of hives go into. A layer that
 // brings a whole hive makes those below it void.
 func (f *ntFlattener) findBases() error {
-	for _, n := range hiveNames {
-		deltas := f.hives[n.hive]
+	for _, hive := range rootfs.HiveNames() {
+		deltas := f.hives[hive]
 		if len(deltas) == 0 {
 			continue
 		}
-		base := f.find(configDir + "/" + n.file)
+		base := f.find(hive.File())
 		if base == nil || base.object == nil {
 			if len(deltas) > 1 {
-				return fmt.Errorf("merge hive %s: %d layers change it and none has it: %w", n.file, len(deltas), errdefs.ErrFailedPrecondition)
+				return fmt.Errorf("merge hive %s: %d layers change it and none has it: %w", hive, len(deltas), errdefs.ErrFailedPrecondition)
 			}
 			continue
 		}
 		for len(deltas) > 0 && deltas[0].layer < base.object.layer {
 			deltas = deltas[1:]
 		}
-		f.hives[n.hive] = deltas
+		f.hives[hive] = deltas
 		if len(deltas) > 0 {
-			f.bases[base.object] = n.hive
+			f.bases[base.object] = hive
 		} else {
-			delete(f.hives, n.hive)
+			delete(f.hives, hive)
 		}
 	}
 	return nil
@@ -205,13 +205,13 @@ func (f *ntFlattener) rest() error {
 	if err != nil {
 		return err
 	}
-	merged := make(map[string]bool, len(f.bases))
+	merged := make(map[rootfs.HiveName]bool, len(f.bases))
 	for _, hive := range f.bases {
 		merged[hive] = true
 	}
-	for _, n := range hiveNames {
-		for _, d := range f.hives[n.hive] {
-			if merged[n.hive] {
+	for _, hive := range rootfs.HiveNames() {
+		for _, d := range f.hives[hive] {
+			if merged[hive] {
 				break
 			}
 			e := *d.entry
@@ -225,7 +225,7 @@ func (f *ntFlattener) rest() error {
 }
 
 // hive writes a base layer's hive with the changes that the layers above make.
-func (f *ntFlattener) hive(ctx context.Context, e *layer.Entry, content io.Reader, name string) error {
+func (f *ntFlattener) hive(ctx context.Context, e *layer.Entry, content io.Reader, name rootfs.HiveName) error {
 	base, err := readHive(e, content)
 	if err != nil {
 		return err

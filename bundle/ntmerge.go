@@ -13,6 +13,7 @@ import (
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 // Reading says how the layers of a Windows image are read. The zero value
@@ -77,7 +78,7 @@ type ntMerge struct {
 	root    *ntNode
 	objects []map[int]*ntObject // by layer and index of its entry
 	streams []map[int]*ntObject // whose an entry is that is an alternate stream
-	hives   map[string][]ntDelta
+	hives   map[rootfs.HiveName][]ntDelta
 	hasHive bool // the base has Hives, as layers on top of others do
 
 	current  int
@@ -98,7 +99,7 @@ type ntDelta struct {
 func newNTMerge() *ntMerge {
 	return &ntMerge{
 		root:  &ntNode{children: make(map[string]*ntNode), written: true},
-		hives: make(map[string][]ntDelta),
+		hives: make(map[rootfs.HiveName][]ntDelta),
 	}
 }
 
@@ -331,34 +332,19 @@ func (m *ntMerge) stream(e *layer.Entry, content *layer.Blob, index int) error {
 	return err
 }
 
-// hiveNames are the hives that layers change, by what their files are called
-// in a base layer.
-var hiveNames = []struct{ file, hive string }{
-	{"DEFAULT", "DefaultUser"}, {"SAM", "Sam"}, {"SECURITY", "Security"}, {"SOFTWARE", "Software"}, {"SYSTEM", "System"},
-}
-
-const (
-	configDir   = "Files/Windows/System32/config"
-	deltaSuffix = "_Delta"
-	baseSuffix  = "_Base"
-)
-
-// deltaOf returns the name of the hive that an entry is a delta of, as in
-// hiveNames.
-func deltaOf(e *layer.Entry) string {
-	part, inside := layer.SplitPart(e.Name)
-	if e.Kind != layer.File || part != layer.HivesPart {
-		return ""
-	}
-	for _, n := range hiveNames {
-		if ntfs.EqualFold(inside, n.hive+deltaSuffix) {
-			return n.hive
+// deltaOf returns the hive that an entry is a delta of, "" if it is none.
+func deltaOf(e *layer.Entry) rootfs.HiveName {
+	if e.Kind == layer.File && strings.HasPrefix(e.Name, string(layer.HivesPart)+"/") {
+		for _, hive := range rootfs.HiveNames() {
+			if ntfs.EqualFold(e.Name, hive.Delta()) {
+				return hive
+			}
 		}
 	}
 	return ""
 }
 
-func (m *ntMerge) delta(hive string, e *layer.Entry, content *layer.Blob) error {
+func (m *ntMerge) delta(hive rootfs.HiveName, e *layer.Entry, content *layer.Blob) error {
 	data, err := readHive(e, content)
 	if err != nil {
 		return err

@@ -46,6 +46,9 @@ func Mount(ctx context.Context, src image.Source, img *image.Image, dir string, 
 }
 
 func mount(ctx context.Context, src image.Source, img *image.Image, dir string, o MountOptions) (err error) {
+	if err := needLinux(img); err != nil {
+		return err
+	}
 	if dir, err = realPlace(dir); err != nil {
 		return err
 	}

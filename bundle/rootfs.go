@@ -20,6 +20,9 @@ const treeName = ".hcs-tree"
 // empty: the error is of class ErrAlreadyExists then. An empty directory stays
 // the one that it is, so it may be a mount, or a link to one.
 func Rootfs(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
+	if err := needLinux(img); err != nil {
+		return fmt.Errorf("unpack image: %w", err)
+	}
 	there, err := isEmptyDir(dir)
 	if err != nil {
 		return fmt.Errorf("unpack image: %w", err)

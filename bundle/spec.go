@@ -17,6 +17,7 @@ import (
 
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/layer"
 )
 
 // RuntimeSpec returns the configuration for an OCI runtime that an image
@@ -24,9 +25,15 @@ import (
 // (https://github.com/opencontainers/image-spec/blob/main/conversion.md). The
 // user is looked up in the image's files below rootfs; where that is empty
 // a user that is not a number becomes root. The error is of class
-// ErrInvalidArgument if the image is not for Linux or says something that
+// ErrInvalidArgument if the image is for another system or says something that
 // cannot be.
+//
+// That of an image for Windows says what to run in which layer; there are no
+// users to look up, and no mounts.
 func RuntimeSpec(config v1.Image, rootfs string, m Mappings) (*specs.Spec, error) {
+	if layer.EncodingOf(config.OS) == layer.NT {
+		return windowsSpec(config, rootfs), nil
+	}
 	if config.OS != "linux" {
 		return nil, invalid("make a runtime configuration: the image is for %q, not linux", config.OS)
 	}
@@ -53,6 +60,22 @@ func RuntimeSpec(config v1.Image, rootfs string, m Mappings) (*specs.Spec, error
 	}
 	mapped(spec, m)
 	return spec, nil
+}
+
+func windowsSpec(config v1.Image, rootfs string) *specs.Spec {
+	c := config.Config
+	p := &specs.Process{Cwd: c.WorkingDir, Env: c.Env, Args: slices.Concat(c.Entrypoint, c.Cmd), User: specs.User{Username: c.User}}
+	if p.Cwd == "" {
+		p.Cwd = `C:\`
+	}
+	//nolint:staticcheck // deprecated, but what images of docker's say
+	if c.ArgsEscaped && len(p.Args) > 0 {
+		p.CommandLine, p.Args = p.Args[0], nil
+	}
+	return &specs.Spec{
+		Version: specs.Version, Process: p, Root: &specs.Root{Path: filepath.Base(rootfs)}, Annotations: annotations(config),
+		Windows: &specs.Windows{LayerFolders: []string{"."}}, // of the bundle
+	}
 }
 
 // WriteSpec writes a runtime configuration as umoci does.

@@ -32,6 +32,9 @@ type UnpackOptions struct {
 	Writers int
 	// Progress, if not nil, is told when another part of a layer was read.
 	Progress func(layer int, entries int64)
+	// Strict and Warn are those of [Reading], for images for Windows.
+	Strict bool
+	Warn   func(layer int, w layer.Warning)
 }
 
 func (o UnpackOptions) tree() rootfs.TreeOptions {
@@ -61,6 +64,12 @@ func (m Mappings) changeOptions() rootfs.ChangeOptions {
 // class ErrAlreadyExists. The bundle is made in a private directory beside its
 // place, or inside of it if it is there, and appears when it is complete; what
 // a killed call left there the next one for the bundle removes.
+//
+// An image for Windows is unpacked as one layer: rootfs is what drive C: holds,
+// with Windows' metadata in extended attributes, and beside it are Hives, with
+// the registry's hives as they are when nothing has changed, and UtilityVM. The
+// metadata needs root's rights, or else Mappings.Rootless. Other mappings have
+// nothing to map, and are of class ErrInvalidArgument.
 func Unpack(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
 	if err := unpack(ctx, src, img, dir, o); err != nil {
 		return fmt.Errorf("unpack image to bundle %s: %w", dir, err)
@@ -69,6 +78,9 @@ func Unpack(ctx context.Context, src image.Source, img *image.Image, dir string,
 }
 
 func unpack(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
+	if isWindows(img) {
+		return unpackNT(ctx, src, img, dir, o)
+	}
 	o.Mappings = o.Mappings.WithDefaults()
 	return stage(ctx, dir, func(stage string) error {
 		err := writeFile(filepath.Join(stage, mtreeName(img.Descriptor)), func(w io.Writer) error {

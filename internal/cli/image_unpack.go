@@ -16,6 +16,7 @@ type layoutUnpackOptions struct {
 	keepDirlinks bool
 	mount        bool
 	limits       limitFlags
+	reading      readingFlags
 }
 
 func newLayoutUnpack(a *app) *cobra.Command {
@@ -28,7 +29,13 @@ make a layer of the changes.
 
 With --mount nothing is copied: the bundle's root is an overlay mount of the
 image's layers, which are unpacked once for all bundles. "unmount" takes such a
-bundle away.`,
+bundle away.
+
+Of an image for Windows, rootfs is what drive C: holds. What Windows keeps of a
+file beside its content is in an extended attribute of it, so that "repack" can
+tell what was changed; an ordinary user needs --rootless for that. Hives holds
+the registry as it is in the image: edit the hives in
+rootfs/Windows/System32/config, and "repack" makes a delta of them.`,
 		Args: takes(1, 1, "the bundle"),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, c, args[0]) },
 	}
@@ -42,6 +49,7 @@ func (o *layoutUnpackOptions) addFlags(f *pflag.FlagSet) {
 	o.mappings.addFlags(f)
 	f.BoolVar(&o.mount, "mount", false, "mount the layers instead of copying them")
 	o.at.addPlatform(f)
+	o.reading.addFlags(f)
 	o.limits.addFlag(f)
 }
 
@@ -59,7 +67,10 @@ func (o *layoutUnpackOptions) run(ctx context.Context, a *app, c *cobra.Command,
 		return err
 	}
 	if !o.mount {
-		return bundle.Unpack(ctx, l, img, dir, bundle.UnpackOptions{Mappings: mappings, KeepDirlinks: o.keepDirlinks, Limits: o.limits.Layer})
+		r := o.reading.reading(a)
+		return bundle.Unpack(ctx, l, img, dir, bundle.UnpackOptions{
+			Mappings: mappings, KeepDirlinks: o.keepDirlinks, Limits: o.limits.Layer, Strict: r.Strict, Warn: r.Warn,
+		})
 	}
 	h, err := a.host()
 	if err != nil {

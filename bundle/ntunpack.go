@@ -1,0 +1,135 @@
+package bundle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// needLinux returns an error for an image whose layers are of another encoding.
+func needLinux(img *image.Image) error {
+	if isWindows(img) {
+		return &classed{fmt.Errorf("it is an image for %s", img.Config.OS), errdefs.ErrNotImplemented}
+	}
+	return nil
+}
+
+func (o UnpackOptions) reading() Reading {
+	return Reading{Limits: o.Limits, Strict: o.Strict, Warn: o.Warn}
+}
+
+// unpackNT makes a bundle of an image for Windows. It is a layer directory
+// whose Files are called rootfs.
+func unpackNT(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
+	if len(o.Mappings.UIDs)+len(o.Mappings.GIDs) > 0 || o.KeepDirlinks {
+		return invalid("an image for %s has no owners to map, and no links to keep", img.Config.OS)
+	}
+	return stage(ctx, dir, func(stage string) error {
+		flat := filepath.Join(stage, "layer")
+		if err := importFlat(ctx, src, img, flat, o); err != nil {
+			return err
+		}
+		if err := moveParts(flat, stage); err != nil {
+			return err
+		}
+		if err := copyHives(stage); err != nil {
+			return err
+		}
+		root := filepath.Join(stage, RootfsName)
+		err := writeFile(filepath.Join(stage, mtreeName(img.Descriptor)), func(w io.Writer) error {
+			return rootfs.WriteManifest(ctx, root, w)
+		})
+		if err != nil {
+			return err
+		}
+		return writeBundle(stage, img, Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings.WithDefaults()})
+	})
+}
+
+// importFlat unpacks an image as one layer to a new directory.
+func importFlat(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stream, to := io.Pipe()
+	flattened := make(chan error, 1)
+	go func() {
+		w := layer.NewWriter(to)
+		err := flattenNT(ctx, src, img, o.reading(), w.Write)
+		if err == nil {
+			err = w.Close()
+		}
+		flattened <- errors.Join(err, to.CloseWithError(err))
+	}()
+	opts := rootfs.NTOptions{Writers: o.Writers}
+	if o.Mappings.Rootless {
+		opts.UserXattr, opts.Owner = true, rootfs.IgnoreOwner
+	}
+	r := layer.ReadOptions{Encoding: layer.NT, Limits: o.Limits}.NewReader(stream)
+	_, err := rootfs.ImportNT(ctx, dir, nil, r, opts)
+	// What stops the one is the other's fault, unless it is its own.
+	stopped := errors.New("nobody reads on")
+	cancel(stopped)
+	err = errors.Join(err, stream.CloseWithError(stopped))
+	if cause := <-flattened; cause != nil && !errors.Is(cause, stopped) {
+		return cause
+	}
+	return err
+}
+
+// moveParts moves what is in a layer's directory up, as a bundle has it.
+func moveParts(from, to string) error {
+	parts, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		name := p.Name()
+		if name == string(layer.FilesPart) {
+			name = RootfsName
+		}
+		if err := os.Rename(filepath.Join(from, p.Name()), filepath.Join(to, name)); err != nil {
+			return err
+		}
+	}
+	return os.Remove(from)
+}
+
+// bundleFile is where a bundle has a file of a layer.
+func bundleFile(name string) string {
+	_, inside := layer.SplitPart(name)
+	return path.Join(RootfsName, inside)
+}
+
+// copyHives keeps the registry as it is. What is in the tree may be written to.
+func copyHives(dir string) error {
+	if err := os.Mkdir(filepath.Join(dir, string(layer.HivesPart)), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	for _, hive := range rootfs.HiveNames() {
+		_, content, err := rootfs.OpenNT([]string{dir}, bundleFile(hive.File()))
+		if errdefs.IsNotFound(err) || err == nil && content == nil {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = writeFile(filepath.Join(dir, hive.Base()), func(w io.Writer) error {
+			_, err := io.Copy(w, content)
+			return err
+		})
+		if err := errors.Join(err, content.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
