@@ -58,31 +58,13 @@ func unpackNT(ctx context.Context, src image.Source, img *image.Image, dir strin
 
 // importFlat unpacks an image as one layer to a new directory.
 func importFlat(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stream, to := io.Pipe()
-	flattened := make(chan error, 1)
-	go func() {
-		w := layer.NewWriter(to)
-		err := flattenNT(ctx, src, img, o.reading(), w.Write)
-		if err == nil {
-			err = w.Close()
-		}
-		flattened <- errors.Join(err, to.CloseWithError(err))
-	}()
 	opts := rootfs.NTOptions{Writers: o.Writers}
 	if o.Mappings.Rootless {
 		opts.UserXattr, opts.Owner = true, rootfs.IgnoreOwner
 	}
-	r := layer.ReadOptions{Encoding: layer.NT, Limits: o.Limits}.NewReader(stream)
-	_, err := rootfs.ImportNT(ctx, dir, nil, r, opts)
-	// What stops the one is the other's fault, unless it is its own.
-	stopped := errors.New("nobody reads on")
-	cancel(stopped)
-	err = errors.Join(err, stream.CloseWithError(stopped))
-	if cause := <-flattened; cause != nil && !errors.Is(cause, stopped) {
-		return cause
-	}
+	_, err := rootfs.ImportEntries(ctx, dir, nil, func(emit rootfs.Emit) error {
+		return flattenNT(ctx, src, img, o.reading(), emit)
+	}, opts)
 	return err
 }
 
