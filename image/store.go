@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -381,19 +380,10 @@ func (s *Store) Verify(ctx context.Context) error {
 				continue
 			}
 			seen[l.Digest] = true
-			if err := s.verifyBlob(ctx, l); err != nil {
+			if err := readBlob(ctx, s, l); err != nil {
 				errs = append(errs, fmt.Errorf("image %q: layer: %w", describe(d), err))
 			}
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func (s *Store) verifyBlob(ctx context.Context, desc v1.Descriptor) error {
-	blob, err := s.Blob(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer blob.Close()
-	return copyContext(ctx, io.Discard, blob, nil)
 }

@@ -2,7 +2,9 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -155,6 +157,73 @@ func listedBy(raw []byte, mediaType string) ([]v1.Descriptor, error) {
 		}
 	}
 	return listed, nil
+}
+
+// Verify reads every blob of the tree and holds it against its digest, and
+// every layer's content against its diffID where a manifest is that of an
+// image. The error joins one for each that is missing or wrong.
+func (t *Tree) Verify(ctx context.Context, src Source) error {
+	var errs []error
+	done := map[digest.Digest]bool{} // blobs, as images of several platforms have some in common
+	for _, n := range t.Nodes {
+		for _, err := range n.verify(ctx, src, done) {
+			errs = append(errs, fmt.Errorf("manifest %s: %w", n.Descriptor.Digest, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isImage reports whether the node is an image's manifest: signatures and
+// attestations have a configuration, too.
+func (n Node) isImage() bool {
+	last := len(n.Blobs) - 1
+	return last >= 0 && isConfig(n.Blobs[last].MediaType) &&
+		!slices.ContainsFunc(n.Blobs[:last], func(d v1.Descriptor) bool { return !isLayer(d.MediaType) })
+}
+
+func (n Node) verify(ctx context.Context, src Source, done map[digest.Digest]bool) []error {
+	var (
+		errs    []error
+		diffIDs []digest.Digest
+	)
+	if n.isImage() {
+		img, err := read(ctx, src, n.Descriptor)
+		if err != nil {
+			return []error{err}
+		}
+		diffIDs = img.DiffIDs()
+	}
+	for i, d := range n.Blobs {
+		var key, diffID digest.Digest = d.Digest, ""
+		if i < len(diffIDs) {
+			diffID = diffIDs[i]
+			key += "=" + diffID
+		}
+		if done[key] {
+			continue
+		}
+		done[key] = true
+		var err error
+		if diffID == "" {
+			err = readBlob(ctx, src, d)
+		} else {
+			err = verifyLayer(ctx, src, d, diffID)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("blob %s: %w", d.Digest, err))
+		}
+	}
+	return errs
+}
+
+// readBlob reads a blob to its end, which every source checks.
+func readBlob(ctx context.Context, src Source, desc v1.Descriptor) error {
+	blob, err := src.Blob(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	return copyContext(ctx, io.Discard, blob, nil)
 }
 
 // entry returns the descriptor that lists the tree under a tag.

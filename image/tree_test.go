@@ -2,11 +2,14 @@ package image_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hostcompute/hcs/image"
@@ -79,5 +82,55 @@ func TestHostileTrees(t *testing.T) {
 				t.Errorf("got %v, want %q, of class %v", err, tt.says, tt.want)
 			}
 		})
+	}
+}
+
+// TestVerifyTree has images for two platforms and an attestation in one index, and one blob after the other be wrong.
+func TestVerifyTree(t *testing.T) {
+	t.Parallel()
+	l := newLayout(t)
+	own, other := l.parts("linux/amd64", layerTar(t, "a", 10)), l.parts("windows/amd64", layerTar(t, "b", 20), layerTar(t, "c", 30))
+	other.config.RootFS.DiffIDs[1] = digest.FromString("other content")
+	statement := l.blob("application/vnd.in-toto+json", []byte("{}"))
+	attested := l.json(v1.MediaTypeImageManifest, v1.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest,
+		Config: l.json(v1.MediaTypeImageConfig, map[string]any{}), Layers: []v1.Descriptor{statement},
+	})
+	l.index(tagged(nested(l, on(l.write(own), "linux/amd64"), on(l.write(other), "windows/amd64"), attested), "x"))
+	verify := func() string {
+		src, err := image.Open(t.Context(), l.ref("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		tree, err := image.ReadTree(t.Context(), src, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tree.Verify(t.Context(), src); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	if got := verify(); !strings.Contains(got, "diffID") || strings.Count(got, "\n") != 0 {
+		t.Errorf("a layer of another platform that is not what its diffID says: %q", got)
+	}
+	other.config.RootFS.DiffIDs[1] = digest.FromBytes(layerTar(t, "c", 30))
+	l.index(tagged(nested(l, on(l.write(own), "linux/amd64"), on(l.write(other), "windows/amd64"), attested), "x"))
+	if got := verify(); got != "" {
+		t.Errorf("a good index: %s", got)
+	}
+	for _, d := range []v1.Descriptor{own.manifest.Layers[0], other.manifest.Layers[1], statement} {
+		raw, err := os.ReadFile(filepath.Join(l.dir, blobFile(d.Digest)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw[len(raw)-1] ^= 1
+		l.file(blobFile(d.Digest), raw)
+		if got := verify(); !strings.Contains(got, d.Digest.String()) {
+			t.Errorf("with another byte in %s: %q", d.MediaType, got)
+		}
+		raw[len(raw)-1] ^= 1
+		l.file(blobFile(d.Digest), raw)
 	}
 }

@@ -29,11 +29,15 @@ of the local store, or a place as in oci:DIR:TAG.`,
 		},
 		ValidArgsFunction: a.completeImages,
 	}
-	c.Flags().StringVar(&platform, "platform", "", "which image of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
+	c.Flags().StringVar(&platform, "platform", "", "only one image of several, `OS/ARCH[/VARIANT]` (default: all that there is under the tag)")
 	return c
 }
 
 func (a *app) verify(ctx context.Context, arg, platform string) error {
+	ref, err := image.ParseRef(arg)
+	if err == nil && platform == "" && ref.Transport != image.TransportStore {
+		return verifyAll(ctx, ref)
+	}
 	p, err := parsePlatform(platform)
 	if err != nil {
 		return err
@@ -45,6 +49,23 @@ func (a *app) verify(ctx context.Context, arg, platform string) error {
 	defer func() { _ = src.Close() }() // read only
 	if err := image.Verify(ctx, src, img); err != nil {
 		return fmt.Errorf("verify image %q: %w", arg, err)
+	}
+	return nil
+}
+
+// verifyAll reads all that there is under a tag: the images for all platforms.
+func verifyAll(ctx context.Context, ref image.Ref) error {
+	src, err := image.Open(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }() // read only
+	tree, err := image.ReadTree(ctx, src, ref.Selector())
+	if err == nil {
+		err = tree.Verify(ctx, src)
+	}
+	if err != nil {
+		return fmt.Errorf("verify image %q: %w", ref, err)
 	}
 	return nil
 }
