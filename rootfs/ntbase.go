@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 
@@ -86,7 +87,7 @@ func (b *baseLayer) checkHives() error {
 	for _, name := range HiveNames() {
 		found, err := findFile(b.root, name.File())
 		if err == nil && found == "" {
-			err = fmt.Errorf("find registry hive %s: %w: %w", name.File(), fs.ErrNotExist, errdefs.ErrNotFound)
+			err = fmt.Errorf("find registry hive %s: %w", name.File(), errdefs.ErrNotFound)
 		}
 		if err != nil {
 			return err
@@ -170,6 +171,9 @@ func makeBlankDisks(ctx context.Context, dir, base, scratch string, size int64) 
 	base, scratch = filepath.Join(dir, base), filepath.Join(dir, scratch)
 	o := disk.Options{Format: disk.DynamicVHDX, Size: size, BlockSize: blankBlock}
 	if err := disk.CreateNTFS(ctx, base, "", o, nil); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			err = fmt.Errorf("%w: it comes with ntfs-3g: %w", err, errdefs.ErrNotImplemented)
+		}
 		return err
 	}
 	d, err := disk.CreateChild(scratch, base, disk.Options{BlockSize: blankBlock}, disk.FileOptions{})

@@ -96,7 +96,7 @@ func checkBootStore(root *inroot.Root) error {
 	const name = "Files/" + bootStore
 	found, err := findFile(root, name)
 	if err == nil && found == "" {
-		err = fmt.Errorf("find boot configuration %s: %w: %w", name, fs.ErrNotExist, errdefs.ErrNotFound)
+		err = fmt.Errorf("find boot configuration %s: %w", name, errdefs.ErrNotFound)
 	}
 	if err != nil {
 		return err

@@ -83,6 +83,18 @@ func PrepareLayer(info DriverInfo, layerId string, parentLayerPaths []string) er
 	return wclayer.PrepareLayer(context.Background(), info.path(layerId), parentLayerPaths)
 }
 
+// ProcessBaseLayer makes a base layer of the directory at a path, whose files have been extracted to Files in it. See
+// wclayer.ProcessBaseLayer for its errors.
+func ProcessBaseLayer(path string) error {
+	return wclayer.ProcessBaseLayer(context.Background(), path)
+}
+
+// ProcessUtilityVMImage makes ready the utility VM at a path, a layer's directory UtilityVM, whose files have been extracted
+// to Files in it. See wclayer.ProcessUtilityVMImage for its errors.
+func ProcessUtilityVMImage(path string) error {
+	return wclayer.ProcessUtilityVMImage(context.Background(), path)
+}
+
 // UnprepareLayer undoes PrepareLayer. The error's code is 0x37 if the layer is not active, and 0x801f0015 if it is active but
 // not prepared.
 func UnprepareLayer(info DriverInfo, layerId string) error {

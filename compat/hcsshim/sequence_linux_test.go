@@ -20,14 +20,33 @@ import (
 	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
+	"github.com/hostcompute/hcs/regf"
 )
 
 // What the layers of the test image hold, and what is in their files. Names ending in a slash are directories; "-name" is
 // removed, "name=target" a hard link.
 var (
-	baseNames  = []string{"Files/", "Files/Windows/", "Files/Windows/notepad.exe", "Files/Windows/edit.exe=Files/Windows/notepad.exe", "Files/old.txt"}
+	baseNames = []string{
+		"Files/", "Files/Windows/", "Files/Windows/notepad.exe", "Files/Windows/edit.exe=Files/Windows/notepad.exe", "Files/old.txt",
+		"Files/Windows/System32/", "Files/Windows/System32/config/", "Files/Windows/System32/config/DEFAULT",
+		"Files/Windows/System32/config/SAM", "Files/Windows/System32/config/SECURITY", "Files/Windows/System32/config/SOFTWARE",
+		"Files/Windows/System32/config/SYSTEM",
+	}
 	childNames = []string{"Files/", "-Files/old.txt", "Files/app.exe", "Files/app2.exe=Files/Windows/notepad.exe", "Hives/"}
 )
+
+// contentOf is what is in a file: a hive without keys where a system has a registry hive.
+func contentOf(t *testing.T, name string) string {
+	t.Helper()
+	if !strings.Contains(name, "/config/") && !strings.HasSuffix(name, "/BCD") {
+		return "content of " + name
+	}
+	tree, err := regf.Minimal(name, 0)
+	check(t, err)
+	data, err := tree.Bytes()
+	check(t, err)
+	return string(data)
+}
 
 // imageLayer is a layer as a Windows image has it.
 func imageLayer(t *testing.T, names []string) []byte {
@@ -51,7 +70,7 @@ func imageLayer(t *testing.T, names []string) []byte {
 		} else if link, target, ok := strings.Cut(name, "="); ok {
 			e.Kind, e.Name, e.Link, e.NT.SecurityDescriptor = layer.Hardlink, link, target, nil
 		} else {
-			content = "content of " + name
+			content = contentOf(t, name)
 			e.Size = int64(len(content))
 		}
 		check(t, w.Write(e, strings.NewReader(content)))

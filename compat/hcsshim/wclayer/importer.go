@@ -110,8 +110,9 @@ func inPlaceOf(path string, f func() error) (err error) {
 }
 
 // ImportStream makes the layer at path, where an empty directory may be, of the uncompressed tar stream that an image of
-// Windows holds, and returns the bytes of its files. Its parents are given nearest first. A stream that is malformed in known
-// ways is mended, as package layer does it.
+// Windows holds, and returns the bytes of its files. Its parents are given nearest first; without any the layer becomes a base
+// layer, as by ProcessBaseLayer, and must have what that needs. A utility VM is completed and processed. A stream that is
+// malformed in known ways is mended, as package layer does it.
 func ImportStream(ctx context.Context, path string, parents []string, stream io.Reader) (int64, error) {
 	var stats rootfs.NTStats
 	err := inPlaceOf(path, func() (err error) {
@@ -123,10 +124,11 @@ func ImportStream(ctx context.Context, path string, parents []string, stream io.
 
 // options let ordinary users store layers, too. Mounting them takes a user namespace.
 func options() rootfs.NTOptions {
+	o := rootfs.NTOptions{Processing: rootfs.Processed}
 	if os.Geteuid() > 0 {
-		return rootfs.NTOptions{UserXattr: true, Owner: rootfs.IgnoreOwner}
+		o.UserXattr, o.Owner = true, rootfs.IgnoreOwner
 	}
-	return rootfs.NTOptions{}
+	return o
 }
 
 // Export gives the entries of the layer at path to emit: those it was imported with, in their order. What was written into a

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/regf"
 )
 
 // The codes that layer calls return: Windows' system error codes
@@ -29,6 +31,8 @@ const (
 	ProcNotFound        = syscall.Errno(0x7f)
 	Busy                = syscall.Errno(0xaa)
 	AlreadyExists       = syscall.Errno(0xb7)
+	BadDB               = syscall.Errno(0x3f1)
+	NotRegistryFile     = syscall.Errno(0x3f9)
 	ElementNotFound     = syscall.Errno(0x490)
 	Cancelled           = syscall.Errno(0x4c7)
 	FileCorrupt         = syscall.Errno(0x570)
@@ -44,6 +48,8 @@ var codes = []struct {
 }{
 	{context.DeadlineExceeded, Timeout},
 	{context.Canceled, Cancelled},
+	{regf.ErrCorrupt, BadDB},
+	{regf.ErrUnsupported, NotRegistryFile},
 	{errdefs.ErrNotImplemented, NotSupported},
 	{errdefs.ErrDataLoss, FileCorrupt},
 	{errdefs.ErrResourceExhausted, DiskFull},

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/compat/hcsshim/internal/hcserror"
+	"github.com/hostcompute/hcs/regf"
 )
 
 func TestCodes(t *testing.T) {
@@ -24,6 +25,7 @@ func TestCodes(t *testing.T) {
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, 0x3},
 		{errdefs.ErrNotImplemented, 0x32},
 		{errors.Join(errdefs.ErrUnavailable, errdefs.ErrNotFound), 0x20},
+		{fmt.Errorf("%w: %w", regf.ErrCorrupt, errdefs.ErrInvalidArgument), 0x3f1},
 		{context.DeadlineExceeded, 0x5b4},
 		{syscall.EPERM, 0x5}, // by its class, not by its number
 		{&hcserror.Coded{Code: 0x37}, 0x37},

@@ -23,6 +23,8 @@ var texts = map[syscall.Errno]string{
 	ProcNotFound:        "The specified procedure could not be found.",
 	Busy:                "The requested resource is in use.",
 	AlreadyExists:       "Cannot create a file when that file already exists.",
+	BadDB:               "The configuration registry database is corrupt.",
+	NotRegistryFile:     "The file that was to be loaded into the registry is not in the form of a registry file.",
 	ElementNotFound:     "Element not found.",
 	Cancelled:           "The operation was canceled by the user.",
 	FileCorrupt:         "The file or directory is corrupted and unreadable.",
