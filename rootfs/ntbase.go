@@ -274,8 +274,11 @@ func convertToBaseLayer(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	if st, err := root.Stat("Files"); err != nil || !st.IsDir() {
-		return errors.Join(err, fmt.Errorf("it has no directory Files: %w", errdefs.ErrNotFound))
+	switch st, err := root.Lstat("Files"); {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir():
+		return fmt.Errorf("it has no directory Files: %w", errdefs.ErrNotFound)
+	case err != nil:
+		return err
 	}
 	vm, err := hasUtilityVM(root)
 	if err != nil {

@@ -283,7 +283,7 @@ func findFile(root *inroot.Root, name string) (string, error) {
 func openSized(root *inroot.Root, name string) (*os.File, int64, error) {
 	file, err := openContent(root, name)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("%s: %w", name, err)
 	}
 	info, err := file.Stat()
 	if err != nil {
