@@ -49,7 +49,8 @@ type ntSource struct {
 
 func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, opts NTOptions) (*ntSource, error) {
 	s := &ntSource{
-		r: r, dir: dir, root: root, parents: parents.roots, dirs: parents.dirs, names: newNTNames(parents.roots), attr: ntAttrName(opts.UserXattr), whole: opts.whole,
+		r: r, dir: dir, root: root, parents: parents.roots, dirs: parents.dirs, names: newNTNames(parents.roots),
+		attr: ntAttrName(opts.UserXattr), whole: opts.whole,
 		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind), waiting: make(map[string]*layer.Entry),
 	}
 	if err := os.Mkdir(filepath.Join(dir, ntSpill), 0o700); err != nil {

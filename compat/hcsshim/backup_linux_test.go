@@ -120,7 +120,8 @@ func TestEveryStream(t *testing.T) {
 		`Files`, `Files\all`, `Files\dir`, `Files\dir\sparse`, `Files\junction`, `Files\wci`, `Files\wcidir`, `Files\wcidir\in`, `Hives`,
 	}
 	at := winio.NewFiletime(time.Date(2021, 3, 4, 5, 6, 7, 800, time.UTC))
-	w, err := hcsshim.NewLayerWriter(info, "layer", nil)
+	parents := []string{t.TempDir()} // a layer without any is a base layer, which has more in it
+	w, err := hcsshim.NewLayerWriter(info, "layer", parents)
 	check(t, err)
 	for _, name := range order {
 		check(t, w.Add(name, &winio.FileBasicInfo{
@@ -132,7 +133,7 @@ func TestEveryStream(t *testing.T) {
 	check(t, w.Close())
 
 	got := make(map[string]whole)
-	r, err := hcsshim.NewLayerReader(info, "layer", nil)
+	r, err := hcsshim.NewLayerReader(info, "layer", parents)
 	check(t, err)
 	for {
 		name, _, basic, err := r.Next()
