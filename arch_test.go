@@ -39,7 +39,7 @@ var (
 		{dir: "disk", ours: []string{"layer", "ntfs", "internal/ntfs3g"}}, // entries of NTFS volumes, and the programs that make them
 		{dir: "image", ours: []string{"internal/passwd", "layer"}},
 		{dir: "registry", ours: []string{"image"}},
-		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "disk", "internal/inroot", "internal/mtree", "internal/state", "internal/sys"}, os: true},
+		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "disk", "internal/inroot", "internal/mtree", "internal/spill", "internal/state", "internal/sys"}, os: true},
 		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "ntfs", "regf", "internal/inroot", "internal/state", "internal/sys"}, os: true},
 		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/seccomp", "internal/state", "internal/sys", "internal/userns"}, os: true},
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},
@@ -52,6 +52,7 @@ var (
 		{dir: "internal/sys", os: true},
 		{dir: "internal/state", os: true},
 		{dir: "internal/mtree", stdOnly: true},
+		{dir: "internal/spill", ours: []string{"internal/sys"}},
 		{dir: "internal/wire", stdOnly: true, os: true},
 		{dir: "internal/reap", stdOnly: true, os: true},
 		{dir: "internal/passwd", stdOnly: true},

@@ -31,13 +31,14 @@ type flattener struct {
 
 	at     int32 // the layer that is being read
 	r      *layer.Reader
-	place  place // the last one that was entered
-	hidden map[string]*stashed
+	place  place              // the last one that was entered
+	hidden map[int32]*stashed // what nodes would have if nothing hid it, if that was kept
 	stash  int64              // bytes that hidden may still keep
 	given  map[int32]*stashed // what nodes have of it
 	links  []link
 	wants  map[int32]string // what nodes are links to, until a lower layer brings that
 	wanted map[string][]want
+	spare  int      // bytes that wants may still take
 	brings []string // names of wanted that the layer brings
 }
 
@@ -56,45 +57,57 @@ type link struct{ from, to int32 }
 type want struct {
 	layer int32
 	to    int32
+	noted bool // in brings
 }
 
 // stashed is what the current layer has and upper ones hide, in case that a hard link wants it. Hidden names of one object
 // share it.
 type stashed struct {
-	entry *layer.Entry // nil: it could not be kept
+	entry *layer.Entry // nil: it is gone
 	data  []byte
 	node  int32 // that it was given to; 0 if none
 }
 
+// What may wait in memory at once.
 const (
-	stashBytes = 16 << 20
+	stashBytes = 8 << 20
 	stashFile  = 1 << 20 // the largest that is kept
 	stashEntry = 1 << 10 // what an entry is taken to cost
+	maxHidden  = 16 << 10
+	maxLinked  = 16 << 10
+	wantBytes  = 4 << 20
+	wantEntry  = 128
 )
 
 // flatten unpacks the layers from the top.
-func flatten(ctx context.Context, root *inroot.Root, layers []LayerBlob, opts TreeOptions) (TreeStats, error) {
+func flatten(ctx context.Context, root *inroot.Root, layers []LayerBlob, opts TreeOptions, create spillFile) (TreeStats, error) {
 	top, err := root.OpenDir(".")
 	if err != nil {
 		return TreeStats{}, err
 	}
 	f := &flattener{
-		opts: opts, layers: layers, nodes: newNodeTable(),
+		opts: opts, layers: layers, nodes: newNodeTable(create, nodeMemory),
 		owner:  newOwnership(ApplyOptions{Owner: opts.Owner}),
 		ids:    newIDMapper(opts.UIDs, opts.GIDs, opts.Rootless),
 		wants:  make(map[int32]string),
 		wanted: make(map[string][]want),
+		spare:  wantBytes,
 	}
 	f.dirs = newOpenDirs(f.nodes, top)
+	stats, err := f.run(ctx, top)
+	return stats, errors.Join(err, f.dirs.close(), f.nodes.close())
+}
+
+func (f *flattener) run(ctx context.Context, top *inroot.Dir) (TreeStats, error) {
 	if err := f.owner.probe(top, OverlayUpper); err != nil {
-		return TreeStats{}, errors.Join(err, f.dirs.close())
+		return TreeStats{}, err
 	}
-	f.pool = newCreators(opts.Writers, f.create)
 	attrs, err := top.Self().Xattrs()
 	if err != nil {
-		return TreeStats{}, errors.Join(err, f.pool.close(), f.dirs.close())
+		return TreeStats{}, err
 	}
-	f.pool.strangeXattrs = len(attrs) > 0
+	f.pool = newCreators(f.opts.Writers, f.create)
+	f.pool.made, f.pool.strangeXattrs = f.keepRecord, len(attrs) > 0
 	err = f.all(ctx)
 	if poolErr := f.pool.close(); err == nil || f.pool.failed.Load() {
 		err = poolErr
@@ -102,7 +115,7 @@ func flatten(ctx context.Context, root *inroot.Root, layers []LayerBlob, opts Tr
 	if err == nil {
 		err = f.finish(top)
 	}
-	return f.stats, errors.Join(err, f.dirs.close())
+	return f.stats, err
 }
 
 func (f *flattener) all(ctx context.Context) error {
@@ -130,7 +143,7 @@ func (f *flattener) layer(ctx context.Context, i int32, ahead *ahead) (err error
 	defer func() { err = errors.Join(err, o.close()) }()
 	f.at, f.r = i, o.Reader
 	f.place = place{name: ".", id: rootNode, hidden: f.nodes.at(rootNode).opaque > i, shown: rootNode}
-	f.hidden, f.stash, f.brings = make(map[string]*stashed), stashBytes, nil
+	f.hidden, f.stash, f.brings = make(map[int32]*stashed), stashBytes, nil
 	f.given = make(map[int32]*stashed)
 	if err := f.entries(ctx, o.Reader); err != nil {
 		return err
@@ -151,6 +164,9 @@ func (f *flattener) entries(ctx context.Context, r *layer.Reader) error {
 	for n := int64(1); ; n++ {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if err := f.nodes.trim(); err != nil {
+			return err
 		}
 		e, err := r.Next()
 		if err == io.EOF {
@@ -222,7 +238,7 @@ func (f *flattener) enter(name string) (place, error) {
 	id := f.nodes.add(above.id, last)
 	n := f.nodes.at(id)
 	if n.dirAt != f.at && n.passedAt != f.at {
-		if _, is := f.hidden[name]; is || n.kind == aThing && n.layer == f.at {
+		if n.hiddenAt == f.at || n.kind == aThing && n.layer == f.at {
 			return place{}, errNotFlat
 		}
 		n.passed, n.passedAt = true, f.at
@@ -285,6 +301,11 @@ func (f *flattener) checkBelow(id int32) error {
 		if f.nodes.budget--; f.nodes.budget < 0 {
 			return errNotFlat // whiteouts of the same large directory in every layer
 		}
+		if f.nodes.budget%nodeBlock == 0 {
+			if err := f.nodes.trim(); err != nil {
+				return err
+			}
+		}
 		if err := f.checkBelow(c); err != nil {
 			return err
 		}
@@ -305,7 +326,7 @@ func (f *flattener) dir(e *layer.Entry) error {
 	}
 	id := f.nodes.add(p.id, last)
 	n := f.nodes.at(id)
-	if _, is := f.hidden[e.Name]; is || n.kind == aThing && n.layer == f.at || len(f.wanted[e.Name]) > 0 {
+	if n.hiddenAt == f.at || n.kind == aThing && n.layer == f.at || len(f.wanted[e.Name]) > 0 {
 		return errNotFlat
 	}
 	n.dirAt = f.at
@@ -321,8 +342,9 @@ func (f *flattener) dir(e *layer.Entry) error {
 
 // describe keeps what the directory is to look like, unless an upper layer knew.
 func (f *flattener) describe(n *node, e *layer.Entry) {
-	if n.meta == nil || n.metaAt == f.at {
-		n.meta, n.metaAt = newNodeMeta(e), f.at
+	if n.meta == 0 || n.metaAt == f.at {
+		f.nodes.describe(n, e)
+		n.metaAt = f.at
 	}
 }
 
@@ -340,7 +362,7 @@ func (f *flattener) makeDir(id int32) error {
 		return err
 	}
 	defer h.release()
-	if err := h.Mkdir(n.name, 0o700); err != nil {
+	if err := h.Mkdir(f.nodes.string(n.name), 0o700); err != nil {
 		return err
 	}
 	n.kind, n.layer = aDir, f.at
@@ -357,25 +379,18 @@ func (f *flattener) object(e *layer.Entry) error {
 	if err := f.makeDir(p.shown); err != nil {
 		return err
 	}
-	id, known := f.nodes.find(p.id, last)
-	if known {
-		n := f.nodes.at(id)
-		if n.passed || n.dirAt == f.at {
-			return errNotFlat
-		}
-		if n.kind == aDir {
-			return f.underDir(e, n)
-		}
-		if hidden := p.hidden || n.whited > f.at; hidden || n.kind == aThing && n.layer > f.at {
-			return f.hide(e, hidden)
-		}
-	} else if p.hidden {
-		return f.hide(e, true)
+	id := f.nodes.add(p.id, last)
+	n := f.nodes.at(id)
+	if n.passed || n.dirAt == f.at {
+		return errNotFlat
 	}
-	if !known {
-		id = f.nodes.add(p.id, last)
+	if n.kind == aDir {
+		return f.underDir(id, n, e)
 	}
-	if f.nodes.at(id).kind == aThing {
+	if hidden := p.hidden || n.whited > f.at; hidden || n.kind == aThing && n.layer > f.at {
+		return f.hide(id, e, hidden)
+	}
+	if n.kind == aThing {
 		if err := f.discard(id); err != nil {
 			return err
 		}
@@ -384,14 +399,14 @@ func (f *flattener) object(e *layer.Entry) error {
 }
 
 // underDir hides what an upper layer has put a directory in the place of. That directory shows nothing of what is below it.
-func (f *flattener) underDir(e *layer.Entry, n *node) error {
+func (f *flattener) underDir(id int32, n *node, e *layer.Entry) error {
 	if f.opts.KeepDirlinks && e.Kind == layer.Symlink {
 		return errNotFlat
 	}
 	if n.opaque < 0 {
 		n.opaque = f.at
 	}
-	return f.hide(e, true)
+	return f.hide(id, e, true)
 }
 
 // bring makes an object that nothing hides.
@@ -414,10 +429,9 @@ func (f *flattener) put(id int32, e *layer.Entry, data []byte) error {
 		return err
 	}
 	n := f.nodes.at(id)
-	j := creation{dir: h, name: n.name, entry: e, data: data}
+	j := creation{dir: h, name: f.nodes.string(n.name), entry: e, data: data}
 	if f.opts.Mtree != nil {
-		n.record = newRecord(e)
-		j.record = n.record
+		j.recordID = f.nodes.newRecord(n)
 	}
 	f.stats.Bytes += e.Size
 	switch {
@@ -428,36 +442,52 @@ func (f *flattener) put(id int32, e *layer.Entry, data []byte) error {
 		return f.pool.read(j, f.r)
 	}
 	defer h.release()
-	return f.createLarge(&j)
+	if err := f.createLarge(&j); err != nil {
+		return err
+	}
+	f.keepRecord(&j)
+	return nil
 }
 
 // hide passes over an object, but keeps it for hard links if that is cheap. otherwise says that more than the object above
 // it hides it.
-func (f *flattener) hide(e *layer.Entry, otherwise bool) error {
+func (f *flattener) hide(id int32, e *layer.Entry, otherwise bool) error {
 	if len(f.wanted[e.Name]) > 0 {
 		if otherwise {
 			return errNotFlat
 		}
 		f.noteBrought(e.Name)
 	}
+	f.nodes.at(id).hiddenAt = f.at
+	delete(f.hidden, id)
 	if e.Kind == layer.Hardlink {
-		f.hidden[e.Name] = f.alias(e.Link)
+		f.alias(id, e.Link)
 		return nil
 	}
-	s := new(stashed)
-	f.hidden[e.Name] = s
-	cost := e.Size + stashEntry
-	if e.Data != nil || e.Size > stashFile || cost > f.stash {
+	cost := e.Size + stashEntry + weight(e)
+	if e.Data != nil || e.Size > stashFile || cost > f.stash || len(f.hidden) == maxHidden {
 		return nil
 	}
 	f.stash -= cost
-	s.entry = e
+	s := &stashed{entry: e}
+	f.hidden[id] = s
 	if e.Kind == layer.File {
 		s.data = make([]byte, e.Size)
 		_, err := io.ReadFull(f.r, s.data)
 		return err
 	}
 	return nil
+}
+
+// weight is how many bytes an entry has that few have.
+func weight(e *layer.Entry) int64 {
+	n := len(e.Name) + len(e.Link)
+	for _, m := range []map[string]string{e.Xattrs, e.Records} {
+		for k, v := range m {
+			n += len(k) + len(v)
+		}
+	}
+	return int64(n)
 }
 
 // discard removes what the layer itself brought under the name before.
@@ -477,9 +507,9 @@ func (f *flattener) discard(id int32) error {
 		return err
 	}
 	defer h.release()
-	n.record = nil
+	f.nodes.forgetRecord(n)
 	if s := f.given[id]; s != nil {
 		*s = stashed{} // which no name that is known has now
 	}
-	return h.RemoveAll(n.name) // a device that may not be made is not there
+	return h.RemoveAll(f.nodes.string(n.name)) // a device that may not be made is not there
 }

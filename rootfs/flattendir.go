@@ -57,7 +57,7 @@ func (d *openDirs) open(id int32) (*openDir, error) {
 		return nil, err
 	}
 	defer above.release()
-	dir, err := above.OpenDir(n.name)
+	dir, err := above.OpenDir(d.nodes.string(n.name))
 	if err != nil {
 		return nil, err
 	}
@@ -99,40 +99,51 @@ func (f *flattener) finish(top *inroot.Dir) error {
 	if err := f.manifest(rootNode, ".", w.Write); err != nil {
 		return err
 	}
+	if err := f.nodes.trim(); err != nil {
+		return err
+	}
 	return w.Close(done)
 }
 
 func (f *flattener) finishDir(id int32, d *inroot.Dir) error {
-	n := f.nodes.at(id)
-	for c := n.child; c != rootNode; c = f.nodes.at(c).next {
-		sub := f.nodes.at(c)
-		switch {
-		case sub.kind == aDir:
-			err := inDir(d, sub.name, func(below *inroot.Dir) error { return f.finishDir(c, below) })
-			if err != nil {
-				return entryError(f.nodes.path(c), err)
-			}
-		case sub.kind == aThing && sub.record != nil && sub.record.linked:
-			st, err := d.Lstat(sub.name)
-			if err != nil {
-				return entryError(f.nodes.path(c), err)
-			}
-			sub.record.take(&st)
+	for c := f.nodes.at(id).child; c != rootNode; c = f.nodes.at(c).next {
+		if err := f.nodes.trim(); err != nil {
+			return err
+		}
+		if err := f.finishNode(c, d); err != nil {
+			return entryError(f.nodes.path(c), err)
 		}
 	}
-	return f.describeDir(id, n, d)
+	return f.describeDir(id, d)
+}
+
+// finishNode is for what is in the directory d.
+func (f *flattener) finishNode(id int32, d *inroot.Dir) error {
+	n := f.nodes.at(id)
+	switch r := f.nodes.record(n); {
+	case n.kind == aDir:
+		return inDir(d, f.nodes.string(n.name), func(below *inroot.Dir) error { return f.finishDir(id, below) })
+	case n.kind == aThing && r != nil && r.linked:
+		st, err := d.Lstat(f.nodes.string(n.name))
+		if err == nil {
+			r.take(&st)
+		}
+		return err
+	}
+	return nil
 }
 
 // describeDir sets what differs from what the directory got by being made.
-func (f *flattener) describeDir(id int32, n *node, d *inroot.Dir) error {
+func (f *flattener) describeDir(id int32, d *inroot.Dir) error {
 	var m dirMeta
+	n := f.nodes.at(id)
 	switch {
-	case n.meta != nil:
-		m.entry = n.meta.entry(n.name)
+	case n.meta != 0:
+		m.entry = f.nodes.described(n)
 	case id == rootNode:
 		m.atime, m.mtime = d.Stat().ATime, d.Stat().MTime
 	default:
-		m.entry = f.ids.impliedDir(n.name)
+		m.entry = f.ids.impliedDir(f.nodes.string(n.name))
 	}
 	err := f.owner.describeDir(d, &m)
 	if err != nil || f.opts.Mtree == nil {
@@ -142,40 +153,44 @@ func (f *flattener) describeDir(id int32, n *node, d *inroot.Dir) error {
 	if err != nil {
 		return err
 	}
-	n.record = new(record)
-	n.record.take(&st)
 	attrs, err := f.owner.readXattrs(m.entry, d.Self())
-	n.record.setXattrs(attrs)
+	r := f.nodes.records.At(int(f.nodes.newRecord(n)))
+	r.take(&st)
+	r.xattrs = f.nodes.keepAttrs(attrs)
 	return err
 }
 
 // manifest gives write what the tree holds.
 func (f *flattener) manifest(id int32, name string, write func(*mtree.Entry) error) error {
-	n := f.nodes.at(id)
-	if err := write(n.record.entry(name)); err != nil {
+	if err := write(f.nodes.inManifest(f.nodes.record(f.nodes.at(id)), name)); err != nil {
 		return err
 	}
-	things, dirs := f.nodes.children(id)
-	for _, c := range things {
-		sub := f.nodes.at(c)
-		if sub.record == nil || !sub.record.there {
+	for c := range f.nodes.children(id, aThing) {
+		if err := f.nodes.trim(); err != nil {
+			return err
+		}
+		r := f.nodes.record(f.nodes.at(c))
+		if r == nil || !r.there {
 			continue // a device that may not be made
 		}
-		if err := write(sub.record.entry(sub.below(name))); err != nil {
+		if err := write(f.nodes.inManifest(r, below(name, f.nodes.name(c)))); err != nil {
 			return err
 		}
 	}
-	for _, c := range dirs {
-		if err := f.manifest(c, f.nodes.at(c).below(name), write); err != nil {
+	for c := range f.nodes.children(id, aDir) {
+		if err := f.nodes.trim(); err != nil {
+			return err
+		}
+		if err := f.manifest(c, below(name, f.nodes.name(c)), write); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (n *node) below(dir string) string {
+func below(dir, last string) string {
 	if dir == "." {
-		return n.name
+		return last
 	}
-	return dir + "/" + n.name
+	return dir + "/" + last
 }

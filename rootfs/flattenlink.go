@@ -18,45 +18,58 @@ func (f *flattener) hardlink(id int32, e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
-	if s := f.hidden[e.Link]; s != nil {
-		return f.unhide(id, s)
-	}
 	target := f.nodes.add(p.id, last)
 	t := f.nodes.at(target)
 	switch {
+	case t.hiddenAt == f.at:
+		return f.unhide(id, f.hidden[target])
 	case t.kind == aThing && t.layer == f.at && f.wants[target] != "":
-		f.want(id, f.wants[target])
+		return f.want(id, f.wants[target])
 	case t.kind == aThing && t.layer == f.at:
-		f.links = append(f.links, link{target, id})
+		return f.link(target, id)
 	case t.kind == aDir || t.passed || t.dirAt == f.at || t.whited == f.at:
 		return errNotFlat // an error, which says more if the layers are applied in order
 	default:
-		f.want(id, e.Link)
+		return f.want(id, e.Link)
 	}
+}
+
+// link has a hard link made. Not too many wait.
+func (f *flattener) link(from, to int32) error {
+	f.links = append(f.links, link{from, to})
+	if len(f.links) < maxLinked {
+		return nil
+	}
+	return f.makeLinks()
+}
+
+func (f *flattener) want(id int32, target string) error {
+	if f.spare -= len(target) + wantEntry; f.spare < 0 {
+		return errNotFlat
+	}
+	f.wants[id] = target
+	f.wanted[target] = append(f.wanted[target], want{layer: f.at, to: id})
 	return nil
 }
 
-func (f *flattener) want(id int32, target string) {
-	f.wants[id] = target
-	f.wanted[target] = append(f.wanted[target], want{f.at, id})
-}
-
-// alias is what is known of a hard link's target that is itself hidden.
-func (f *flattener) alias(target string) *stashed {
-	if s := f.hidden[target]; s != nil {
-		return s
+// alias makes a hidden name, which is a hard link, one of what its target is, if that is hidden, too, and was kept.
+func (f *flattener) alias(id int32, target string) {
+	from, ok := f.nodes.lookup(target)
+	if !ok || f.nodes.at(from).hiddenAt != f.at || len(f.hidden) == maxHidden {
+		return
 	}
-	return new(stashed)
+	if s := f.hidden[from]; s != nil {
+		f.hidden[id] = s
+	}
 }
 
-// unhide gives the node what is hidden under another name.
+// unhide gives the node what is hidden under another name, which is nil if it was not kept.
 func (f *flattener) unhide(id int32, s *stashed) error {
 	switch {
-	case s.node != 0:
-		f.links = append(f.links, link{s.node, id})
-		return nil
-	case s.entry == nil:
+	case s == nil || s.entry == nil:
 		return errNotFlat
+	case s.node != 0:
+		return f.link(s.node, id)
 	}
 	s.node, f.given[id] = id, s
 	e := *s.entry
@@ -68,8 +81,13 @@ func (f *flattener) unhide(id int32, s *stashed) error {
 }
 
 func (f *flattener) noteBrought(name string) {
-	for _, w := range f.wanted[name] {
+	for i := range f.wanted[name] {
+		w := &f.wanted[name][i]
+		if w.noted {
+			return
+		}
 		if w.layer > f.at {
+			w.noted = true
 			f.brings = append(f.brings, name)
 			return
 		}
@@ -100,9 +118,6 @@ func (f *flattener) fulfil() error {
 }
 
 func (f *flattener) fulfilOne(name string, to int32) error {
-	if s := f.hidden[name]; s != nil {
-		return f.unhide(to, s)
-	}
 	parent, last := cut(name)
 	p, err := f.enter(parent)
 	if err != nil {
@@ -111,14 +126,15 @@ func (f *flattener) fulfilOne(name string, to int32) error {
 	id := f.nodes.add(p.id, last)
 	n := f.nodes.at(id)
 	switch {
+	case n.hiddenAt == f.at:
+		return f.unhide(to, f.hidden[id])
 	case n.kind != aThing || n.layer != f.at:
 		return errNotFlat
 	case f.wants[id] != "":
-		f.want(to, f.wants[id])
+		return f.want(to, f.wants[id])
 	default:
-		f.links = append(f.links, link{id, to})
+		return f.link(id, to)
 	}
-	return nil
 }
 
 // makeLinks makes the hard links that wait. What they lead to is complete then.
@@ -130,6 +146,9 @@ func (f *flattener) makeLinks() error {
 		return err
 	}
 	for _, l := range f.links {
+		if err := f.nodes.trim(); err != nil {
+			return err
+		}
 		if err := f.makeLink(l); err != nil {
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, sys.ErrNotPermitted) {
 				return errNotFlat // as one of a device that was left out
@@ -153,11 +172,12 @@ func (f *flattener) makeLink(l link) error {
 		return err
 	}
 	defer toDir.release()
-	if err := fromDir.Link(from.name, toDir.Dir, to.name); err != nil {
+	if err := fromDir.Link(f.nodes.string(from.name), toDir.Dir, f.nodes.string(to.name)); err != nil {
 		return err
 	}
-	if to.record = from.record; to.record != nil {
-		to.record.linked = true
+	to.record = from.record
+	if r := f.nodes.record(to); r != nil {
+		r.linked = true
 	}
 	return nil
 }

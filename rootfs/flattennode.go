@@ -1,16 +1,16 @@
 package rootfs
 
 import (
-	"cmp"
-	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"os"
 	"path"
-	"slices"
-	"strings"
-	"time"
 
-	"github.com/hostcompute/hcs/internal/mtree"
-	"github.com/hostcompute/hcs/internal/sys"
-	"github.com/hostcompute/hcs/layer"
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/spill"
 )
 
 type nodeKind uint8
@@ -22,171 +22,220 @@ const (
 )
 
 // node is a name that has a meaning. Layers are counted from the base, and -1 is none. Those of upper layers are known first.
+// It has no pointers and no spare bytes, as there may be a great many.
 type node struct {
-	name                string
+	name                textRef
 	parent, child, next int32
 	layer               int32 // that brought what is there
 	dirAt               int32 // the last layer with an entry for a directory here
 	passedAt            int32 // the last layer that passed through without one
 	whited, opaque      int32 // the uppermost layer that hides what lower ones have here, or below
+	hiddenAt            int32 // the last layer that has something here, but no directory, that others hide
 	metaAt              int32
+	meta, record        int32 // 0 is none
 	kind                nodeKind
 	passed              bool
-	meta                *nodeMeta
-	record              *record
 }
 
 // impliedIn reports whether the layer needs the directory and did not mention it.
 func (n *node) impliedIn(layer int32) bool { return n.passedAt == layer && n.dirAt != layer }
 
-// nodeMeta is what a directory is to look like. It keeps no entry, as that would keep much more.
-type nodeMeta struct {
-	mode, uid, gid uint32
-	atime, mtime   time.Time
-	xattrs         map[string]string
-}
-
-func newNodeMeta(e *layer.Entry) *nodeMeta {
-	m := &nodeMeta{mode: e.Mode, uid: e.UID, gid: e.GID, xattrs: e.Xattrs}
-	m.atime, m.mtime = times(e)
-	return m
-}
-
-func (m *nodeMeta) entry(name string) *layer.Entry {
-	return &layer.Entry{
-		Name: name, Kind: layer.Dir, Mode: m.mode, UID: m.uid, GID: m.gid, AccessTime: m.atime, ModTime: m.mtime, Xattrs: m.xattrs,
-	}
-}
-
-// record is what the manifest will say of a node. Several names of one object share it. There is one for each file, so it
-// is small.
-type record struct {
-	sum                    [sha256.Size]byte
-	inode                  uint64
-	size, seconds, changed int64
-	mode, uid, gid, nlink  uint32 // mode with the type
-	more                   *recordMore
-	there, linked          bool
-}
-
-// recordMore is what few objects have.
-type recordMore struct {
-	link   string
-	xattrs map[string]string
-}
-
-func newRecord(e *layer.Entry) *record {
-	r := new(record)
-	if e.Kind == layer.Symlink {
-		r.more = &recordMore{link: e.Link}
-	}
-	return r
-}
-
-func (r *record) setXattrs(attrs map[string]string) {
-	if len(attrs) > 0 {
-		r.more = &recordMore{xattrs: attrs}
-	}
-}
-
-// take notes what the kernel says.
-func (r *record) take(st *sys.Stat) {
-	r.there = true
-	r.mode, r.uid, r.gid, r.nlink = st.Mode, st.UID, st.GID, uint32(st.Nlink)
-	r.size, r.seconds = st.Size, st.MTime.Unix()
-	r.inode, r.changed = st.Ino, st.CTime.UnixNano()
-}
-
-func (r *record) entry(name string) *mtree.Entry {
-	e := &mtree.Entry{
-		Name: name, Type: manifestTypes[r.mode&sys.ModeType], Mode: r.mode & sys.ModePerm, UID: r.uid, GID: r.gid,
-		Nlink: uint64(r.nlink), Size: r.size, Seconds: r.seconds, SHA256: r.sum, Inode: r.inode, Changed: time.Unix(0, r.changed),
-	}
-	if r.more != nil {
-		e.Link, e.Xattrs = r.more.link, r.more.xattrs
-	}
-	return e
-}
-
 // rootNode is the root's number, and as a child's or sibling's that of none.
 const rootNode = 0
 
-// nodeTable holds all nodes, in blocks that stay where they are.
+// nodeTable holds all nodes, what directories are to look like, and what the manifest will say. Any number of them takes
+// nodeMemory, and files for the rest.
 type nodeTable struct {
-	blocks [][]node
-	count  int32
-	byName map[nodeKey]int32
+	store   *spill.Store
+	text    *spill.Text
+	nodes   *spill.Array[node]
+	slots   *spill.Array[slot]
+	metas   *spill.Array[nodeMeta]
+	records *spill.Array[record]
+
+	seed   maphash.Seed
+	shift  int // what a hash is moved by to be a slot's number
 	budget int // how many nodes may be looked at for the sake of whiteouts
+	err    error
 }
 
-type nodeKey struct {
-	parent int32
-	name   string
+// slot is a place of the index of nodes by parent and name: an open addressed table.
+type slot struct {
+	hash uint32
+	id   int32 // 0 is none: nobody looks for the root
 }
 
 const (
-	nodeBlock      = 1024
+	nodeMemory     = 24 << 20
+	firstSlots     = 10 // as a power of two
 	whiteoutBudget = 1 << 22
 )
 
-func newNodeTable() *nodeTable {
-	t := &nodeTable{byName: make(map[nodeKey]int32), budget: whiteoutBudget}
-	t.new(node{name: ".", kind: aDir, dirAt: -1, passedAt: -1, whited: -1, opaque: -1})
+// newNodeTable returns a table with the root. The caller closes it.
+func newNodeTable(create func() (*os.File, error), memory int) *nodeTable {
+	s := spill.New(spill.Config{Memory: memory, Create: create})
+	t := &nodeTable{
+		store: s, text: spill.NewText(s), nodes: spill.NewArray[node](s), slots: spill.NewArray[slot](s),
+		metas: spill.NewArray[nodeMeta](s), records: spill.NewArray[record](s),
+		seed: maphash.MakeSeed(), shift: 32 - firstSlots, budget: whiteoutBudget,
+	}
+	t.slots.Extend(1 << firstSlots)
+	t.metas.Extend(1)
+	t.records.Extend(1)
+	root := newNode()
+	root.name, root.kind, root.layer = t.keep("."), aDir, 0
+	t.nodes.Append(root)
 	return t
 }
 
-func (t *nodeTable) new(n node) int32 {
-	if int(t.count)%nodeBlock == 0 {
-		t.blocks = append(t.blocks, make([]node, nodeBlock))
-	}
-	id := t.count
-	t.count++
-	*t.at(id) = n
-	return id
+func newNode() node {
+	return node{layer: -1, dirAt: -1, passedAt: -1, whited: -1, opaque: -1, hiddenAt: -1}
 }
 
-func (t *nodeTable) at(id int32) *node { return &t.blocks[id/nodeBlock][id%nodeBlock] }
+// close gives back the memory and the files.
+func (t *nodeTable) close() error { return t.store.Close() }
+
+// trim writes out what is too much for memory. No pointer to a node or record is of use afterwards. The error is the first
+// that the table had at all: answers since then may be wrong.
+func (t *nodeTable) trim() error {
+	if t.nodes.Len()*4 > t.slots.Len()*3 {
+		t.growIndex()
+	}
+	return errors.Join(t.err, t.store.Trim())
+}
+
+// at returns a node, until the next trim.
+func (t *nodeTable) at(id int32) *node { return t.nodes.At(int(id)) }
+
+func (t *nodeTable) name(id int32) string { return t.string(t.at(id).name) }
 
 func (t *nodeTable) find(parent int32, name string) (int32, bool) {
-	id, ok := t.byName[nodeKey{parent, name}]
-	return id, ok
+	hash := t.hash(parent, name)
+	_, id := t.probe(parent, name, hash)
+	return id, id != rootNode
+}
+
+// lookup returns the node of a clean path, if there is one.
+func (t *nodeTable) lookup(name string) (int32, bool) {
+	if name == "." {
+		return rootNode, true
+	}
+	parent, last := cut(name)
+	id, ok := t.lookup(parent)
+	if !ok {
+		return 0, false
+	}
+	return t.find(id, last)
 }
 
 // add returns the node of a name, which is new if it has none.
 func (t *nodeTable) add(parent int32, name string) int32 {
-	key := nodeKey{parent, name}
-	if id, ok := t.byName[key]; ok {
+	hash := t.hash(parent, name)
+	place, id := t.probe(parent, name, hash)
+	if id != rootNode {
 		return id
 	}
-	name = strings.Clone(name) // which would keep the whole path
-	key.name = name
+	if t.nodes.Len() == math.MaxInt32 || t.slots.Len()-t.nodes.Len() < 2 {
+		t.tooMany("names")
+		return rootNode
+	}
 	p := t.at(parent)
-	id := t.new(node{name: name, parent: parent, next: p.child, dirAt: -1, passedAt: -1, whited: -1, opaque: -1, layer: -1})
+	n := newNode()
+	n.name, n.parent, n.next = t.keep(name), parent, p.child
+	id = int32(t.nodes.Append(n))
 	p.child = id
-	t.byName[key] = id
+	*t.slots.At(place) = slot{hash, id}
 	return id
 }
+
+func (t *nodeTable) hash(parent int32, name string) uint32 {
+	const odd = 0x9e3779b97f4a7c15 // 2^64 by the golden ratio: each parent's names are spread anew
+	h := (maphash.String(t.seed, name) + uint64(parent)) * odd
+	return uint32(h >> 32)
+}
+
+// probe returns the node of a name, or 0 and the slot where it belongs.
+func (t *nodeTable) probe(parent int32, name string, hash uint32) (place int, id int32) {
+	last := t.slots.Len() - 1
+	for i := int(hash >> t.shift); ; i = (i + 1) & last {
+		s := t.slots.Get(i)
+		if s.id == rootNode {
+			return i, rootNode
+		}
+		if s.hash == hash {
+			n := t.at(s.id)
+			if n.parent == parent && n.name.len() == len(name) && t.text.Equal(n.name.at(), name) {
+				return i, s.id
+			}
+		}
+	}
+}
+
+// growIndex makes the index larger. As the upper bits of hashes decide on places, the new one is filled from its begin to
+// its end.
+func (t *nodeTable) growIndex() {
+	old := t.slots
+	t.slots = spill.NewArray[slot](t.store)
+	t.slots.Extend(old.Len() * 4)
+	t.shift -= 2
+	last := t.slots.Len() - 1
+	for i := range old.Len() {
+		s := old.Get(i)
+		if s.id == rootNode {
+			continue
+		}
+		to := int(s.hash >> t.shift)
+		for t.slots.Get(to).id != rootNode {
+			to = (to + 1) & last
+		}
+		*t.slots.At(to) = s
+		if i%nodeBlock == 0 && t.store.Trim() != nil {
+			break
+		}
+	}
+	if err := old.Close(); err != nil {
+		t.fail(err)
+	}
+}
+
+func (t *nodeTable) tooMany(what string) {
+	t.fail(fmt.Errorf("too many %s: %w", what, errdefs.ErrResourceExhausted))
+}
+
+func (t *nodeTable) fail(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// nodeBlock is after how many steps of something long the table is trimmed.
+const nodeBlock = 1024
 
 func (t *nodeTable) path(id int32) string {
 	if id == rootNode {
 		return "."
 	}
-	n := t.at(id)
-	return path.Join(t.path(n.parent), n.name)
+	return path.Join(t.path(t.at(id).parent), t.name(id))
 }
 
-// children returns what is in a directory: first what is no directory, names ascending.
-func (t *nodeTable) children(id int32) (things, dirs []int32) {
-	for c := t.at(id).child; c != 0; c = t.at(c).next {
-		switch t.at(c).kind {
-		case aThing:
-			things = append(things, c)
-		case aDir:
-			dirs = append(dirs, c)
-		}
+// textRef says where a text is: its length in the lower 24 bits, above them the offset.
+type textRef uint64
+
+const (
+	textBits = 24
+	maxText  = 1<<textBits - 1
+)
+
+func (r textRef) at() int64 { return int64(r >> textBits) }
+func (r textRef) len() int  { return int(r & maxText) }
+
+// keep returns where a copy of s is.
+func (t *nodeTable) keep(s string) textRef {
+	at := t.text.Append(s)
+	if len(s) > maxText || at > math.MaxInt64>>textBits {
+		t.tooMany("bytes of names")
 	}
-	byName := func(a, b int32) int { return cmp.Compare(t.at(a).name, t.at(b).name) }
-	slices.SortFunc(things, byName)
-	slices.SortFunc(dirs, byName)
-	return things, dirs
+	return textRef(at)<<textBits | textRef(len(s))&maxText
 }
+
+func (t *nodeTable) string(r textRef) string { return t.text.String(r.at(), r.len()) }

@@ -16,11 +16,15 @@ import (
 
 // creation is an object to be made. Whoever makes it releases the directory.
 type creation struct {
-	dir    *openDir
-	name   string
-	entry  *layer.Entry
-	data   []byte
-	record *record // nil unless there is a manifest
+	dir   *openDir
+	name  string
+	entry *layer.Entry
+	data  []byte
+
+	// What the manifest will say, if there is one. Who makes the object fills it in; the table is not for several goroutines.
+	recordID int32 // 0: there is none
+	record   record
+	xattrs   map[string]string
 }
 
 // create makes an object with its metadata. Owner, mode, attributes and times come in this order as each may change those
@@ -36,7 +40,7 @@ func (f *flattener) create(c *creation) error {
 	if len(c.data) > 0 {
 		_, err = file.Write(c.data)
 	}
-	if c.record != nil {
+	if c.recordID != 0 {
 		c.record.sum = sha256.Sum256(c.data)
 	}
 	if err == nil {
@@ -64,7 +68,7 @@ func (f *flattener) complete(c *creation, file *inroot.File) error {
 	if err == nil {
 		err = file.SetTimes(times(e))
 	}
-	if err != nil || c.record == nil {
+	if err != nil || c.recordID == 0 {
 		return err
 	}
 	st, err := file.Stat()
@@ -74,11 +78,21 @@ func (f *flattener) complete(c *creation, file *inroot.File) error {
 	c.record.take(&st)
 	// Setting an attribute may be left out or set another, and a policy of the host may add its own.
 	if f.pool.strangeXattrs || len(e.Xattrs) > 0 {
-		attrs, err := f.owner.readXattrs(e, file)
-		c.record.setXattrs(attrs)
-		return err
+		c.xattrs, err = f.owner.readXattrs(e, file)
 	}
-	return nil
+	return err
+}
+
+// keepRecord puts what the manifest will say of an object that is made into the table.
+func (f *flattener) keepRecord(c *creation) {
+	if c.recordID == 0 {
+		return
+	}
+	if c.entry.Kind == layer.Symlink {
+		c.record.link = f.nodes.keep(c.entry.Link)
+	}
+	c.record.xattrs = f.nodes.keepAttrs(c.xattrs)
+	*f.nodes.records.At(int(c.recordID)) = c.record
 }
 
 // createLarge writes a file while the layer is read.
@@ -88,14 +102,14 @@ func (f *flattener) createLarge(c *creation) error {
 		return err
 	}
 	w := &summingFile{file: file}
-	if c.record != nil {
+	if c.recordID != 0 {
 		w.hash = sha256.New()
 	}
 	_, err = f.r.WriteDataAt(w)
 	if err == nil && c.entry.Data != nil {
 		err = file.Truncate(c.entry.Size)
 	}
-	if c.record != nil {
+	if c.recordID != 0 {
 		w.hole(c.entry.Size)
 		w.hash.Sum(c.record.sum[:0])
 	}
@@ -156,7 +170,7 @@ func (f *flattener) createNode(c *creation) error {
 		atime, mtime := times(e)
 		err = d.SetTimes(c.name, atime, mtime)
 	}
-	if err != nil || c.record == nil {
+	if err != nil || c.recordID == 0 {
 		return err
 	}
 	st, err := d.Lstat(c.name)
@@ -188,14 +202,16 @@ func (f *flattener) makeNode(c *creation) error {
 
 // creationBatch is some objects and the memory with their content.
 type creationBatch struct {
-	jobs []creation
-	data []byte
+	jobs   []creation
+	data   []byte
+	weight int64 // what the entries have that few have
 }
 
 // creators make objects, several at once, while the layer is read on. No two of them have the same name: who wants to
 // replace one settles first.
 type creators struct {
 	make   func(*creation) error
+	made   func(*creation) // is told of what was made, by the goroutine that adds
 	queue  chan *creationBatch
 	spare  chan *creationBatch
 	next   *creationBatch // being filled
@@ -231,7 +247,12 @@ func newCreatorsOf(n int) *creators {
 // add passes on an object with the content that it has.
 func (p *creators) add(c creation) {
 	b := p.room(0)
+	b.add(c)
+}
+
+func (b *creationBatch) add(c creation) {
 	b.jobs = append(b.jobs, c)
+	b.weight += weight(c.entry)
 }
 
 // read passes on a file with content from the layer.
@@ -245,21 +266,44 @@ func (p *creators) read(c creation, r *layer.Reader) error {
 		return err
 	}
 	b.data = b.data[:start+size]
-	b.jobs = append(b.jobs, c)
+	b.add(c)
 	return nil
 }
 
 // room returns a batch with space for one more.
 func (p *creators) room(size int) *creationBatch {
-	if p.next != nil && (len(p.next.data)+size > batchSize || len(p.next.jobs) == batchJobs) {
+	b := p.next
+	if b != nil && (len(b.data)+size > batchSize || len(b.jobs) == batchJobs || b.weight > batchSize) {
 		p.flush()
 	}
 	if p.next == nil {
-		if p.next = <-p.spare; p.next == nil {
-			p.next = &creationBatch{jobs: make([]creation, 0, batchJobs), data: make([]byte, 0, batchSize)}
-		}
+		p.next = p.tell(<-p.spare)
 	}
 	return p.next
+}
+
+// tell says what of a batch was made, and makes it empty.
+func (p *creators) tell(b *creationBatch) *creationBatch {
+	if b == nil {
+		return &creationBatch{jobs: make([]creation, 0, batchJobs), data: make([]byte, 0, batchSize)}
+	}
+	for i := range b.jobs {
+		p.made(&b.jobs[i])
+	}
+	clear(b.jobs)
+	b.jobs, b.data, b.weight = b.jobs[:0], b.data[:0], 0
+	return b
+}
+
+// tellAll is for when no batch is in flight.
+func (p *creators) tellAll() {
+	for range cap(p.spare) {
+		b := <-p.spare
+		if b != nil {
+			p.tell(b)
+		}
+		p.spare <- b
+	}
 }
 
 func (p *creators) flush() {
@@ -274,6 +318,7 @@ func (p *creators) flush() {
 func (p *creators) settle() error {
 	p.flush()
 	p.flying.Wait()
+	p.tellAll()
 	if p.failed.Load() {
 		return errStopped
 	}
@@ -285,6 +330,7 @@ func (p *creators) close() error {
 	p.flush()
 	close(p.queue)
 	p.group.Wait()
+	p.tellAll()
 	return p.err
 }
 
@@ -293,10 +339,8 @@ func (p *creators) run() {
 		for i := range b.jobs {
 			p.do(&b.jobs[i])
 		}
-		clear(b.jobs)
-		b.jobs, b.data = b.jobs[:0], b.data[:0]
-		p.flying.Done()
 		p.spare <- b
+		p.flying.Done()
 	}
 }
 

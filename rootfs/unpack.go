@@ -15,6 +15,7 @@ import (
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/internal/state"
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/layer"
 )
 
@@ -71,6 +72,9 @@ type TreeStats struct {
 // errNotFlat means that layers cannot be merged from the top.
 var errNotFlat = errors.New("the layers depend on each other's symbolic links")
 
+// spillFile makes a file without a name for what is not to be in memory.
+type spillFile func() (*os.File, error)
+
 // treeDir is what the tree is called until it is complete, in a directory of its own beside its place.
 const treeDir = "tree"
 
@@ -104,7 +108,7 @@ func unpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOp
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	if opts.Format == Directory {
-		stats, err = w.fill(opts, func(root *inroot.Root) (TreeStats, error) { return flatten(ctx, root, layers, opts) })
+		stats, err = w.fill(opts, func(root *inroot.Root) (TreeStats, error) { return flatten(ctx, root, layers, opts, w.spillFile) })
 		if err == nil || !errors.Is(err, errNotFlat) {
 			return stats, errors.Join(err, w.publish(err))
 		}
@@ -126,6 +130,7 @@ type workplace struct {
 const (
 	workPrefix = ".hcs-unpack-"
 	lockDir    = ".lock" // where package state has its locks
+	spillName  = "spill" // what spillFile may have called a file when it was killed
 )
 
 func newWorkplace(ctx context.Context, target string) (*workplace, error) {
@@ -270,8 +275,11 @@ func ownTop(root *inroot.Root, opts TreeOptions) error {
 }
 
 func (w *workplace) discard() error {
-	return w.parent.RemoveAll(w.name + "/" + treeDir)
+	return errors.Join(w.parent.RemoveAll(w.name+"/"+treeDir), w.parent.RemoveAll(w.name+"/"+spillName))
 }
+
+// spillFile opens a file that goes when it is closed.
+func (w *workplace) spillFile() (*os.File, error) { return sys.UnnamedFile(w.dir, spillName) }
 
 // publish gives the tree its name, unless it failed to be made.
 func (w *workplace) publish(failed error) error {
