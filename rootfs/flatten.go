@@ -70,10 +70,10 @@ type stashed struct {
 
 // What may wait in memory at once.
 const (
-	stashBytes = 8 << 20
+	stashBytes = 4 << 20
 	stashFile  = 1 << 20 // the largest that is kept
 	stashEntry = 1 << 10 // what an entry is taken to cost
-	maxHidden  = 16 << 10
+	maxHidden  = 8 << 10
 	maxLinked  = 16 << 10
 	wantBytes  = 4 << 20
 	wantEntry  = 128
@@ -86,7 +86,7 @@ func flatten(ctx context.Context, root *inroot.Root, layers []LayerBlob, opts Tr
 		return TreeStats{}, err
 	}
 	f := &flattener{
-		opts: opts, layers: layers, nodes: newNodeTable(create, nodeMemory),
+		opts: opts, layers: layers, nodes: newNodeTable(create, opts.Memory),
 		owner:  newOwnership(ApplyOptions{Owner: opts.Owner}),
 		ids:    newIDMapper(opts.UIDs, opts.GIDs, opts.Rootless),
 		wants:  make(map[int32]string),
@@ -469,6 +469,7 @@ func (f *flattener) hide(id int32, e *layer.Entry, otherwise bool) error {
 		return nil
 	}
 	f.stash -= cost
+	e.Forget() // the header's bytes
 	s := &stashed{entry: e}
 	f.hidden[id] = s
 	if e.Kind == layer.File {

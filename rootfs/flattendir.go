@@ -51,7 +51,7 @@ func (d *openDirs) open(id int32) (*openDir, error) {
 		h.refs.Add(1)
 		return h, nil
 	}
-	n := d.nodes.at(id)
+	n := d.nodes.peek(id)
 	above, err := d.open(n.parent)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (f *flattener) finish(top *inroot.Dir) error {
 	}
 	done := time.Now()
 	w := newManifest(f.opts.Mtree)
-	if err := f.manifest(rootNode, ".", w.Write); err != nil {
+	if err := f.manifest(namedNode{name: ".", record: f.nodes.peek(rootNode).record}, w.Write); err != nil {
 		return err
 	}
 	if err := f.nodes.trim(); err != nil {
@@ -106,7 +106,7 @@ func (f *flattener) finish(top *inroot.Dir) error {
 }
 
 func (f *flattener) finishDir(id int32, d *inroot.Dir) error {
-	for c := f.nodes.at(id).child; c != rootNode; c = f.nodes.at(c).next {
+	for c := f.nodes.peek(id).child; c != rootNode; c = f.nodes.peek(c).next {
 		if err := f.nodes.trim(); err != nil {
 			return err
 		}
@@ -119,14 +119,14 @@ func (f *flattener) finishDir(id int32, d *inroot.Dir) error {
 
 // finishNode is for what is in the directory d.
 func (f *flattener) finishNode(id int32, d *inroot.Dir) error {
-	n := f.nodes.at(id)
-	switch r := f.nodes.record(n); {
+	n := f.nodes.peek(id)
+	switch {
 	case n.kind == aDir:
 		return inDir(d, f.nodes.string(n.name), func(below *inroot.Dir) error { return f.finishDir(id, below) })
-	case n.kind == aThing && r != nil && r.linked:
+	case n.kind == aThing && n.record != 0 && f.nodes.records.Get(int(n.record)).linked:
 		st, err := d.Lstat(f.nodes.string(n.name))
 		if err == nil {
-			r.take(&st)
+			f.nodes.record(&n).take(&st)
 		}
 		return err
 	}
@@ -156,32 +156,34 @@ func (f *flattener) describeDir(id int32, d *inroot.Dir) error {
 	attrs, err := f.owner.readXattrs(m.entry, d.Self())
 	r := f.nodes.records.At(int(f.nodes.newRecord(n)))
 	r.take(&st)
-	r.xattrs = f.nodes.keepAttrs(attrs)
+	r.more = f.nodes.keepAttrs(attrs)
 	return err
 }
 
 // manifest gives write what the tree holds.
-func (f *flattener) manifest(id int32, name string, write func(*mtree.Entry) error) error {
-	if err := write(f.nodes.inManifest(f.nodes.record(f.nodes.at(id)), name)); err != nil {
+func (f *flattener) manifest(dir namedNode, write func(*mtree.Entry) error) error {
+	if err := write(f.nodes.inManifest(dir)); err != nil {
 		return err
 	}
-	for c := range f.nodes.children(id, aThing) {
+	for c := range f.nodes.children(dir.id, aThing) {
 		if err := f.nodes.trim(); err != nil {
 			return err
 		}
-		r := f.nodes.record(f.nodes.at(c))
-		if r == nil || !r.there {
+		c.name = below(dir.name, c.name)
+		e := f.nodes.inManifest(c)
+		if e == nil {
 			continue // a device that may not be made
 		}
-		if err := write(f.nodes.inManifest(r, below(name, f.nodes.name(c)))); err != nil {
+		if err := write(e); err != nil {
 			return err
 		}
 	}
-	for c := range f.nodes.children(id, aDir) {
+	for c := range f.nodes.children(dir.id, aDir) {
 		if err := f.nodes.trim(); err != nil {
 			return err
 		}
-		if err := f.manifest(c, below(name, f.nodes.name(c)), write); err != nil {
+		c.name = below(dir.name, c.name)
+		if err := f.manifest(c, write); err != nil {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
-	"os"
 	"path"
 
 	"github.com/containerd/errdefs"
@@ -43,8 +42,8 @@ func (n *node) impliedIn(layer int32) bool { return n.passedAt == layer && n.dir
 // rootNode is the root's number, and as a child's or sibling's that of none.
 const rootNode = 0
 
-// nodeTable holds all nodes, what directories are to look like, and what the manifest will say. Any number of them takes
-// nodeMemory, and files for the rest.
+// nodeTable holds all nodes, what directories are to look like, and what the manifest will say. Any number of them takes as
+// much memory as it is given, and files for the rest.
 type nodeTable struct {
 	store   *spill.Store
 	text    *spill.Text
@@ -53,6 +52,7 @@ type nodeTable struct {
 	metas   *spill.Array[nodeMeta]
 	records *spill.Array[record]
 
+	sorts  int // how many names are sorted in memory
 	seed   maphash.Seed
 	shift  int // what a hash is moved by to be a slot's number
 	budget int // how many nodes may be looked at for the sake of whiteouts
@@ -66,18 +66,22 @@ type slot struct {
 }
 
 const (
-	nodeMemory     = 24 << 20
-	firstSlots     = 10 // as a power of two
+	nodeMemory     = 16 << 20
+	sortMemory     = 1024 // of it, for each name that is sorted
+	firstSlots     = 10   // as a power of two
 	whiteoutBudget = 1 << 22
 )
 
 // newNodeTable returns a table with the root. The caller closes it.
-func newNodeTable(create func() (*os.File, error), memory int) *nodeTable {
+func newNodeTable(create spillFile, memory int) *nodeTable {
+	if memory <= 0 {
+		memory = nodeMemory
+	}
 	s := spill.New(spill.Config{Memory: memory, Create: create})
 	t := &nodeTable{
 		store: s, text: spill.NewText(s), nodes: spill.NewArray[node](s), slots: spill.NewArray[slot](s),
 		metas: spill.NewArray[nodeMeta](s), records: spill.NewArray[record](s),
-		seed: maphash.MakeSeed(), shift: 32 - firstSlots, budget: whiteoutBudget,
+		seed: maphash.MakeSeed(), shift: 32 - firstSlots, budget: whiteoutBudget, sorts: max(memory/sortMemory, 8),
 	}
 	t.slots.Extend(1 << firstSlots)
 	t.metas.Extend(1)
@@ -107,7 +111,10 @@ func (t *nodeTable) trim() error {
 // at returns a node, until the next trim.
 func (t *nodeTable) at(id int32) *node { return t.nodes.At(int(id)) }
 
-func (t *nodeTable) name(id int32) string { return t.string(t.at(id).name) }
+// peek returns what a node is, to be looked at alone.
+func (t *nodeTable) peek(id int32) node { return t.nodes.Get(int(id)) }
+
+func (t *nodeTable) name(id int32) string { return t.string(t.peek(id).name) }
 
 func (t *nodeTable) find(parent int32, name string) (int32, bool) {
 	hash := t.hash(parent, name)
@@ -163,7 +170,7 @@ func (t *nodeTable) probe(parent int32, name string, hash uint32) (place int, id
 			return i, rootNode
 		}
 		if s.hash == hash {
-			n := t.at(s.id)
+			n := t.peek(s.id)
 			if n.parent == parent && n.name.len() == len(name) && t.text.Equal(n.name.at(), name) {
 				return i, s.id
 			}
@@ -215,7 +222,7 @@ func (t *nodeTable) path(id int32) string {
 	if id == rootNode {
 		return "."
 	}
-	return path.Join(t.path(t.at(id).parent), t.name(id))
+	return path.Join(t.path(t.peek(id).parent), t.name(id))
 }
 
 // textRef says where a text is: its length in the lower 24 bits, above them the offset.

@@ -51,8 +51,8 @@ type record struct {
 	sum                    [sha256.Size]byte
 	inode                  uint64
 	size, seconds, changed int64
-	link, xattrs           textRef
-	mode, uid, gid, nlink  uint32 // mode with the type
+	more                   textRef // a symbolic link's target; others' extended attributes
+	mode, uid, gid, nlink  uint32  // mode with the type
 	there, linked          bool
 }
 
@@ -89,13 +89,22 @@ func (t *nodeTable) forgetRecord(n *node) {
 	n.record = 0
 }
 
-// inManifest is what the manifest says of a node called name.
-func (t *nodeTable) inManifest(r *record, name string) *mtree.Entry {
-	return &mtree.Entry{
-		Name: name, Type: manifestTypes[r.mode&sys.ModeType], Mode: r.mode & sys.ModePerm, UID: r.uid, GID: r.gid,
-		Nlink: uint64(r.nlink), Size: r.size, Seconds: r.seconds, SHA256: r.sum, Inode: r.inode, Changed: time.Unix(0, r.changed),
-		Link: t.string(r.link), Xattrs: t.attrs(r.xattrs),
+// inManifest is what the manifest says of a node, whose name is the path here; nil if it says nothing.
+func (t *nodeTable) inManifest(n namedNode) *mtree.Entry {
+	r := t.records.Get(int(n.record))
+	if !r.there {
+		return nil
 	}
+	e := &mtree.Entry{
+		Name: n.name, Type: manifestTypes[r.mode&sys.ModeType], Mode: r.mode & sys.ModePerm, UID: r.uid, GID: r.gid,
+		Nlink: uint64(r.nlink), Size: r.size, Seconds: r.seconds, SHA256: r.sum, Inode: r.inode, Changed: time.Unix(0, r.changed),
+	}
+	if e.Type == mtree.Link {
+		e.Link = t.string(r.more)
+	} else {
+		e.Xattrs = t.attrs(r.more)
+	}
+	return e
 }
 
 // keepAttrs keeps extended attributes: names and values in turn, each after its length.

@@ -12,24 +12,23 @@ import (
 // Children are sorted in memory as long as they are not too many; of a larger directory such parts are sorted one after the
 // other, and then read together. Those that are directories wait while what is in one of them is looked at.
 const (
-	sortedThings = 16 << 10
-	sortedDirs   = 2 << 10
-	sortedBytes  = 64 // a name, on average, at the most
+	sortedDirs  = 8  // times less are sorted at once
+	sortedBytes = 64 // a name, on average, at the most
 )
 
-// namedNode is a node with its name at hand.
+// namedNode is a node with what a manifest asks for at hand.
 type namedNode struct {
-	name string
-	id   int32
+	name       string
+	id, record int32
 }
 
 // children yields what of a kind is in a directory, names ascending. The table may be trimmed meanwhile, and is.
-func (t *nodeTable) children(id int32, kind nodeKind) iter.Seq[int32] {
-	return func(yield func(int32) bool) {
-		part, next := t.sortedPart(t.at(id).child, kind)
+func (t *nodeTable) children(id int32, kind nodeKind) iter.Seq[namedNode] {
+	return func(yield func(namedNode) bool) {
+		part, next := t.sortedPart(t.peek(id).child, kind)
 		if next == rootNode {
 			for _, n := range part {
-				if !yield(n.id) {
+				if !yield(n) {
 					return
 				}
 			}
@@ -52,21 +51,21 @@ func (t *nodeTable) children(id int32, kind nodeKind) iter.Seq[int32] {
 
 // sortedPart returns what of a kind is among the siblings from c on, as far as it fits, and the first that does not.
 func (t *nodeTable) sortedPart(c int32, kind nodeKind) (part []namedNode, next int32) {
-	most := sortedThings
+	most := t.sorts
 	if kind == aDir {
-		most = sortedDirs
+		most /= sortedDirs
 	}
 	bytes := most * sortedBytes
 	for n := 1; c != rootNode; n++ {
 		if n%nodeBlock == 0 && t.trim() != nil {
 			return nil, rootNode
 		}
-		node := t.at(c)
+		node := t.peek(c)
 		if node.kind == kind {
-			if bytes -= node.name.len(); bytes < 0 || len(part) == most {
+			if bytes -= node.name.len(); len(part) > 0 && bytes < 0 || len(part) == most {
 				break
 			}
-			part = append(part, namedNode{t.string(node.name), c})
+			part = append(part, namedNode{t.string(node.name), c, node.record})
 		}
 		c = node.next
 	}
@@ -83,8 +82,8 @@ type merger struct {
 
 // sortedNode has a name of its own, beside those that come before and after it: reading them costs little then.
 type sortedNode struct {
-	name textRef
-	id   int32
+	name       textRef
+	id, record int32
 }
 
 type mergePart struct {
@@ -95,20 +94,20 @@ type mergePart struct {
 func (m *merger) add(part []namedNode) {
 	start := m.sorted.Len()
 	for i, n := range part {
-		m.sorted.Append(sortedNode{m.t.keep(n.name), n.id})
+		m.sorted.Append(sortedNode{m.t.keep(n.name), n.id, n.record})
 		if i%nodeBlock == 0 && m.t.trim() != nil {
 			return
 		}
 	}
 	if len(part) > 0 {
-		m.parts = append(m.parts, mergePart{namedNode: namedNode{part[0].name, part[0].id}, at: start, end: m.sorted.Len()})
+		m.parts = append(m.parts, mergePart{namedNode: part[0], at: start, end: m.sorted.Len()})
 	}
 }
 
-func (m *merger) all(yield func(int32) bool) {
+func (m *merger) all(yield func(namedNode) bool) {
 	heap.Init(m)
 	for len(m.parts) > 0 {
-		if !yield(m.parts[0].id) {
+		if !yield(m.parts[0].namedNode) {
 			return
 		}
 		m.advance()
@@ -123,7 +122,7 @@ func (m *merger) advance() {
 		return
 	}
 	n := m.sorted.Get(p.at)
-	p.namedNode = namedNode{m.t.string(n.name), n.id}
+	p.namedNode = namedNode{m.t.string(n.name), n.id, n.record}
 	heap.Fix(m, 0)
 }
 

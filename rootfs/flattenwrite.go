@@ -88,10 +88,10 @@ func (f *flattener) keepRecord(c *creation) {
 	if c.recordID == 0 {
 		return
 	}
+	c.record.more = f.nodes.keepAttrs(c.xattrs)
 	if c.entry.Kind == layer.Symlink {
-		c.record.link = f.nodes.keep(c.entry.Link)
+		c.record.more = f.nodes.keep(c.entry.Link)
 	}
-	c.record.xattrs = f.nodes.keepAttrs(c.xattrs)
 	*f.nodes.records.At(int(c.recordID)) = c.record
 }
 

@@ -52,6 +52,10 @@ type TreeOptions struct {
 	// is no error.
 	Mtree io.Writer
 
+	// Memory is how many bytes of memory the table of the tree's names may take; 0 means 16 MiB. What does not fit is kept in
+	// files without names, beside the tree.
+	Memory int
+
 	// Progress is told when another part of a layer was read: layer's index, entries of it so far.
 	Progress func(index int, entries int64)
 }

@@ -167,7 +167,7 @@ func TestUnpackTreeRandom(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		wild := i%4 == 0
 		blobs, text := randomImage(t, random, wild)
-		opts := rootfs.TreeOptions{Owner: rootfs.IgnoreOwner, Writers: 1 + i%3, KeepDirlinks: i%7 == 0, Rootless: i%11 == 0}
+		opts := rootfs.TreeOptions{Owner: rootfs.IgnoreOwner, Writers: 1 + i%3, KeepDirlinks: i%7 == 0, Rootless: i%11 == 0, Memory: i % 2}
 		stats := compareWithOrder(t, blobs, opts)
 		if t.Failed() {
 			t.Fatalf("seed %d, image %d, in order: %v, options %+v\n%s", seed, i, stats.InOrder, opts, text)
