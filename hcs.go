@@ -145,6 +145,13 @@ func layerConfig(c Config) (rootfs.Config, error) {
 	return r, nil
 }
 
+// LayerOptions says how layers are stored in directories of their own here: as
+// far as this process may.
+func LayerOptions() (rootfs.NTOptions, error) {
+	c, err := layerConfig(Config{})
+	return rootfs.NTOptions{UserXattr: rootfs.UserXattrs(c.UserXattr), Owner: c.Owner}, err
+}
+
 // Host is the services on one pair of state directories. Its methods may be
 // called at once, and by several programs.
 type Host struct {

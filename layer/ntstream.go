@@ -17,6 +17,17 @@ func (r *Reader) Encoding() Encoding {
 	return POSIX
 }
 
+// Detect reads the first entry, which Next returns then, and tells the encoding
+// by it. That of a layer without entries is Auto. It is called before Next.
+func (r *Reader) Detect() (Encoding, error) {
+	e, err := r.Next()
+	if err != nil && err != io.EOF {
+		return r.Encoding(), err
+	}
+	r.ahead = e
+	return r.Encoding(), nil
+}
+
 // header reads the next headers: by itself if they are plain and the entry is
 // of the NT encoding, otherwise by archive/tar.
 func (r *Reader) header(pad int) (*tar.Header, error) {

@@ -63,6 +63,7 @@ type Reader struct {
 	plain     tar.Header
 	records   []record // NT: PAX records of the current header, in order
 	stale     bool     // archive/tar's reader did not see the last header
+	ahead     *Entry   // what Detect has read and Next returns
 }
 
 // NewReader returns a Reader of the uncompressed tar stream r.
@@ -92,6 +93,10 @@ func (r *Reader) All() iter.Seq2[*Entry, error] {
 // left of the current one's content. At the end of the layer it returns
 // io.EOF. An error is an [*EntryError]; it stays.
 func (r *Reader) Next() (*Entry, error) {
+	if e := r.ahead; e != nil {
+		r.ahead = nil
+		return e, nil
+	}
 	if r.err != nil {
 		return nil, r.err
 	}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/internal/sys"
@@ -33,7 +35,20 @@ type NTOptions struct {
 	// Processing says what is made of the layer beside what it brings.
 	Processing Processing
 
-	whole bool // entries that a tar stream cannot tell are stored, too
+	// DiffID tells the digest of the layer's stream, which is noted with the layer, unless it is nil. It is called when the
+	// stream was read to its end, and once.
+	DiffID func() (digest.Digest, error)
+
+	whole     bool     // entries that a tar stream cannot tell are stored, too
+	overEmpty bool     // an empty directory makes way for the layer
+	parents   []string // are noted with the layer
+}
+
+func (o NTOptions) diffID() (digest.Digest, error) {
+	if o.DiffID == nil {
+		return "", nil
+	}
+	return o.DiffID()
 }
 
 // NTStats says what ImportNT did.
@@ -52,6 +67,9 @@ type ntLayerRecord struct {
 	Whole     bool       `json:"whole,omitempty"`    // the stream's entries have records of what a tar stream cannot tell
 	Entries   int64      `json:"entries"`
 	Size      int64      `json:"size"`
+
+	DiffID  digest.Digest `json:"diffID,omitempty"`
+	Created time.Time     `json:"created,omitzero"`
 }
 
 // ImportNT stores the Windows layer that r reads in the new directory dir, on top of the layers in the directories parents,
@@ -84,7 +102,7 @@ func importNT(ctx context.Context, dir string, parents []string, r ntInput, opts
 		return stats, err
 	}
 	defer func() { err = errors.Join(err, closeRoots(roots)) }()
-	w, err := newWorkplace(ctx, dir)
+	w, err := openWorkplace(ctx, workplace{target: dir, overEmpty: opts.overEmpty})
 	if err != nil {
 		return stats, err
 	}
@@ -147,10 +165,14 @@ func fillNT(
 		return NTStats{}, err
 	}
 	s.stats.Bytes = done.Bytes
-	err = writeNTRecord(dir, ntLayerRecord{
+	record := ntLayerRecord{
 		UserXattr: opts.UserXattr, Repeated: s.repeated, Whole: opts.whole, Entries: s.stats.Entries, Size: s.stats.Bytes,
-	})
-	return s.stats, err
+		Created: time.Now().UTC(),
+	}
+	if record.DiffID, err = opts.diffID(); err != nil {
+		return NTStats{}, err
+	}
+	return s.stats, errors.Join(writeChain(dir, opts.parents), writeNTRecord(dir, record))
 }
 
 func writeNTRecord(dir string, record ntLayerRecord) error {

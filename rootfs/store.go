@@ -229,7 +229,10 @@ func (s *Store) fill(
 	ctx context.Context, diffID digest.Digest, temp string, open func() (io.ReadCloser, error),
 ) (*layerRecord, error) {
 	files := filepath.Join(temp, filesDir)
-	if err := makeFiles(temp, files); err != nil {
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		return nil, err
+	}
+	if err := makeFiles(files); err != nil {
 		return nil, err
 	}
 	root, err := inroot.Open(files)
@@ -245,17 +248,27 @@ func (s *Store) fill(
 	if err != nil {
 		return nil, err
 	}
+	return stats.record(diffID), nil
+}
+
+func (s Stats) record(diffID digest.Digest) *layerRecord {
 	return &layerRecord{
-		DiffID: diffID, Size: stats.Bytes, Entries: stats.Entries, Root: stats.Root, Opaque: stats.Opaque,
-		Whiteouts: stats.Whiteouts, Created: time.Now().UTC(),
-	}, nil
+		DiffID: diffID, Size: s.Bytes, Entries: s.Entries, Root: s.Root, Opaque: s.Opaque, Whiteouts: s.Whiteouts,
+		Created: time.Now().UTC(),
+	}
+}
+
+// write puts the record into a layer's directory.
+func (r *layerRecord) write(dir string) error {
+	data, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, layerFile), append(data, '\n'), 0o600)
 }
 
 // makeFiles makes the directory of a layer's files, with the metadata of a root that the layer does not mention.
-func makeFiles(temp, files string) error {
-	if err := os.Mkdir(temp, 0o700); err != nil {
-		return err
-	}
+func makeFiles(files string) error {
 	if err := os.Mkdir(files, impliedMode); err != nil {
 		return err
 	}
@@ -289,12 +302,8 @@ func (s *Store) apply(
 
 // publish makes the unpacked layer durable and gives it its name.
 func (s *Store) publish(key string, record *layerRecord) error {
-	data, err := json.MarshalIndent(record, "", "\t")
-	if err != nil {
-		return err
-	}
 	temp := s.temp(key)
-	if err := os.WriteFile(filepath.Join(temp, layerFile), append(data, '\n'), 0o600); err != nil {
+	if err := record.write(temp); err != nil {
 		return err
 	}
 	if err := inDirectory(temp, sys.SyncFS); err != nil {

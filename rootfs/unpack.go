@@ -124,11 +124,12 @@ func unpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOp
 // workplace is the private directory <parent>/.hcs-unpack-<name> in which the tree called name is made. A lock in it keeps
 // others out.
 type workplace struct {
-	target string
-	parent *inroot.Root
-	name   string
-	dir    string
-	lock   *state.Lock
+	target    string
+	overEmpty bool // an empty directory of the tree's name makes way
+	parent    *inroot.Root
+	name      string
+	dir       string
+	lock      *state.Lock
 }
 
 const (
@@ -138,7 +139,11 @@ const (
 )
 
 func newWorkplace(ctx context.Context, target string) (*workplace, error) {
-	parent, base := filepath.Split(target)
+	return openWorkplace(ctx, workplace{target: target})
+}
+
+func openWorkplace(ctx context.Context, w workplace) (*workplace, error) {
+	parent, base := filepath.Split(w.target)
 	if base == "" {
 		return nil, fmt.Errorf("it is the root directory: %w", errdefs.ErrInvalidArgument)
 	}
@@ -146,12 +151,12 @@ func newWorkplace(ctx context.Context, target string) (*workplace, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &workplace{target: target, parent: root, name: workPrefix + base}
+	w.parent, w.name = root, workPrefix+base
 	w.dir = filepath.Join(parent, w.name)
 	if err := w.enter(ctx); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	return w, nil
+	return &w, nil
 }
 
 // enter makes the private directory and takes its lock. Who has just left may have removed either, then it starts again.
@@ -226,14 +231,28 @@ func (w *workplace) checkPrivate() error {
 
 // checkFree returns an error if something has the tree's name.
 func (w *workplace) checkFree() error {
-	_, err := w.parent.Lstat(filepath.Base(w.target))
+	st, err := w.parent.Lstat(filepath.Base(w.target))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return err
+	case w.overEmpty && st.IsDir():
+		return w.checkEmpty()
 	}
 	return fmt.Errorf("it exists: %w", errdefs.ErrAlreadyExists)
+}
+
+func (w *workplace) checkEmpty() error {
+	dir, err := w.parent.OpenDir(filepath.Base(w.target))
+	if err != nil {
+		return err
+	}
+	names, err := dir.Names()
+	if err == nil && len(names) > 0 {
+		err = fmt.Errorf("it is not empty: %w", errdefs.ErrAlreadyExists)
+	}
+	return errors.Join(err, dir.Close())
 }
 
 // fill calls f with a fresh directory. Nobody else can enter it: its parent is private.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,6 +27,7 @@ type app struct {
 	config     hcs.Config
 	registries *Registries // nil in hcs itself
 	logLevel   string
+	wclayer    bool // the program is called by that name
 }
 
 // Main runs the command line of this process and returns its exit status.
@@ -33,8 +35,11 @@ func Main() int { return (&app{}).main() }
 
 func (a *app) main() int {
 	a.in, a.out, a.err, a.signals = os.Stdin, os.Stdout, os.Stderr, new(signals)
-	if isUmoci(os.Args[0]) {
+	switch {
+	case isCalled(os.Args[0], "umoci"):
 		return umociMain(a, os.Args[1:])
+	case isCalled(os.Args[0], "wclayer"):
+		return wclayerMain(a, os.Args[1:])
 	}
 	root := newRoot(a, os.Args[1:])
 	root.SetArgs(os.Args[1:])
@@ -189,6 +194,18 @@ func (a *app) logger() (*slog.Logger, error) {
 		return nil, usage(fmt.Sprintf("log level %q: use debug, info, warn or error", a.logLevel))
 	}
 	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})), nil
+}
+
+// isCalled reports whether the program is called by a name.
+func isCalled(program, name string) bool {
+	return strings.TrimSuffix(filepath.Base(program), ".exe") == name
+}
+
+// tryRoot becomes root as host does, for commands that need no host.
+func (a *app) tryRoot() {
+	if err := a.becomeRoot(); err != nil {
+		a.warn("going on as an ordinary user: " + sentence(err))
+	}
 }
 
 // becomeRoot is for commands that cannot do without, and for those that read

@@ -10,9 +10,35 @@ import (
 	"github.com/hostcompute/hcs/rootfs"
 )
 
+// layerCommands are the verbs of "hcs layer" and, for short, of wclayer.
+var layerCommands = []entry{
+	{"cat", newLayerCat},
+	{"create", newLayerCreate},
+	{"diff", newLayerDiff},
+	{"expand", newLayerExpand},
+	{"export", newLayerExport},
+	{"import", newLayerImport},
+	{"inspect", newLayerInspect},
+	{"ls", newLayerList},
+	{"mount", newLayerMount},
+	{"registry", newLayerRegistry},
+	{"remove", newLayerRemove},
+	{"tree", newLayerTree},
+	{"unmount", newLayerUnmount},
+}
+
 func newLayer(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "layer", Short: "Look into layers, and manage unpacked ones", Args: noCommand, RunE: showHelp}
-	c.AddCommand(newLayerList(a), newLayerTree(a), newLayerCat(a), newLayerDiff(a), newLayerRegistry(a), newLayerInspect(a), newLayerExport(a))
+	c := &cobra.Command{
+		Use:   "layer",
+		Short: "Look into layers, and make, mount and remove them",
+		Long: `Look into layers, those of Windows images above all, and keep them in
+directories: "import" makes a layer of a tar stream, "create" a scratch layer on
+top of others, which "mount" makes one tree.`,
+		Args: noCommand, RunE: showHelp,
+	}
+	for _, e := range layerCommands {
+		c.AddCommand(e.make(a))
+	}
 	return c
 }
 
@@ -24,14 +50,21 @@ type layerListOptions struct {
 func newLayerList(a *app) *cobra.Command {
 	var o layerListOptions
 	c := &cobra.Command{
-		Use:     "ls",
+		Use:     "ls [flags] [DIR]",
 		Aliases: []string{"list"},
-		Short:   "List unpacked layers",
-		Args:    takes(0, 0, ""),
-		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), a) },
+		Short:   "List the layers of the local store, or of a directory",
+		Long: `List the layers that the local store has unpacked, or those that a directory has:
+what "import" and "create" have made there, with their parents.`,
+		Args: takes(0, 1, ""),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return o.runDir(a, args[0])
+			}
+			return o.run(c.Context(), a)
+		},
 	}
-	c.Flags().BoolVar(&o.noTrunc, "no-trunc", false, "show digests in full")
-	o.addFlags(c.Flags(), "show digests only")
+	c.Flags().BoolVar(&o.noTrunc, "no-trunc", false, "show digests and paths in full")
+	o.addFlags(c.Flags(), "show digests, or directories, only")
 	return c
 }
 

@@ -41,7 +41,7 @@ func (s *layerSource) find(ctx context.Context, a *app, ref, name string, f func
 	name = strings.Trim(strings.ReplaceAll(name, `\`, "/"), "/")
 	found := false
 	err := s.each(ctx, a, ref, func(r *layer.Reader, e *layer.Entry) error {
-		if found || !isCalled(e, name) {
+		if found || !isNamed(e, name) {
 			return nil
 		}
 		found = true
@@ -59,8 +59,8 @@ func (s *layerSource) find(ctx context.Context, a *app, ref, name string, f func
 	return err
 }
 
-// isCalled compares names as the layer's system does.
-func isCalled(e *layer.Entry, name string) bool {
+// isNamed compares names as the layer's system does.
+func isNamed(e *layer.Entry, name string) bool {
 	if e.NT == nil && e.Stream == "" {
 		return e.Name == name
 	}

@@ -42,6 +42,7 @@ the programs of ntfs-3g. A disk has no place for what a layer deletes.
 
 func (o *layerExportOptions) addFlags(f *pflag.FlagSet) {
 	o.layerSource.addFlags(f)
+	addParents(f, &o.parents)
 	f.StringVarP(&o.output, "output", "o", "", "`file` to write, which must not exist (default: standard output)")
 	f.BoolVarP(&o.gzip, "gzip", "z", false, "compress the tar file with gzip")
 	f.StringVar(&o.format, "format", "tar", "tar, vhdx, vhd or ntfs")

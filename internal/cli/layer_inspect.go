@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 type layerInspectOptions struct {
@@ -22,6 +24,7 @@ type layerView struct {
 	Layer     string           `json:"layer"`
 	DiffID    digest.Digest    `json:"diffID"`
 	Encoding  string           `json:"encoding"`
+	Directory *layerDirView    `json:"directory,omitempty"`
 	Entries   int64            `json:"entries"`
 	Content   int64            `json:"content"` // bytes of files and streams
 	Kinds     map[string]int64 `json:"kinds"`
@@ -29,6 +32,24 @@ type layerView struct {
 	UtilityVM bool             `json:"utilityVM,omitempty"`
 	Hives     []string         `json:"hives,omitempty"`
 	Warnings  []string         `json:"warnings,omitempty"` // what is malformed, and was mended
+}
+
+// layerDirView is what only a layer's directory tells.
+type layerDirView struct {
+	Path    string    `json:"path"`
+	Kind    string    `json:"kind"`
+	Parents []string  `json:"parents,omitempty"`
+	Limit   int64     `json:"limit,omitempty"` // of a scratch layer, bytes
+	Mounted bool      `json:"mounted,omitempty"`
+	Created time.Time `json:"created,omitzero"`
+}
+
+func newLayerDirView(l rootfs.LayerDir) *layerDirView {
+	v := &layerDirView{Path: l.Path, Kind: layerKind(l), Parents: l.Parents, Mounted: l.Prepared, Created: l.Created}
+	if l.Scratch {
+		v.Limit = l.Size
+	}
+	return v
 }
 
 func newLayerInspect(a *app) *cobra.Command {
@@ -69,6 +90,9 @@ func (o *layerInspectOptions) view(ctx context.Context, a *app, ref string) (lay
 	}
 	v.DiffID, err = l.all(ctx, func(e *layer.Entry) error { v.add(e); return nil })
 	v.Encoding = l.Encoding().String()
+	if l.dir != nil {
+		v.Directory = newLayerDirView(*l.dir)
+	}
 	if err = errors.Join(err, l.close()); err != nil {
 		err = fmt.Errorf("read layer %s: %w", ref, err)
 	}

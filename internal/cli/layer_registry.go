@@ -79,7 +79,7 @@ func (o *layerRegistryOptions) run(ctx context.Context, a *app, ref, key string)
 		at := hiveKey(e)
 		if o.hive != "" {
 			at = ""
-			if isCalled(e, strings.ReplaceAll(o.hive, `\`, "/")) {
+			if isNamed(e, strings.ReplaceAll(o.hive, `\`, "/")) {
 				at = path.Base(e.Name)
 			}
 		}

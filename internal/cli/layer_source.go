@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -16,30 +17,51 @@ import (
 
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 // layerUsage tells what the argument LAYER may be, for help.
-const layerUsage = `LAYER is a file (a tar stream, compressed or not), "-" for standard input, the
-diffID of a layer that an image of the local store has, or IMAGE#N: layer N of an
-image, the base being 1, where IMAGE is a name of the local store or a place as in
+const layerUsage = `LAYER is a file (a tar stream, compressed or not), a directory that "hcs layer
+import" or "hcs layer create" has made, "-" for standard input, the diffID of a
+layer that an image of the local store has, or IMAGE#N: layer N of an image, the
+base being 1, where IMAGE is a name of the local store or a place as in
 oci:DIR:TAG.`
 
 // layerSource are the flags of what reads layers.
 type layerSource struct {
 	platform string
 	strict   bool
+	os       string              // whose layer a bare file is; "" has its first entry tell
+	parents  []string            // of a scratch layer's directory; nil takes those that it notes
 	warn     func(layer.Warning) // nil prints them
 }
 
 func (s *layerSource) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.platform, "platform", "", "which image of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
+	f.Var((*systemName)(&s.os), "os", "`system` that a file's layer is for, windows or linux (default: its first entry tells)")
 	f.BoolVar(&s.strict, "strict", false, "refuse what is malformed instead of mending it with a warning")
+}
+
+// systemName is a flag that names an operating system.
+type systemName string
+
+func (n *systemName) String() string { return string(*n) }
+
+func (n *systemName) Type() string { return "system" }
+
+func (n *systemName) Set(text string) error {
+	if text != "windows" && text != "linux" {
+		return fmt.Errorf("%q is neither windows nor linux", text)
+	}
+	*n = systemName(text)
+	return nil
 }
 
 // layerStream is a layer that is being read. finish reads the rest and judges
 // its digest, which it returns; close gives up.
 type layerStream struct {
 	*layer.Reader
+	dir    *rootfs.LayerDir // nil for what is no directory
 	finish func() (digest.Digest, error)
 	close  func() error
 }
@@ -85,7 +107,7 @@ func (s *layerSource) open(ctx context.Context, a *app, ref string) (*layerStrea
 	info, err := os.Stat(ref)
 	switch name, number, found := cutLast(ref, "#"); {
 	case err == nil && info.IsDir():
-		return nil, fmt.Errorf("open layer %s: it is a directory, and no layer's file: %w", ref, errdefs.ErrInvalidArgument)
+		return s.openDir(ctx, a, ref)
 	case err == nil:
 		f, err := os.Open(ref)
 		if err != nil {
@@ -106,16 +128,24 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
+// bare is the encoding of a file that nobody says anything about.
+func (s *layerSource) bare() layer.Encoding {
+	if s.os == "" {
+		return layer.Auto
+	}
+	return layer.EncodingOf(s.os)
+}
+
 func (s *layerSource) options(a *app, e layer.Encoding) layer.ReadOptions {
 	warn := s.warn
 	if warn == nil {
-		warn = func(w layer.Warning) { fmt.Fprintf(a.err, "hcs: warning: %s\n", w) }
+		warn = func(w layer.Warning) { a.warn(w.String()) }
 	}
 	return layer.ReadOptions{Encoding: e, Strict: s.strict, Warn: warn}
 }
 
 func (s *layerSource) openBlob(a *app, f *os.File) (*layerStream, error) {
-	b, err := s.options(a, layer.Auto).OpenBlob(f)
+	b, err := s.options(a, s.bare()).OpenBlob(f)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open layer %s: %w", f.Name(), err), f.Close())
 	}
@@ -123,6 +153,43 @@ func (s *layerSource) openBlob(a *app, f *os.File) (*layerStream, error) {
 		Reader: b.Reader,
 		finish: func() (digest.Digest, error) { d, err := b.Finish(); return d.DiffID, err },
 		close:  func() error { return errors.Join(b.Close(), f.Close()) },
+	}, nil
+}
+
+// openDir reads a layer's directory as the stream that it stands for.
+func (s *layerSource) openDir(ctx context.Context, a *app, dir string) (*layerStream, error) {
+	l, err := rootfs.InspectLayer(dir)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	in, out := io.Pipe()
+	type result struct {
+		diffID digest.Digest
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		diffID, err := rootfs.WriteLayer(ctx, dir, s.parents, out)
+		_ = out.CloseWithError(err) // never fails
+		done <- result{diffID, err}
+	}()
+	finish := sync.OnceValues(func() (digest.Digest, error) {
+		_, err := io.Copy(io.Discard, in)
+		in.Close()
+		r := <-done
+		return r.diffID, errors.Join(err, r.err)
+	})
+	return &layerStream{
+		Reader: s.options(a, l.Encoding).NewReader(in),
+		dir:    &l,
+		finish: finish,
+		close: func() error {
+			stop()
+			in.Close()
+			_, _ = finish() // nobody wants the rest
+			return nil
+		},
 	}, nil
 }
 

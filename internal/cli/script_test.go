@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){
 		"hcs":          func() { os.Exit(cli.Main()) },
 		"hcs-registry": func() { os.Exit(registrycli.Main()) },
+		"wclayer":      func() { os.Exit(cli.Main()) },
 		"umoci":        func() { os.Exit(cli.Main()) },
 	})
 }

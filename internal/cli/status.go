@@ -81,7 +81,7 @@ func (a *app) report(err error) int {
 		list = several{err}
 	}
 	for _, err := range list {
-		fmt.Fprintln(a.err, "hcs: "+sentence(err))
+		fmt.Fprintln(a.err, a.program()+": "+sentence(err))
 	}
 	if start, ok := errors.AsType[notStarted](err); ok {
 		return start.status()

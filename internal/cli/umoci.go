@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -17,11 +15,6 @@ import (
 // that name, the verbs for layouts are at the root, there are umoci's own
 // flags before them, help looks alike, and a failure is a line with its mark
 // and exit status 1.
-
-// isUmoci reports whether the program is called by umoci's name.
-func isUmoci(program string) bool {
-	return strings.TrimSuffix(filepath.Base(program), ".exe") == "umoci"
-}
 
 // umociCommands are the layout's commands, with those of tags, which in "hcs
 // image" share their names with the local store's.

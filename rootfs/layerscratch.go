@@ -1,0 +1,174 @@
+package rootfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/sys"
+)
+
+// CreateScratchLayer makes an empty scratch layer, a Volume, in the directory dir, on top of the layers in the directories
+// parents, the nearest first, which are noted in it. dir may be an empty directory. The layer appears when it is complete.
+// A size in bytes limits it; 0 does not. If there is something at dir, the error is of class errdefs.ErrAlreadyExists.
+func CreateScratchLayer(ctx context.Context, dir string, parents []string, size uint64) (LayerDir, error) {
+	err := createScratchLayer(ctx, dir, parents, size)
+	var l LayerDir
+	if err == nil {
+		l, err = inspectLayer(dir)
+	}
+	if err != nil {
+		return l, fmt.Errorf("create scratch layer %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+func createScratchLayer(ctx context.Context, dir string, parents []string, size uint64) (err error) {
+	below, err := openParents(parents)
+	if err != nil {
+		return err
+	}
+	parents = pathsOf(below)
+	if len(parents) == 0 {
+		return fmt.Errorf("there are no parents: %w", errdefs.ErrInvalidArgument)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	w, err := openWorkplace(ctx, workplace{target: dir, overEmpty: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	tree := filepath.Join(w.dir, treeDir)
+	_, err = w.fill(TreeOptions{}, func(*inroot.Root) (TreeStats, error) {
+		return TreeStats{}, fillScratch(ctx, tree, parents, size)
+	})
+	if err == nil {
+		err = inDirectory(tree, sys.SyncFS)
+	}
+	return errors.Join(err, w.publish(err))
+}
+
+func fillScratch(ctx context.Context, dir string, parents []string, size uint64) error {
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return err
+	}
+	if err := writeChain(dir, parents); err != nil {
+		return err
+	}
+	v, err := CreateVolume(ctx, dir)
+	if err == nil && size > 0 {
+		err = v.Grow(ctx, size)
+	}
+	return err
+}
+
+// copiedScratch is what Windows makes of a new scratch layer: a copy of its base layer's blank disk.
+const copiedScratch = "sandbox.vhdx"
+
+// OpenScratchLayer returns the scratch layer in dir. A directory with a copy of the base layer's blank disk, which is how
+// containerd makes a scratch layer, becomes one. The error is of class errdefs.ErrNotFound if dir is no scratch layer, and
+// wraps fs.ErrNotExist as well if there is no such directory.
+func OpenScratchLayer(ctx context.Context, dir string) (*Volume, error) {
+	v, err := OpenVolume(dir)
+	if !errdefs.IsNotFound(err) {
+		return v, err
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("open scratch layer: %w", missing(err))
+	}
+	if _, err := os.Stat(filepath.Join(dir, copiedScratch)); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open scratch layer %s: it is none: %w", dir, errdefs.ErrNotFound)
+	}
+	v, err = CreateVolume(ctx, dir)
+	if errdefs.IsAlreadyExists(err) { // another process was first
+		return OpenVolume(dir)
+	}
+	return v, err
+}
+
+// MountLayer makes the scratch layer in dir and its parents, the nearest first, one tree, and returns where: it activates
+// and prepares the volume, as far as that is not done. Without parents those that it notes are taken. Of a read-only layer
+// there is nothing to mount, and it returns dir. UnmountLayer is its counterpart.
+func MountLayer(ctx context.Context, dir string, parents []string) (string, error) {
+	root, err := mountLayer(ctx, dir, parents)
+	if err != nil {
+		return "", fmt.Errorf("mount layer %s: %w", dir, err)
+	}
+	return root, nil
+}
+
+func mountLayer(ctx context.Context, dir string, parents []string) (string, error) {
+	v, err := OpenScratchLayer(ctx, dir)
+	if errdefs.IsNotFound(err) {
+		l, err := inspectLayer(dir)
+		return l.Path, err
+	}
+	if err != nil {
+		return "", err
+	}
+	l, err := inspectLayer(dir)
+	if err != nil {
+		return "", err
+	}
+	if len(parents) == 0 {
+		parents = l.Parents
+	}
+	below, err := openParents(parents)
+	if err != nil {
+		return "", err
+	}
+	if err := v.Activate(ctx); err != nil {
+		return "", err
+	}
+	if err := v.Prepare(ctx, treesOf(below)); err != nil {
+		if !l.Active {
+			err = errors.Join(err, v.Deactivate(context.WithoutCancel(ctx)))
+		}
+		return "", err
+	}
+	return v.Root(), nil
+}
+
+// treesOf returns the trees of layers, for Volume.Prepare.
+func treesOf(layers []LayerDir) []string {
+	trees := make([]string, 0, len(layers))
+	for _, l := range layers {
+		trees = append(trees, filepath.Join(l.Path, filesDir))
+		if l.opaque {
+			break // it hides those below
+		}
+	}
+	return trees
+}
+
+// UnmountLayer undoes MountLayer. The error is ErrNotActive if the layer is not mounted, and of class errdefs.ErrUnavailable
+// if somebody uses the tree. Of a read-only layer there is nothing to do.
+func UnmountLayer(ctx context.Context, dir string) error {
+	if err := unmountLayer(ctx, dir); err != nil {
+		return fmt.Errorf("unmount layer %s: %w", dir, err)
+	}
+	return nil
+}
+
+func unmountLayer(ctx context.Context, dir string) error {
+	v, err := OpenScratchLayer(ctx, dir)
+	if errdefs.IsNotFound(err) {
+		_, err := inspectLayer(dir)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if err := v.Unprepare(ctx); err != nil && !errors.Is(err, ErrNotPrepared) {
+		return err
+	}
+	return v.Deactivate(ctx)
+}
