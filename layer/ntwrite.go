@@ -207,6 +207,17 @@ func (h *header) appendNT(b []byte, name string) []byte {
 	return append(b, h.block[:]...)
 }
 
+// CheckNT returns what keeps an entry out of a Windows layer: its name, its
+// kind, its link's target or its metadata. The error is of class
+// [errdefs.ErrInvalidArgument]. A Writer that is given the entry would say so
+// too.
+func CheckNT(e *Entry) error {
+	if e.NT == nil {
+		return invalid("a %s without Windows' metadata", e.Kind)
+	}
+	return check(e)
+}
+
 // checkNT finds what would make an entry break [Entry]'s invariant, beyond
 // what concerns all.
 func checkNT(e *Entry) error {

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hostcompute/hcs/ntfs"
@@ -46,7 +45,7 @@ type WindowsTree struct {
 // error ends the sequence.
 func (t WindowsTree) Entries(entries iter.Seq2[*Entry, error]) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
-		m := &treeMaker{WindowsTree: t, tree: newNTTree(), inherited: make(map[inheritance][]byte), descriptors: make(map[string][]byte)}
+		m := &treeMaker{WindowsTree: t, tree: newNTTree(), descriptors: make(map[string][]byte)}
 		m.yield = func(e *Entry) error {
 			if !yield(e, nil) {
 				return errStopped
@@ -69,13 +68,7 @@ type treeMaker struct {
 	tree        *ntTree
 	begun       bool
 	descriptors map[string][]byte // of the directories so far
-	inherited   map[inheritance][]byte
-}
-
-// inheritance is what a new object's descriptor depends on.
-type inheritance struct {
-	parent string
-	dir    bool
+	made        Descriptors
 }
 
 func (m *treeMaker) all(entries iter.Seq2[*Entry, error]) error {
@@ -262,39 +255,13 @@ func (m *treeMaker) lower(name string) *Entry {
 
 // inherit returns the descriptor of a new object in a directory.
 func (m *treeMaker) inherit(parent string, dir bool) ([]byte, error) {
-	from, ok := m.descriptors[parent]
-	if !ok {
-		return defaultDirSD(), nil // Files and Hives themselves
-	}
-	key := inheritance{string(from), dir}
-	if sd, ok := m.inherited[key]; ok {
-		return sd, nil
-	}
 	kind := ntfs.Leaf
 	if dir {
 		kind = ntfs.Container
 	}
-	above, err := ntfs.ParseSecurityDescriptor(from)
+	sd, err := m.made.Inherit(m.descriptors[parent], kind) // Files and Hives themselves have none above
 	if err != nil {
-		return nil, fmt.Errorf("inherit from %q: %w", parent, err)
+		return nil, fmt.Errorf("directory %q: %w", parent, err)
 	}
-	nobody := builder()
-	sd, err := ntfs.Inheritance{
-		Parent: above, Owner: nobody.Owner, Group: nobody.Group, DefaultDACL: nobody.DACL,
-	}.For(kind).Append(nil)
-	if err != nil {
-		return nil, fmt.Errorf("inherit from %q: %w", parent, err)
-	}
-	m.inherited[key] = sd
 	return sd, nil
 }
-
-// builder is what objects have who inherit nothing, and who owns all others:
-// what BuildKit and Buildah give to files.
-var builder = sync.OnceValue(func() *ntfs.SecurityDescriptor {
-	d, err := ntfs.ParseSDDL("O:BAG:SYD:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x1200a9;;;BU)")
-	if err != nil {
-		panic(err) // a constant of ours
-	}
-	return d
-})
