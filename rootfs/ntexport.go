@@ -2,6 +2,8 @@ package rootfs
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/layer"
 )
 
@@ -180,6 +183,11 @@ func ntInfo(root *inroot.Root, name string) (e *layer.Entry, gone bool, err erro
 	if err != nil {
 		return nil, false, err
 	}
+	return ntObject(root, ntAttrName(record.UserXattr), name)
+}
+
+// ntObject is ntInfo where the metadata's attribute is known.
+func ntObject(root *inroot.Root, attr, name string) (e *layer.Entry, gone bool, err error) {
 	dir, last, err := root.OpenParent(name)
 	if err != nil {
 		return nil, false, err
@@ -189,19 +197,39 @@ func ntInfo(root *inroot.Root, name string) (e *layer.Entry, gone bool, err erro
 	if err != nil || st.IsWhiteout() {
 		return nil, err == nil, err
 	}
-	e = &layer.Entry{Name: name, ModTime: st.MTime, AccessTime: st.ATime}
 	attrs, err := dir.Xattrs(last)
 	if err != nil {
 		return nil, false, err
 	}
-	switch {
-	case st.IsDir():
+	e = ntEntry(name, &st)
+	return e, false, parseNTMeta([]byte(attrs[attr]), e, spillsOf(root))
+}
+
+// ntEntry returns the entry of an object but for Windows' metadata.
+func ntEntry(name string, st *sys.Stat) *layer.Entry {
+	e := &layer.Entry{Name: name, ModTime: st.MTime, AccessTime: st.ATime}
+	switch st.Type() {
+	case sys.ModeDir:
 		e.Kind = layer.Dir
-	case st.IsSymlink():
+	case sys.ModeSymlink:
 		e.Kind = layer.Symlink
 	default:
 		e.Kind, e.Size = layer.File, st.Size
 	}
-	err = parseNTMeta([]byte(attrs[ntAttrName(record.UserXattr)]), e, spilledIn(root))
-	return e, false, err
+	return e
+}
+
+// spillsOf opens what the layers in roots have beside their trees.
+func spillsOf(roots ...*inroot.Root) spills {
+	return func(sum [sha256.Size]byte) (io.ReadCloser, error) {
+		name := ntSpill + "/" + hex.EncodeToString(sum[:])
+		for _, root := range roots {
+			file, err := root.Open(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			return file, err
+		}
+		return nil, fmt.Errorf("find Windows metadata: no layer has %s: %w", name, errdefs.ErrDataLoss)
+	}
 }

@@ -44,6 +44,7 @@ type ntSource struct {
 
 	links   []*layer.Entry          // of which the target was not there when they came
 	waiting map[string]*layer.Entry // those of them that nothing has taken the name of since
+	streams ntStreams
 	spilled map[[sha256.Size]byte]struct{}
 }
 
@@ -53,7 +54,8 @@ func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, op
 		attr: ntAttrName(opts.UserXattr), whole: opts.whole,
 		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind), waiting: make(map[string]*layer.Entry),
 	}
-	if err := os.Mkdir(filepath.Join(dir, ntSpill), 0o700); err != nil {
+	s.streams.dir = filepath.Join(dir, ntSpill)
+	if err := os.Mkdir(s.streams.dir, 0o700); err != nil {
 		return nil, err
 	}
 	var err error
@@ -101,13 +103,37 @@ func (s *ntSource) next(e *layer.Entry) (*layer.Entry, error) {
 		}
 	}
 	if e.Kind == layer.Stream {
-		s.stats.Streams++
-		return nil, s.skeleton.Write(told, s.r) // the tree has no place for it
+		return nil, s.stream(e, told)
 	}
 	if err := s.skeleton.WriteHeader(told); err != nil {
 		return nil, err
 	}
 	return s.onDisk(e)
+}
+
+// stream keeps an alternate stream, which told is in the layer's own stream, for which the tree has no place but in the metadata of what it belongs to.
+func (s *ntSource) stream(e, told *layer.Entry) error {
+	s.stats.Streams++
+	owner, err := s.names.spell(e.Name)
+	if err != nil {
+		return err
+	}
+	if !s.hasOwnMeta(owner) {
+		return s.skeleton.Write(told, s.r)
+	}
+	return s.streams.add(owner, ntfs.Stream{Name: e.Stream, Size: e.Size}, s.r, func(r io.Reader) error { return s.skeleton.Write(told, r) })
+}
+
+// hasOwnMeta says whether metadata can be added to an object: not to another name of a file, which may be a parent's, and not
+// to what cannot have any.
+func (s *ntSource) hasOwnMeta(name string) bool {
+	switch s.brought[name] {
+	case layer.Hardlink:
+		return false
+	case layer.Symlink:
+		return s.attr != ntUserXattr
+	}
+	return true
 }
 
 // onDisk returns the entry for the tree, or nil if it waits for the end.
@@ -135,7 +161,9 @@ func (s *ntSource) onDisk(e *layer.Entry) (*layer.Entry, error) {
 			return &made, s.inherit(&made)
 		}
 	default:
-		made.Mode = 0o644
+		if made.Mode = 0o644; e.NT.Attributes&ntfs.AttrReadonly != 0 {
+			made.Mode = 0o444
+		}
 	}
 	return &made, s.describe(&made)
 }
@@ -280,11 +308,16 @@ func (s *ntSource) end() error {
 	if err != nil {
 		return err
 	}
+	if err := s.streams.end(s.root, s.attr); err != nil {
+		return err
+	}
 	return s.skeleton.CloseWith(trailer)
 }
 
-// close closes the file, whole or not.
-func (s *ntSource) close() error { return errors.Join(s.packed.Close(), s.file.Close()) }
+// close closes the files, whole or not.
+func (s *ntSource) close() error {
+	return errors.Join(s.packed.Close(), s.file.Close(), s.streams.close())
+}
 
 // linkTarget returns the target as Windows has it: the reparse buffer is the truth.
 func linkTarget(e *layer.Entry) string {

@@ -24,8 +24,7 @@ const (
 	ntSpilled     = 1    // flag: the backup stream is in a file of its own
 	ntHeader      = 24   // bytes before the short name
 	ntInline      = 1024 // bytes of backup stream that an attribute has room for: ext4 has 4 KiB for all of a file's together
-	maxSpilled    = 64 << 20
-	maxShortBytes = 64 // 8.3 characters, as WTF-8
+	maxShortBytes = 64   // 8.3 characters, as WTF-8
 )
 
 // ntAttrName returns the attribute's name.
@@ -39,24 +38,28 @@ func ntAttrName(user UserXattrs) string {
 // UserXattrs says that marks and metadata are in attributes user.*, for processes that may not write trusted.*.
 type UserXattrs bool
 
-// appendNTMeta encodes what Windows keeps of e and Linux does not. spill stores a big piece and returns its digest.
+// appendNTMeta encodes what Windows keeps of e and Linux does not, but for alternate streams. spill stores a big piece and
+// returns its digest.
 func appendNTMeta(e *layer.Entry, spill func([]byte) ([sha256.Size]byte, error)) ([]byte, error) {
 	var stream bytes.Buffer
 	if err := ntfs.NewBackupWriter(&stream).WriteMeta(e.NT); err != nil {
 		return nil, fmt.Errorf("encode Windows metadata: %w", err)
 	}
+	if stream.Len() <= ntInline {
+		return appendNTAttr(e, 0, stream.Bytes())
+	}
+	sum, err := spill(stream.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("store Windows metadata: %w", err)
+	}
+	return appendNTAttr(e, ntSpilled, sum[:])
+}
+
+// appendNTAttr encodes an attribute with a backup stream, or with the digest of one that is spilled.
+func appendNTAttr(e *layer.Entry, flags byte, tail []byte) ([]byte, error) {
 	short := e.NT.ShortName
 	if len(short) > maxShortBytes {
 		return nil, fmt.Errorf("the short name has %d bytes: %w", len(short), errdefs.ErrInvalidArgument)
-	}
-	var flags byte
-	tail := stream.Bytes()
-	if len(tail) > ntInline {
-		sum, err := spill(tail)
-		if err != nil {
-			return nil, fmt.Errorf("store Windows metadata: %w", err)
-		}
-		flags, tail = ntSpilled, sum[:]
 	}
 	b := make([]byte, 0, ntHeader+len(short)+len(tail))
 	b = append(b, ntVersion, flags)
@@ -68,14 +71,30 @@ func appendNTMeta(e *layer.Entry, spill func([]byte) ([sha256.Size]byte, error))
 	return append(b, tail...), nil
 }
 
-// parseNTMeta decodes an attribute into e. spilled returns a piece by its digest.
-func parseNTMeta(b []byte, e *layer.Entry, spilled func([sha256.Size]byte) ([]byte, error)) error {
+// spills opens a piece that is too big for an attribute.
+type spills func([sha256.Size]byte) (io.ReadCloser, error)
+
+// parseNTMeta decodes an attribute into e. Of alternate streams that tells names and sizes.
+func parseNTMeta(b []byte, e *layer.Entry, spilled spills) error {
+	m, stream, err := splitNTMeta(b, spilled)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(takeStreams(m, stream), stream.Close()); err != nil {
+		return fmt.Errorf("decode Windows metadata: %w: %w", err, errdefs.ErrDataLoss)
+	}
+	e.NT, e.ChangeTime = m, timeOf(binary.LittleEndian.Uint64(b[16:]))
+	return nil
+}
+
+// splitNTMeta decodes the head of an attribute and opens its backup stream.
+func splitNTMeta(b []byte, spilled spills) (*ntfs.Meta, io.ReadCloser, error) {
 	if len(b) < ntHeader || b[0] != ntVersion || b[1]&^ntSpilled != 0 {
-		return fmt.Errorf("the form of Windows' metadata is unknown: %w", errdefs.ErrDataLoss)
+		return nil, nil, fmt.Errorf("the form of Windows' metadata is unknown: %w", errdefs.ErrDataLoss)
 	}
 	short := int(binary.LittleEndian.Uint16(b[2:]))
 	if short > maxShortBytes || short > len(b)-ntHeader {
-		return fmt.Errorf("the attribute with Windows' metadata has a short name of %d bytes: %w", short, errdefs.ErrDataLoss)
+		return nil, nil, fmt.Errorf("the attribute with Windows' metadata has a short name of %d bytes: %w", short, errdefs.ErrDataLoss)
 	}
 	m := &ntfs.Meta{
 		Attributes:   ntfs.Attributes(binary.LittleEndian.Uint32(b[4:])),
@@ -83,29 +102,20 @@ func parseNTMeta(b []byte, e *layer.Entry, spilled func([sha256.Size]byte) ([]by
 		ShortName:    string(b[ntHeader : ntHeader+short]),
 	}
 	tail := b[ntHeader+short:]
-	if b[1]&ntSpilled != 0 {
-		if len(tail) != sha256.Size {
-			return fmt.Errorf("the attribute with Windows' metadata has a digest of %d bytes: %w", len(tail), errdefs.ErrDataLoss)
-		}
-		var err error
-		if tail, err = spilled([sha256.Size]byte(tail)); err != nil {
-			return err
-		}
+	if b[1]&ntSpilled == 0 {
+		return m, io.NopCloser(bytes.NewReader(tail)), nil
 	}
-	if err := takeStreams(m, tail); err != nil {
-		return fmt.Errorf("decode Windows metadata: %w: %w", err, errdefs.ErrDataLoss)
+	if len(tail) != sha256.Size {
+		return nil, nil, fmt.Errorf("the attribute with Windows' metadata has a digest of %d bytes: %w", len(tail), errdefs.ErrDataLoss)
 	}
-	e.NT, e.ChangeTime = m, timeOf(binary.LittleEndian.Uint64(b[16:]))
-	return nil
+	stream, err := spilled([sha256.Size]byte(tail))
+	return m, stream, err
 }
 
-func takeStreams(m *ntfs.Meta, stream []byte) error {
-	r := ntfs.NewBackupReader(bytes.NewReader(stream))
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+// takeStreams reads a backup stream into m.
+func takeStreams(m *ntfs.Meta, stream io.Reader) error {
+	r := ntfs.NewBackupReader(stream)
+	for h, err := range r.Streams() {
 		if err != nil {
 			return err
 		}
@@ -114,9 +124,31 @@ func takeStreams(m *ntfs.Meta, stream []byte) error {
 			return err
 		}
 		if !taken {
-			return fmt.Errorf("stream %v is content", h.ID)
+			if h.ID != ntfs.StreamAlternate {
+				return fmt.Errorf("stream %v is content", h.ID)
+			}
+			m.Streams = append(m.Streams, ntfs.Stream{Name: h.StreamName(), Size: h.Size})
 		}
 	}
+	return nil
+}
+
+// alternateStreams calls f with the alternate streams that an attribute holds; the content is valid during the call.
+func alternateStreams(b []byte, spilled spills, f func(ntfs.Stream, io.Reader) error) error {
+	_, stream, err := splitNTMeta(b, spilled)
+	if err != nil {
+		return err
+	}
+	r := ntfs.NewBackupReader(stream)
+	for h, err := range r.Streams() {
+		if err == nil && h.ID == ntfs.StreamAlternate {
+			err = f(ntfs.Stream{Name: h.StreamName(), Size: h.Size}, r)
+		}
+		if err != nil {
+			return errors.Join(err, stream.Close())
+		}
+	}
+	return stream.Close()
 }
 
 // fileTimeOf is 0 for a time that is not known.

@@ -3,7 +3,6 @@ package rootfs
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"strconv"
@@ -99,20 +98,13 @@ func wholeAgain(root *inroot.Root, e *layer.Entry) error {
 	if err != nil {
 		return fmt.Errorf("record %s: %w: %w", metaRecord, err, errdefs.ErrDataLoss)
 	}
-	if err := parseNTMeta(b, e, spilledIn(root)); err != nil {
+	if err := parseNTMeta(b, e, spillsOf(root)); err != nil {
 		return err
 	}
 	if link, err := ntfs.ParseLink(e.NT.Reparse); err == nil && e.Kind == layer.Symlink {
 		e.Link = link.Target()
 	}
 	return nil
-}
-
-// spilledIn finds metadata that is too big for an attribute in a layer directory.
-func spilledIn(root *inroot.Root) func([sha256.Size]byte) ([]byte, error) {
-	return func(sum [sha256.Size]byte) ([]byte, error) {
-		return root.ReadFile(ntSpill+"/"+hex.EncodeToString(sum[:]), maxSpilled)
-	}
 }
 
 func formatExtents(data []layer.Extent) string {
