@@ -24,11 +24,14 @@ type inheritance struct {
 
 // Inherit returns the self-relative descriptor of a new object of the given
 // kind in a directory that has the descriptor parent. Without one it returns
-// what BuildKit and Buildah give to directories. The result is shared: it is
-// replaced, not written to.
+// what BuildKit and Buildah give to all directories, or to all files. The
+// result is shared: it is replaced, not written to.
 func (d *Descriptors) Inherit(parent []byte, kind ntfs.Kind) ([]byte, error) {
-	if parent == nil {
+	switch {
+	case parent == nil && kind == ntfs.Container:
 		return defaultDirSD(), nil
+	case parent == nil:
+		return builder().Append(nil)
 	}
 	key := inheritance{string(parent), kind}
 	if sd, ok := d.inherited[key]; ok {

@@ -15,10 +15,19 @@ func Diff(lower, upper *Hive) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("diff hives: %w", err)
 	}
+	old, err := ref{lower, lower.root, layerFlatten}.load(0)
+	if err != nil {
+		return nil, fmt.Errorf("diff hives: %w", err)
+	}
+	old.name = root.name // a root's means nothing
 	return &Tree{
 		FileName: upper.FileName, Flags: upper.Header.Flags | HeaderLayered, Written: upper.Written, base: upper.base, root: root,
+		same: root.semantics == LayerMerge && root.inherits && len(root.values)+len(root.children) == 0 && sameHead(old, root),
 	}, nil
 }
+
+// Same reports of a delta, as [Diff] returned it, that it changes nothing.
+func (t *Tree) Same() bool { return t.same }
 
 type differ struct{ lower, upper *budget }
 

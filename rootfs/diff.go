@@ -85,7 +85,7 @@ func (d *differ) dir(dir *inroot.Dir, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.checkMarks(attrs); err != nil {
+	if err := checkMarks(d.marks, attrs); err != nil {
 		return err
 	}
 	e := newEntry(name, layer.Dir, dir.Stat(), attrs)
@@ -191,7 +191,7 @@ func (d *differ) file(dir *inroot.Dir, last, name string) error {
 	if _, is := attrs[d.marks+"whiteout"]; is && st.Size == 0 {
 		return d.whiteout(name)
 	}
-	if err := d.checkMarks(attrs); err != nil {
+	if err := checkMarks(d.marks, attrs); err != nil {
 		return err
 	}
 	e := newEntry(name, layer.File, &st, attrs)
@@ -203,11 +203,11 @@ func (d *differ) file(dir *inroot.Dir, last, name string) error {
 }
 
 // checkMarks refuses what is not all there.
-func (d *differ) checkMarks(attrs map[string]string) error {
+func checkMarks(marks string, attrs map[string]string) error {
 	for _, mark := range []string{"redirect", "metacopy"} {
-		if _, is := attrs[d.marks+mark]; is {
+		if _, is := attrs[marks+mark]; is {
 			return fmt.Errorf("overlayfs keeps part of it in another layer (%s%s): %w",
-				d.marks, mark, errdefs.ErrFailedPrecondition)
+				marks, mark, errdefs.ErrFailedPrecondition)
 		}
 	}
 	return nil

@@ -203,3 +203,18 @@ func readNTRecord(root *inroot.Root) (record ntLayerRecord, err error) {
 	}
 	return record, nil
 }
+
+// sameXattrs says which attributes the layers in roots keep their metadata in.
+func sameXattrs(roots []*inroot.Root) (user UserXattrs, err error) {
+	for i, root := range roots {
+		record, err := readNTRecord(root)
+		if err != nil {
+			return false, fmt.Errorf("open layer %d from the top: %w", i+1, err)
+		}
+		if i > 0 && record.UserXattr != user {
+			return false, fmt.Errorf("layers 1 and %d from the top keep metadata in different attributes: %w", i+1, errdefs.ErrFailedPrecondition)
+		}
+		user = record.UserXattr
+	}
+	return user, nil
+}

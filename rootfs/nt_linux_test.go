@@ -28,7 +28,7 @@ func ntOptions() rootfs.NTOptions {
 	return rootfs.NTOptions{UserXattr: true, Owner: rootfs.IgnoreOwner}
 }
 
-func importNT(t *testing.T, dir string, parents []string, stream []byte) (rootfs.NTStats, error) {
+func importNT(t testing.TB, dir string, parents []string, stream []byte) (rootfs.NTStats, error) {
 	t.Helper()
 	r := layer.ReadOptions{Encoding: layer.NT}.NewReader(bytes.NewReader(stream))
 	return rootfs.ImportNT(t.Context(), dir, parents, r, ntOptions())
@@ -104,7 +104,7 @@ func names(t *testing.T, dir string) []string {
 	return list
 }
 
-func sddl(t *testing.T, text string) string {
+func sddl(t testing.TB, text string) string {
 	t.Helper()
 	d, err := ntfs.ParseSDDL(text)
 	must(t, err)

@@ -233,13 +233,13 @@ func (v *Volume) mount(size uint64) error {
 // Prepare stacks the volume on the trees of the layers below, topmost first, as Root. If it is so already, there is nothing
 // to do. The error is ErrNotActive if the volume is not active.
 func (v *Volume) Prepare(ctx context.Context, lower []string) error {
-	if err := v.locked(ctx, func() error { return v.prepare(lower) }); err != nil {
+	if err := v.locked(ctx, func() error { return v.prepare(lower, false) }); err != nil {
 		return fmt.Errorf("prepare volume %s: %w", v.dir, err)
 	}
 	return nil
 }
 
-func (v *Volume) prepare(lower []string) error {
+func (v *Volume) prepare(lower []string, user UserXattrs) error {
 	s, err := v.State()
 	switch {
 	case err != nil:
@@ -264,6 +264,7 @@ func (v *Volume) prepare(lower []string) error {
 	}
 	return sys.MountOverlay(sys.Overlay{
 		Lower: resolved, Upper: v.Upper(), Work: filepath.Join(v.path(volumeMount), workDir), Target: v.Root(),
+		UserXattr: bool(user),
 	})
 }
 

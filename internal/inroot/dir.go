@@ -103,6 +103,15 @@ func (d *Dir) Lstat(name string) (sys.Stat, error) {
 	return st, pathError("stat", name, err)
 }
 
+// Born returns when name was made, and the zero time where the file system does not tell.
+func (d *Dir) Born(name string) (time.Time, error) {
+	if err := checkName(name); err != nil {
+		return time.Time{}, err
+	}
+	t, err := sys.BornAt(d.fd, name)
+	return t, pathError("stat", name, err)
+}
+
 // Readlink returns the target of the symbolic link name.
 func (d *Dir) Readlink(name string) (string, error) {
 	if err := checkName(name); err != nil {

@@ -17,6 +17,9 @@ func (f *File) Close() error { return sys.Close(f.fd) }
 // Stat returns what the file is now.
 func (f *File) Stat() (sys.Stat, error) { return sys.StatFD(f.fd) }
 
+// Born returns when the file was made, and the zero time where the file system does not tell.
+func (f *File) Born() (time.Time, error) { return sys.BornAt(f.fd, "") }
+
 // Write writes all of b at the end of what was written before.
 func (f *File) Write(b []byte) (int, error) {
 	if err := sys.Write(f.fd, b); err != nil {

@@ -115,6 +115,19 @@ func newStat(st *unix.Stat_t) Stat {
 	}
 }
 
+// BornAt returns when name in dir was made, and the zero time where the file system does not tell; an empty name stands for
+// dir itself. It does not follow symbolic links.
+func BornAt(dir int, name string) (time.Time, error) {
+	var st unix.Statx_t
+	err := again(func() error {
+		return unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
+	})
+	if err != nil || st.Mask&unix.STATX_BTIME == 0 {
+		return time.Time{}, err
+	}
+	return time.Unix(st.Btime.Sec, int64(st.Btime.Nsec)), nil
+}
+
 // ReadLinkAt returns the target of the symbolic link name in dir; an empty name stands for dir itself, opened with
 // OpenPath.
 func ReadLinkAt(dir int, name string) (string, error) {

@@ -56,6 +56,9 @@ func StatFD(int) (Stat, error) { return Stat{}, errNotOnThisOS }
 // StatAt is for Linux.
 func StatAt(int, string) (Stat, error) { return Stat{}, errNotOnThisOS }
 
+// BornAt is for Linux.
+func BornAt(int, string) (time.Time, error) { return time.Time{}, errNotOnThisOS }
+
 // ReadLinkAt is for Linux.
 func ReadLinkAt(int, string) (string, error) { return "", errNotOnThisOS }
 

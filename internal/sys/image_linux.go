@@ -41,7 +41,8 @@ func UnmountIdle(target string) error {
 	return fmt.Errorf("unmount %q: %w", target, err)
 }
 
-// MountBind mounts the directory dir, without the mounts below it, on target too.
+// MountBind mounts the directory dir, without the mounts below it, on target too. Reading through the new mount does not
+// change the time of last access.
 func MountBind(dir, target string) error {
 	if err := mountBind(dir, target); err != nil {
 		return fmt.Errorf("mount %q on %q: %w", dir, target, err)
@@ -55,11 +56,14 @@ func mountBind(dir, target string) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOATIME, Attr_clr: unix.MOUNT_ATTR__ATIME}); err != nil {
+		return fmt.Errorf("make the mount keep times of access: %w", err)
+	}
 	return attach(fd, target)
 }
 
 // MountImage mounts the file system of the given type in a file on target. The loop device that this takes goes with the
-// mount.
+// mount. Reading does not change the time of last access.
 func MountImage(image, fstype, target string) error {
 	if err := mountImage(image, fstype, target); err != nil {
 		return fmt.Errorf("mount image %q on %q: %w", image, target, err)
@@ -84,7 +88,7 @@ func mountImage(image, fstype, target string) error {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return explain(fs, fmt.Errorf("set up %s: %w", fstype, err))
 	}
-	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOATIME)
 	if err != nil {
 		return explain(fs, fmt.Errorf("make the mount: %w", err))
 	}

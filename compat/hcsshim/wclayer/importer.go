@@ -131,22 +131,23 @@ func options() rootfs.NTOptions {
 	return o
 }
 
-// Export gives the entries of the layer at path to emit: those it was imported with, in their order. What was written into a
-// scratch layer has no such form yet: the error is of class errdefs.ErrNotImplemented.
-func Export(ctx context.Context, path string, emit func(*layer.Entry, io.Reader) error) error {
-	if err := checkExport(ctx, path); err != nil {
-		return err
-	}
-	return rootfs.ExportNT(ctx, path, emit)
-}
-
-// checkExport says whether a layer can be exported.
-func checkExport(ctx context.Context, path string) error {
+// export returns what gives a layer's entries as backup streams can tell them: those it was imported with, in their order, or,
+// of a scratch layer, what was written into it on top of its parents, nearest first. Of an imported layer's hard links
+// linksOf tells what they are; those of a scratch layer are files already. A scratch layer must be active and not prepared.
+func export(ctx context.Context, path string, parents []string) (transfer.Source, error) {
 	v, err := scratch(ctx, path)
-	if v == nil {
-		return err
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Errorf("export %s: what was written into a scratch layer cannot be exported: %w", path, errdefs.ErrNotImplemented)
+	if v == nil {
+		return func(emit transfer.Emit) error { return rootfs.ExportNT(ctx, path, emit) }, nil
+	}
+	changes, err := v.NTScratch(parents)
+	if err != nil {
+		return nil, notReady(err)
+	}
+	changes.Links = rootfs.CopyLinks
+	return func(emit transfer.Emit) error { return changes.Diff(ctx, emit) }, nil
 }
 
 // linksOf finds what a layer's hard links stand for.
@@ -161,10 +162,30 @@ func linksOf(path string, parents []string) transfer.LinkSource {
 	}
 }
 
-// ExportStream writes the layer at path to w as the tar stream that it was imported from, byte for byte.
-func ExportStream(ctx context.Context, path string, _ []string, w io.Writer) error {
-	if err := checkExport(ctx, path); err != nil {
+// ExportStream writes the layer at path to w as a tar stream: the one that it was imported from, byte for byte, or that of
+// what was written into a scratch layer on top of its parents, nearest first. A scratch layer must not be prepared, and is
+// active meanwhile.
+func ExportStream(ctx context.Context, path string, parents []string, w io.Writer) (err error) {
+	v, err := scratch(ctx, path)
+	switch {
+	case err != nil:
+		return err
+	case v == nil:
+		return rootfs.WriteNT(ctx, path, w)
+	}
+	before, err := v.State()
+	if err != nil {
 		return err
 	}
-	return rootfs.WriteNT(ctx, path, w)
+	if !before.Active {
+		if err := v.Activate(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, v.Deactivate(context.WithoutCancel(ctx))) }()
+	}
+	changes, err := v.NTScratch(parents)
+	if err != nil {
+		return err
+	}
+	return changes.Write(ctx, w)
 }

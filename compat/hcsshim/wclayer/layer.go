@@ -134,19 +134,19 @@ func PrepareLayer(ctx context.Context, path string, parentLayerPaths []string) (
 	if v == nil {
 		return err
 	}
-	lower := make([]string, 0, len(parentLayerPaths))
-	for _, p := range parentLayerPaths {
-		lower = append(lower, filepath.Join(p, filesDir))
-	}
-	err = v.Prepare(ctx, lower)
+	return notReady(v.PrepareNT(ctx, parentLayerPaths))
+}
+
+// filesDir is a layer's tree in its directory.
+const filesDir = "Files"
+
+// notReady gives its code to what cannot be done because the layer is not active.
+func notReady(err error) error {
 	if errors.Is(err, rootfs.ErrNotActive) {
 		return &hcserror.Coded{Code: hcserror.NotReady, Err: err}
 	}
 	return err
 }
-
-// filesDir is a layer's tree in its directory.
-const filesDir = "Files"
 
 // UnprepareLayer undoes PrepareLayer. The error's code is 0x37 (ERROR_DEV_NOT_EXIST) if the layer is not active, and
 // 0x801f0015 (ERROR_FLT_INSTANCE_NOT_FOUND) if it is active and not prepared. Of a read-only layer there is nothing to do.

@@ -160,11 +160,11 @@ func (w *FilterLayerWriter) do(f func(*transfer.Writer) error) error {
 func NewLayerReader(ctx context.Context, path string, parentLayerPaths []string) (_ LayerReader, err error) {
 	const title = "hcsshim::ExportLayerBegin"
 	ctx, cancel := context.WithCancel(ctx)
-	if err := checkExport(ctx, path); err != nil {
+	source, err := export(ctx, path, parentLayerPaths)
+	if err != nil {
 		cancel()
 		return nil, hcserror.New(err, title, "path="+path)
 	}
-	source := func(emit transfer.Emit) error { return Export(ctx, path, emit) }
 	return &FilterLayerReader{
 		reader: transfer.NewReader(source, linksOf(path, parentLayerPaths)), title: title, path: path, cancel: cancel,
 	}, nil

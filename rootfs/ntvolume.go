@@ -1,0 +1,72 @@
+package rootfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+)
+
+// PrepareNT is Prepare for the Files of Windows layers, which are given by their directories, nearest first.
+func (v *Volume) PrepareNT(ctx context.Context, layers []string) error {
+	err := v.locked(ctx, func() error {
+		user, err := userXattrs(layers)
+		if err != nil {
+			return err
+		}
+		lower := make([]string, 0, len(layers))
+		for _, dir := range layers {
+			lower = append(lower, filepath.Join(dir, filesDir))
+		}
+		return v.prepare(lower, user)
+	})
+	if err != nil {
+		return fmt.Errorf("prepare volume %s: %w", v.dir, err)
+	}
+	return nil
+}
+
+// userXattrs says where the layers in dirs have their metadata. A directory with nothing but a tree has none.
+func userXattrs(dirs []string) (UserXattrs, error) {
+	resolved := make([]string, 0, len(dirs))
+	for _, dir := range dirs {
+		real, err := filepath.EvalSymlinks(dir)
+		if err != nil {
+			return false, fmt.Errorf("find layer: %w", err)
+		}
+		resolved = append(resolved, real)
+	}
+	roots, err := openRoots(resolved)
+	if err != nil {
+		return false, err
+	}
+	var recorded []*inroot.Root
+	for _, root := range roots {
+		if _, missing := root.Lstat(ntRecord); !errors.Is(missing, fs.ErrNotExist) {
+			recorded = append(recorded, root)
+		}
+	}
+	user, err := sameXattrs(recorded)
+	return user, errors.Join(err, closeRoots(roots))
+}
+
+// NTScratch returns what was written into the volume on top of the Windows layers in the directories parents, nearest first.
+// The error is ErrNotActive if the volume is not active, and ErrPrepared if a tree is stacked on it: as on Windows a scratch
+// layer is read when nobody writes it.
+func (v *Volume) NTScratch(parents []string) (NTScratch, error) {
+	s, err := v.State()
+	switch {
+	case err != nil:
+	case s.Prepared:
+		err = ErrPrepared
+	case !s.Active:
+		err = ErrNotActive
+	}
+	if err != nil {
+		return NTScratch{}, fmt.Errorf("read volume %s: %w", v.dir, err)
+	}
+	return NTScratch{Upper: v.Upper(), Parents: parents}, nil
+}
