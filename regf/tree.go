@@ -20,7 +20,7 @@ type Tree struct {
 
 	base []byte // the base block of the hive that was edited, for what has no name here
 	root *Node
-	same bool   // of a delta: there was no difference
+	same bool // of a delta: there was no difference
 }
 
 // layering says how the layered bits of keys that are copied from a hive come out.

@@ -13,20 +13,20 @@ import (
 	"github.com/hostcompute/hcs/ntfs"
 )
 
-// ntParents are the layers below a scratch layer, open, the nearest first.
-type ntParents struct {
+// ntStacked are the layers below a scratch layer, open, the nearest first.
+type ntStacked struct {
 	roots []*inroot.Root
 	attr  string // of Windows' metadata
 	marks string // prefix of overlayfs's attributes
 }
 
-// openNTParents opens the layers in dirs, which must all keep their metadata in the same attribute.
-func openNTParents(dirs []string) (*ntParents, error) {
+// openStacked opens the layers in dirs, which must all keep their metadata in the same attribute.
+func openStacked(dirs []string) (*ntStacked, error) {
 	roots, err := openRoots(dirs)
 	if err != nil {
 		return nil, err
 	}
-	p := &ntParents{roots: roots}
+	p := &ntStacked{roots: roots}
 	user, err := sameXattrs(roots)
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -38,10 +38,10 @@ func openNTParents(dirs []string) (*ntParents, error) {
 	return p, nil
 }
 
-func (p *ntParents) close() error { return closeRoots(p.roots) }
+func (p *ntStacked) close() error { return closeRoots(p.roots) }
 
 // dir returns a directory of the stack by the name that it has in each layer, and nil if none has it.
-func (p *ntParents) dir(name string) (*ntBelow, error) {
+func (p *ntStacked) dir(name string) (*ntBelow, error) {
 	b := &ntBelow{parents: p}
 	for _, root := range p.roots {
 		d, err := root.OpenDir(name)
@@ -60,7 +60,7 @@ func (p *ntParents) dir(name string) (*ntBelow, error) {
 }
 
 // isDir reports whether the stack has a directory of that very name. A link on the way is none.
-func (p *ntParents) isDir(name string) (bool, error) {
+func (p *ntStacked) isDir(name string) (bool, error) {
 	first, rest, _ := strings.Cut(name, "/")
 	b, err := p.dir(first)
 	for last := range strings.SplitSeq(rest, "/") {
@@ -78,7 +78,7 @@ func (p *ntParents) isDir(name string) (bool, error) {
 
 // ntBelow is a directory of the layers below as they stack: the same directory of each that has it, the nearest first.
 type ntBelow struct {
-	parents *ntParents
+	parents *ntStacked
 	dirs    []ntLayerDir
 	names   map[string]string // what shows, by upper case; nil until it is asked for
 }

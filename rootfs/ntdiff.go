@@ -21,7 +21,7 @@ type ntDiffer struct {
 	NTScratch
 	ctx     context.Context // of the one call that the differ is for
 	upper   *inroot.Root
-	parents *ntParents
+	parents *ntStacked
 	emit    Emit
 
 	made  layer.Descriptors
@@ -33,11 +33,11 @@ type ntDiffer struct {
 // ntPlace is a directory of the upper directory.
 type ntPlace struct {
 	*inroot.Dir
-	name       string // in the layer
-	attrs      map[string]string
-	below      *ntBelow // the directory of the layers below that has the name, whatever its case; nil if none has
-	merged     bool     // what is in below shows, unless something here has its name
-	entry      *layer.Entry
+	name   string // in the layer
+	attrs  map[string]string
+	below  *ntBelow // the directory of the layers below that has the name, whatever its case; nil if none has
+	merged bool     // what is in below shows, unless something here has its name
+	entry  *layer.Entry
 }
 
 const filesPart = string(layer.FilesPart)

@@ -87,7 +87,7 @@ func (s NTScratch) open(ctx context.Context) (*ntDiffer, error) {
 	if len(s.Parents) == 0 {
 		return nil, fmt.Errorf("there are no layers below: %w", errdefs.ErrInvalidArgument)
 	}
-	parents, err := openNTParents(s.Parents)
+	parents, err := openStacked(s.Parents)
 	if err != nil {
 		return nil, err
 	}
