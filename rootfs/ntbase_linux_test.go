@@ -40,7 +40,7 @@ func ofBase(t *testing.T) []string {
 // baseStream is a base layer with registry hives.
 func baseStream(t testing.TB) []byte {
 	t.Helper()
-	return hiveLayers(t, rootfs.SoftwareHive, []string{treeBytes(t, newHive(t, "SOFTWARE"))})[0]
+	return tarOf(t, hiveHeaders(t)...)
 }
 
 // checkBase looks whether a directory is a complete base layer.

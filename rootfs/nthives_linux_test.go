@@ -159,16 +159,24 @@ func randomHives(t testing.TB, seed uint64, deltas int) (files []string, want mo
 	return files, e.m
 }
 
-// hiveLayers returns layers, the base first: it has all hives, and each layer above a delta of one of them.
-func hiveLayers(t testing.TB, hive rootfs.HiveName, files []string) [][]byte {
+// hiveHeaders are a base layer with registry hives.
+func hiveHeaders(t testing.TB) []tar.Header {
 	t.Helper()
 	headers := []tar.Header{nt(dir("Files")), nt(dir("Files/Windows")), nt(dir("Files/Windows/System32")), nt(dir("Files/Windows/System32/config"))}
 	for _, name := range rootfs.HiveNames() {
-		content := treeBytes(t, newHive(t, string(name)))
-		if name == hive {
-			content = files[0]
+		headers = append(headers, nt(file(name.File(), treeBytes(t, newHive(t, string(name))))))
+	}
+	return headers
+}
+
+// hiveLayers returns layers, the base first: it has all hives, and each layer above a delta of one of them.
+func hiveLayers(t testing.TB, hive rootfs.HiveName, files []string) [][]byte {
+	t.Helper()
+	headers := hiveHeaders(t)
+	for i := range headers {
+		if headers[i].Name == hive.File() {
+			headers[i] = nt(file(hive.File(), files[0]))
 		}
-		headers = append(headers, nt(file(name.File(), content)))
 	}
 	layers := [][]byte{tarOf(t, headers...)}
 	for _, delta := range files[1:] {
