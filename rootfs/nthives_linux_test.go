@@ -213,7 +213,7 @@ func openModel(t testing.TB, layers []string, name rootfs.HiveName) model {
 // when the layers were imported, is put together now, or partly so. The layers go out as they came.
 func TestRandomHives(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(30) {
+	for seed := range uint64(15) {
 		name := rootfs.HiveNames()[seed%5]
 		files, want := randomHives(t, seed, 3)
 		layers := hiveLayers(t, name, files)
