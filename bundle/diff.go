@@ -22,6 +22,9 @@ type Side struct {
 	Source image.Source
 	Image  *image.Image
 	Limits layer.Limits // of each layer
+	// Strict and Warn are those of [Reading], for images for Windows.
+	Strict bool
+	Warn   func(layer int, w layer.Warning)
 }
 
 // A Difference is what one image has otherwise than another.
@@ -44,6 +47,12 @@ type FileChange struct {
 	Name string   `json:"name"`
 	Kind string   `json:"kind"`           // "added", "modified" or "deleted"
 	What []string `json:"what,omitempty"` // what was modified: "type", "mode", "owner", "time", "content", "link", "device", "xattrs"
+
+	// Of images for Windows What may also have "name" (its case), "attributes",
+	// "security", "target", "created", "reparse", "ea"; Values says more of
+	// some. Names are those in layers, with a stream's behind a colon.
+	Values   []ValueChange `json:"values,omitempty"`
+	Registry string        `json:"registry,omitempty"` // what changes in a hive, as .reg text
 }
 
 // Diff compares two images: their configurations, without history and
@@ -66,6 +75,10 @@ func diff(ctx context.Context, a, b Side) (Difference, error) {
 	}
 	if slices.Equal(a.Image.DiffIDs(), b.Image.DiffIDs()) {
 		return d, nil
+	}
+	if isWindows(a.Image) || isWindows(b.Image) {
+		d.Files, err = diffNT(ctx, a, b, d.Files)
+		return d, err
 	}
 	before, err := a.tree(ctx)
 	if err != nil {

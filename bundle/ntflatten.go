@@ -250,6 +250,9 @@ func (f *ntFlattener) mergeHive(ctx context.Context, file string, base []byte, d
 	}
 	var uppers []*regf.Hive
 	for _, d := range deltas {
+		if len(d.data) == 0 {
+			continue // nothing changes
+		}
 		upper, err := regf.Parse(d.data)
 		if err != nil {
 			return nil, fmt.Errorf("%s of layer %d: %w: %w", d.entry.Name, d.layer+1, err, errdefs.ErrInvalidArgument)
@@ -263,22 +266,11 @@ func (f *ntFlattener) mergeHive(ctx context.Context, file string, base []byte, d
 	return t.Bytes()
 }
 
-// wholeHive reads a base layer's hive, and what it has in logs. An empty file,
-// which makers of small base layers put in its place, is a hive with nothing
-// in it.
+// wholeHive reads a base layer's hive, and what it has in logs.
 func (f *ntFlattener) wholeHive(ctx context.Context, file string, data []byte) (*regf.Hive, error) {
-	if len(data) == 0 {
-		t, err := regf.Minimal(path.Base(file), 0)
-		if err != nil {
-			return nil, err
-		}
-		if data, err = t.Bytes(); err != nil {
-			return nil, err
-		}
-	}
-	h, err := regf.Parse(data)
+	h, err := parseHive(path.Base(file), data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		return nil, err
 	}
 	if !h.Header.Dirty() {
 		return h, nil

@@ -40,8 +40,8 @@ func (r Reading) layer(i int) layer.ReadOptions {
 func (r Reading) again() Reading { return Reading{Limits: r.Limits} }
 
 const (
-	maxHive      = 1 << 30  // bytes: SOFTWARE has 100 MB
-	maxDirStream = 64 << 20 // bytes of all directories' alternate streams
+	maxHive      = 512 << 20 // bytes: SOFTWARE has 100 MB
+	maxDirStream = 64 << 20  // bytes of all directories' alternate streams
 )
 
 // ntObject is what a name in a Windows image leads to: a file of one layer, or

@@ -2,11 +2,9 @@ package bundle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
@@ -42,7 +40,7 @@ func unpackNT(ctx context.Context, src image.Source, img *image.Image, dir strin
 		if err := moveParts(flat, stage); err != nil {
 			return err
 		}
-		if err := copyHives(stage); err != nil {
+		if err := treeNT(stage).KeepHives(); err != nil {
 			return err
 		}
 		root := filepath.Join(stage, RootfsName)
@@ -68,6 +66,10 @@ func importFlat(ctx context.Context, src image.Source, img *image.Image, dir str
 	return err
 }
 
+// layerStream is the stream of a layer in its directory, which is of no use
+// once its files may change.
+const layerStream = "entries.tar.zst"
+
 // moveParts moves what is in a layer's directory up, as a bundle has it.
 func moveParts(from, to string) error {
 	parts, err := os.ReadDir(from)
@@ -76,42 +78,18 @@ func moveParts(from, to string) error {
 	}
 	for _, p := range parts {
 		name := p.Name()
-		if name == string(layer.FilesPart) {
+		switch name {
+		case string(layer.FilesPart):
 			name = RootfsName
+		case layerStream:
+			if err := os.Remove(filepath.Join(from, name)); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := os.Rename(filepath.Join(from, p.Name()), filepath.Join(to, name)); err != nil {
 			return err
 		}
 	}
 	return os.Remove(from)
-}
-
-// bundleFile is where a bundle has a file of a layer.
-func bundleFile(name string) string {
-	_, inside := layer.SplitPart(name)
-	return path.Join(RootfsName, inside)
-}
-
-// copyHives keeps the registry as it is. What is in the tree may be written to.
-func copyHives(dir string) error {
-	if err := os.Mkdir(filepath.Join(dir, string(layer.HivesPart)), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	for _, hive := range rootfs.HiveNames() {
-		_, content, err := rootfs.OpenNT([]string{dir}, bundleFile(hive.File()))
-		if errdefs.IsNotFound(err) || err == nil && content == nil {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		err = writeFile(filepath.Join(dir, hive.Base()), func(w io.Writer) error {
-			_, err := io.Copy(w, content)
-			return err
-		})
-		if err := errors.Join(err, content.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -79,7 +80,11 @@ func repack(ctx context.Context, l *image.Layout, dir string, o RepackOptions) (
 		return nil, err
 	}
 	defer e.Close()
-	if err := meta.addLayer(ctx, e, dir, changes, o); err != nil {
+	add := meta.addLayer
+	if isWindows(base) {
+		add = meta.addLayerNT
+	}
+	if err := add(ctx, e, dir, changes, o); err != nil {
 		return nil, err
 	}
 	if o.History != nil {
@@ -90,6 +95,11 @@ func repack(ctx context.Context, l *image.Layout, dir string, o RepackOptions) (
 	img, err := e.Commit(ctx, o.Tag)
 	if err != nil || !o.Refresh {
 		return img, err
+	}
+	if isWindows(base) {
+		if err := treeNT(dir).KeepHives(); err != nil {
+			return img, err
+		}
 	}
 	return img, meta.refresh(ctx, dir, img)
 }
@@ -113,13 +123,16 @@ func (m Meta) changes(ctx context.Context, dir string) ([]rootfs.Change, error) 
 	return rootfs.Changes(ctx, filepath.Join(dir, RootfsName), f, m.Map.changeOptions())
 }
 
+func (o *RepackOptions) compression(e *image.Edit) layer.Compression {
+	if o.Compression != nil {
+		return *o.Compression
+	}
+	return e.Compression()
+}
+
 func (m Meta) addLayer(ctx context.Context, e *image.Edit, dir string, changes []rootfs.Change, o RepackOptions) error {
 	if len(changes) == 0 {
 		return nil
-	}
-	c := e.Compression()
-	if o.Compression != nil {
-		c = *o.Compression
 	}
 	tree, opts := filepath.Join(dir, RootfsName), m.Map.changeOptions()
 	if m.Overlay != nil {
@@ -129,7 +142,7 @@ func (m Meta) addLayer(ctx context.Context, e *image.Edit, dir string, changes [
 		}
 		opts = m.Overlay.changeOptions()
 	}
-	_, err := e.AddLayer(ctx, c, func(w *layer.Writer) error {
+	_, err := e.AddLayer(ctx, o.compression(e), func(w *layer.Writer) error {
 		return rootfs.EmitChanges(ctx, tree, changes, opts, toLayer(w, o.SourceDate, nil))
 	})
 	return err
@@ -158,21 +171,29 @@ func toLayer(w *layer.Writer, latest *time.Time, rename func(string) string) roo
 }
 
 // mask is a list of clean paths without the leading slash.
-type mask []string
+type mask struct {
+	paths []string
+	fold  func(string) string
+}
 
 func maskOf(img *image.Image, o RepackOptions) mask {
-	paths := slices.Clone(o.Mask)
+	m := mask{slices.Clone(o.Mask), func(name string) string { return name }}
 	if !o.KeepVolumes {
-		paths = append(paths, sortedKeys(img.Config.Config.Volumes)...)
+		m.paths = append(m.paths, sortedKeys(img.Config.Config.Volumes)...)
 	}
-	for i, p := range paths {
-		paths[i] = clean(p)
+	clean := clean
+	if isWindows(img) {
+		clean, m.fold = cleanNT, ntfs.Upcase
 	}
-	return paths
+	for i, p := range m.paths {
+		m.paths[i] = m.fold(clean(p))
+	}
+	return m
 }
 
 func (m mask) covers(name string) bool {
-	return slices.ContainsFunc(m, func(p string) bool { return p == "." || name == p || strings.HasPrefix(name, p+"/") })
+	name = m.fold(name)
+	return slices.ContainsFunc(m.paths, func(p string) bool { return p == "." || name == p || strings.HasPrefix(name, p+"/") })
 }
 
 // clean makes a name in a layer of any path.

@@ -42,8 +42,11 @@ type ntPlace struct {
 
 const filesPart = string(layer.FilesPart)
 
-func (d *ntDiffer) all() error {
-	err := d.tree()
+func (d *ntDiffer) all() error { return d.named(d.tree) }
+
+// named gives an error of f the name of the entry that it is about.
+func (d *ntDiffer) named(f func() error) error {
+	err := f()
 	if err == nil || d.ctx.Err() != nil {
 		return err
 	}
@@ -102,18 +105,8 @@ func isRecycleBin(name string) bool { return ntfs.EqualFold(name, "$Recycle.Bin"
 
 // dir emits a directory and everything below it. above is the descriptor of the directory that it is in.
 func (d *ntDiffer) dir(p *ntPlace, above []byte) error {
-	if err := checkMarks(d.parents.marks, p.attrs); err != nil {
-		return err
-	}
-	e := ntEntry(p.name, p.Stat())
-	if err := d.describeDir(e, p, above); err != nil {
-		return err
-	}
-	if fit, err := d.send(e, nil); err != nil || !fit {
-		return err
-	}
-	p.entry = e
-	if err := d.streams(e, p.attrs); err != nil {
+	fit, err := d.place(p, above)
+	if err != nil || !fit {
 		return err
 	}
 	objects, gone, err := d.judge(p)
@@ -134,6 +127,22 @@ func (d *ntDiffer) dir(p *ntPlace, above []byte) error {
 		}
 	}
 	return nil
+}
+
+// place emits a directory, if a Windows layer can hold it, which is reported.
+func (d *ntDiffer) place(p *ntPlace, above []byte) (bool, error) {
+	if err := checkMarks(d.parents.marks, p.attrs); err != nil {
+		return false, err
+	}
+	e := ntEntry(p.name, p.Stat())
+	if err := d.describeDir(e, p, above); err != nil {
+		return false, err
+	}
+	if fit, err := d.send(e, nil); err != nil || !fit {
+		return fit, err
+	}
+	p.entry = e
+	return true, d.streams(e, p.attrs)
 }
 
 // ntChange is an object of the upper directory.
