@@ -516,7 +516,7 @@ func TestInsert(t *testing.T) {
 		l, img := newImage(t, nil)
 		e, err := l.Edit(t.Context(), img)
 		must(t, err)
-		_, err = bundle.Insert(t.Context(), e, layer.None, tt.in)
+		_, err = bundle.Insert(t.Context(), bundle.Side{}, e, layer.None, tt.in)
 		must(t, err)
 		made := commit(t, e, "made")
 		var got []string
@@ -539,7 +539,7 @@ func TestInsert(t *testing.T) {
 		l, img := newImage(t, nil)
 		e, err := l.Edit(t.Context(), img)
 		must(t, err)
-		if _, err := bundle.Insert(t.Context(), e, layer.None, in); err == nil {
+		if _, err := bundle.Insert(t.Context(), bundle.Side{}, e, layer.None, in); err == nil {
 			t.Errorf("%s: no error", what)
 		}
 		e.Close()

@@ -3,12 +3,11 @@ package bundle
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"path/filepath"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/layer"
@@ -35,13 +34,26 @@ type Insertion struct {
 }
 
 // Insert adds a layer with the insertion to an edit. Symbolic links are
-// inserted as such, the source itself too. An image for Windows is refused: its
-// layers are of another encoding (errdefs.ErrNotImplemented).
-func Insert(ctx context.Context, e *image.Edit, c layer.Compression, in Insertion) (layer.Digests, error) {
-	if layer.EncodingOf(e.Config.OS) != layer.POSIX {
-		return layer.Digests{}, fmt.Errorf("insert into an image for %s: %w", e.Config.OS, errdefs.ErrNotImplemented)
+// inserted as such, the source itself too.
+//
+// In an image for Windows, which into says, the target is one of drive C:, with
+// slashes or backslashes. Files inherit descriptors from the directories that
+// they come into, and names that differ in case alone are one. What such an
+// image cannot tell, devices for instance, is of class ErrInvalidArgument.
+func Insert(ctx context.Context, into Side, e *image.Edit, c layer.Compression, in Insertion) (layer.Digests, error) {
+	if layer.EncodingOf(e.Config.OS) == layer.POSIX {
+		return e.AddLayer(ctx, c, func(w *layer.Writer) error { return in.Write(ctx, w) })
 	}
-	return e.AddLayer(ctx, c, func(w *layer.Writer) error { return in.Write(ctx, w) })
+	below, err := belowOf(ctx, into)
+	if err != nil {
+		return layer.Digests{}, fmt.Errorf("insert %q: %w", in.Target, err)
+	}
+	return e.AddLayer(ctx, c, func(w *layer.Writer) error {
+		if err := in.insertNT(ctx, w, below); err != nil {
+			return fmt.Errorf("insert %q: %w", in.Target, err)
+		}
+		return nil
+	})
 }
 
 // Write writes the insertion's entries to a layer.
@@ -53,7 +65,7 @@ func (in Insertion) Write(ctx context.Context, w *layer.Writer) error {
 }
 
 func (in Insertion) write(ctx context.Context, w *layer.Writer, target string) error {
-	emit := toLayer(w, in.SourceDate, nil)
+	emit := toLayer(w, in.SourceDate)
 	switch in.Kind {
 	case Whiteout:
 		if target == "." {
@@ -65,6 +77,11 @@ func (in Insertion) write(ctx context.Context, w *layer.Writer, target string) e
 			return err
 		}
 	}
+	return in.emit(ctx, target, emit)
+}
+
+// emit reads the source as entries at the target.
+func (in Insertion) emit(ctx context.Context, target string, emit rootfs.Emit) error {
 	in.Source = filepath.Clean(in.Source)
 	dir, list, err := in.objects(ctx)
 	if err != nil {
@@ -74,7 +91,13 @@ func (in Insertion) write(ctx context.Context, w *layer.Writer, target string) e
 	if dir != in.Source {
 		rename = func(string) string { return target }
 	}
-	return rootfs.EmitChanges(ctx, dir, list, in.Mappings.changeOptions(), toLayer(w, in.SourceDate, rename))
+	return rootfs.EmitChanges(ctx, dir, list, in.Mappings.changeOptions(), func(e *layer.Entry, content io.Reader) error {
+		e.Name = rename(e.Name)
+		if e.Kind == layer.Hardlink {
+			e.Link = rename(e.Link)
+		}
+		return emit(e, content)
+	})
 }
 
 // objects lists the source: a directory and what is below it, or the

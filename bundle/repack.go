@@ -143,14 +143,14 @@ func (m Meta) addLayer(ctx context.Context, e *image.Edit, dir string, changes [
 		opts = m.Overlay.changeOptions()
 	}
 	_, err := e.AddLayer(ctx, o.compression(e), func(w *layer.Writer) error {
-		return rootfs.EmitChanges(ctx, tree, changes, opts, toLayer(w, o.SourceDate, nil))
+		return rootfs.EmitChanges(ctx, tree, changes, opts, toLayer(w, o.SourceDate))
 	})
 	return err
 }
 
 // toLayer writes entries as umoci does: times in whole seconds, none later
-// than latest, whiteouts of 1970. rename, if not nil, changes names first.
-func toLayer(w *layer.Writer, latest *time.Time, rename func(string) string) rootfs.Emit {
+// than latest, whiteouts of 1970.
+func toLayer(w *layer.Writer, latest *time.Time) rootfs.Emit {
 	return func(e *layer.Entry, content io.Reader) error {
 		e.ModTime = e.ModTime.Truncate(time.Second)
 		e.AccessTime, e.ChangeTime = time.Time{}, time.Time{}
@@ -159,12 +159,6 @@ func toLayer(w *layer.Writer, latest *time.Time, rename func(string) string) roo
 		}
 		if e.Kind == layer.Whiteout || e.Kind == layer.Opaque {
 			e.ModTime = time.Unix(0, 0)
-		}
-		if rename != nil {
-			e.Name = rename(e.Name)
-			if e.Kind == layer.Hardlink {
-				e.Link = rename(e.Link)
-			}
 		}
 		return w.Write(e, content)
 	}
@@ -256,5 +250,5 @@ type WriteOptions struct {
 func WriteChanges(ctx context.Context, w *layer.Writer, dir string, changes []rootfs.Change, o WriteOptions) error {
 	opts := o.Mappings.changeOptions()
 	opts.Format, opts.UserXattr = o.Format, o.UserXattr
-	return rootfs.EmitChanges(ctx, dir, changes, opts, toLayer(w, o.SourceDate, nil))
+	return rootfs.EmitChanges(ctx, dir, changes, opts, toLayer(w, o.SourceDate))
 }

@@ -85,7 +85,7 @@ func squash(ctx context.Context, src image.Source, img *image.Image, e *image.Ed
 	}
 	e.DropLayers()
 	_, err = e.AddLayer(ctx, o.Compression, func(w *layer.Writer) error {
-		return rootfs.EmitChanges(ctx, tree, list, m.changeOptions(), toLayer(w, nil, nil))
+		return rootfs.EmitChanges(ctx, tree, list, m.changeOptions(), toLayer(w, nil))
 	})
 	return err
 }

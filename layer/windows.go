@@ -24,8 +24,8 @@ import (
 // it. A directory should come before what is in it: a later entry for it is
 // passed over.
 //
-// What Windows has no place for is left out: owners, modes, extended
-// attributes. What a layer cannot tell at all (devices, fifos, opaque
+// A file whose mode lets nobody write is readonly. What Windows has no place
+// for is left out: owners, other modes, extended attributes. What a layer cannot tell at all (devices, fifos, opaque
 // directories; names that Windows does not have, or not twice) is an error of
 // class [errdefs.ErrInvalidArgument].
 type WindowsTree struct {
@@ -101,11 +101,11 @@ func (m *treeMaker) entry(e *Entry) error {
 	if err := m.convert(&w, e); err != nil {
 		return err
 	}
-	if w.Kind == Whiteout {
-		return m.yield(&w)
-	}
 	if err := m.tree.parents(w.Name, m.makeDir, m.refuse); err != nil {
 		return err
+	}
+	if w.Kind == Whiteout {
+		return m.yield(&w)
 	}
 	if s, ok := m.tree.find(w.Name); ok && s.implied && w.Kind == Dir {
 		return nil // something in it came first
@@ -115,6 +115,9 @@ func (m *treeMaker) entry(e *Entry) error {
 	}
 	if err := m.describe(&w); err != nil {
 		return err
+	}
+	if w.Kind == File && e.Mode != 0 && e.Mode&0o222 == 0 {
+		w.NT.Attributes |= ntfs.AttrReadonly
 	}
 	return m.yield(&w)
 }

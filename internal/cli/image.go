@@ -10,6 +10,7 @@ import (
 
 // imageCommands act on the local store, or on any place that images are in.
 var imageCommands = []entry{
+	{"build-from-dir", newImageBuild},
 	{"copy", newImageCopy},
 	{"diff", newImageDiff},
 	{"inspect", newImageInspect},

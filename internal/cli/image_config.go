@@ -23,6 +23,8 @@ type layoutConfigOptions struct {
 	user, workingDir, stopSignal     string
 	created, author                  string
 	os, architecture, variant        string
+	osVersion                        string
+	osFeatures                       []string
 	ports, env, entrypoint, cmd      []string
 	volumes, labels, annotate, clear []string
 }
@@ -55,6 +57,8 @@ func (o *layoutConfigOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.os, "platform.os", "", "operating `system` that the image is for")
 	f.StringVar(&o.architecture, "platform.arch", "", "`architecture` that the image is for")
 	f.StringVar(&o.variant, "platform.variant", "", "`variant` of the architecture")
+	f.StringVar(&o.osVersion, "platform.os-version", "", "`version` of the operating system that the image is for, as Windows images have one")
+	f.StringArrayVar(&o.osFeatures, "platform.os-feature", nil, "`feature` of the operating system to add to those that the image needs")
 	f.StringArrayVar(&o.annotate, "manifest.annotation", nil, "annotation of the manifest to set, `NAME=VALUE`")
 	f.StringArrayVar(&o.clear, "clear", nil, "`key` to clear first: "+strings.Join(slices.Sorted(maps.Keys(clearable)), ", "))
 	o.tag.addFlags(f)
@@ -70,6 +74,8 @@ func umociNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		name = "platform.os"
 	case "architecture":
 		name = "platform.arch"
+	case "os.version":
+		name = "platform.os-version"
 	}
 	return pflag.NormalizedName(name)
 }
@@ -128,6 +134,7 @@ func (o *layoutConfigOptions) edit(f *pflag.FlagSet, e *image.Edit) error {
 		{"platform.os", o.os, &e.Config.OS},
 		{"platform.arch", o.architecture, &e.Config.Architecture},
 		{"platform.variant", o.variant, &e.Config.Variant},
+		{"platform.os-version", o.osVersion, &e.Config.OSVersion},
 		{"config.user", o.user, &cfg.User},
 		{"config.workingdir", o.workingDir, &cfg.WorkingDir},
 		{"config.stopsignal", o.stopSignal, &cfg.StopSignal},
@@ -136,6 +143,7 @@ func (o *layoutConfigOptions) edit(f *pflag.FlagSet, e *image.Edit) error {
 			*s.to = s.value
 		}
 	}
+	addFeatures(e, o.osFeatures)
 	if f.Changed("config.entrypoint") {
 		cfg.Entrypoint = o.entrypoint
 	}
@@ -161,10 +169,20 @@ var clearable = map[string]func(*image.Edit){
 	"config.labels":        func(e *image.Edit) { e.Config.Config.Labels = nil },
 	"config.exposedports":  func(e *image.Edit) { e.Config.Config.ExposedPorts = nil },
 	"config.env":           func(e *image.Edit) { e.Config.Config.Env = nil },
+	"platform.os-features": func(e *image.Edit) { e.Config.OSFeatures = nil },
 	"config.volume":        func(e *image.Edit) { e.Config.Config.Volumes = nil },
 	"config.cmd":           func(e *image.Edit) { e.Config.Config.Cmd = nil },
 	"config.entrypoint":    func(e *image.Edit) { e.Config.Config.Entrypoint = nil },
 	"manifest.annotations": func(e *image.Edit) { clear(e.Annotations) },
+}
+
+// addFeatures adds what an image needs of a system.
+func addFeatures(e *image.Edit, features []string) {
+	for _, feature := range features {
+		if !slices.Contains(e.Config.OSFeatures, feature) {
+			e.Config.OSFeatures = append(e.Config.OSFeatures, feature)
+		}
+	}
 }
 
 func withKeys(m map[string]struct{}, keys []string) map[string]struct{} {

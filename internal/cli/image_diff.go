@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,6 +20,7 @@ import (
 type imageDiffOptions struct {
 	platform, format string
 	limits           limitFlags
+	reading          readingFlags
 }
 
 func newImageDiff(a *app) *cobra.Command {
@@ -28,7 +30,9 @@ func newImageDiff(a *app) *cobra.Command {
 		Short: "Show what image B has otherwise than image A",
 		Long: `Compare the configurations of two images, and the files that their layers add up
 to. Each is a name of the local store, or a place as in oci:DIR:TAG. A line is
-A for what is added, M for what is modified (and how), D for what is deleted.`,
+A for what is added, M for what is modified (and how), D for what is deleted. Of
+images for Windows that are attributes, descriptors and alternate streams, too,
+and what changes in the registry follows as .reg text.`,
 		Args:              takes(2, 2, "two images"),
 		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
 		ValidArgsFunction: a.completeImages,
@@ -41,6 +45,7 @@ func (o *imageDiffOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.platform, "platform", "", "which image of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
 	f.StringVar(&o.format, "format", "text", "text or json")
 	o.limits.addFlag(f)
+	o.reading.addFlags(f)
 }
 
 func (o *imageDiffOptions) run(ctx context.Context, a *app, args []string) error {
@@ -58,7 +63,8 @@ func (o *imageDiffOptions) run(ctx context.Context, a *app, args []string) error
 			return err
 		}
 		defer func() { _ = src.Close() }() // read only
-		sides[i] = bundle.Side{Source: src, Image: img, Limits: o.limits.Layer}
+		r := o.reading.reading(a)
+		sides[i] = bundle.Side{Source: src, Image: img, Limits: o.limits.Layer, Strict: r.Strict, Warn: r.Warn}
 	}
 	d, err := bundle.Diff(ctx, sides[0], sides[1])
 	if err != nil {
@@ -108,12 +114,35 @@ func printDifference(w io.Writer, d bundle.Difference) error {
 	}
 	for _, f := range d.Files {
 		how := ""
-		if len(f.What) > 0 {
-			how = " (" + strings.Join(f.What, ", ") + ")"
+		if what := shownWhat(f); len(what) > 0 {
+			how = " (" + strings.Join(what, ", ") + ")"
 		}
 		show("%s %s%s\n", strings.ToUpper(f.Kind[:1]), shownName(f.Name), how)
+		for line := range strings.Lines(f.Registry) {
+			show("    %s\n", strings.TrimRight(line, "\r\n"))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// shownWhat names what was modified, and says of some what it was and is.
+func shownWhat(f bundle.FileChange) []string {
+	what := slices.Clone(f.What)
+	for i, name := range what {
+		for _, v := range f.Values {
+			if v.What == name {
+				what[i] = fmt.Sprintf("%s %s -> %s", name, shownValue(v.Before), shownValue(v.After))
+			}
+		}
+	}
+	return what
+}
+
+func shownValue(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return quoted(s)
 }
 
 // shownName quotes what could do something to a terminal.

@@ -15,11 +15,12 @@ type layoutInsertOptions struct {
 	history  historyFlags
 	compress compressFlag
 	mappings mappingFlags
+	reading  readingFlags
 
 	opaque, whiteout bool
 }
 
-func newLayoutInsert(*app) *cobra.Command {
+func newLayoutInsert(a *app) *cobra.Command {
 	var o layoutInsertOptions
 	c := &cobra.Command{
 		Use:   "insert --image DIR[:TAG] {SOURCE TARGET | --whiteout TARGET}",
@@ -28,14 +29,18 @@ func newLayoutInsert(*app) *cobra.Command {
 a layer that removes the target.
 
 What lower layers hold is in the image still; to remove secrets from it, build
-it anew.`,
+it anew.
+
+Into an image for Windows goes a layer as Windows has them: the target is one of
+drive C:, attributes and security descriptors are those of new files there, and
+--opaque removes one by one what the directory has.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if o.whiteout {
 				return takes(1, 1, "the target")(c, args)
 			}
 			return takes(2, 2, "source and target")(c, args)
 		},
-		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), c, args) },
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, c, args) },
 	}
 	o.addFlags(c.Flags())
 	return c
@@ -50,9 +55,10 @@ func (o *layoutInsertOptions) addFlags(f *pflag.FlagSet) {
 	o.history.addFlags(f)
 	o.mappings.addFlags(f)
 	o.at.addPlatform(f)
+	o.reading.addFlags(f)
 }
 
-func (o *layoutInsertOptions) run(ctx context.Context, c *cobra.Command, args []string) error {
+func (o *layoutInsertOptions) run(ctx context.Context, a *app, c *cobra.Command, args []string) error {
 	mappings, err := o.mappings.parse()
 	if err != nil {
 		return err
@@ -82,7 +88,9 @@ func (o *layoutInsertOptions) run(ctx context.Context, c *cobra.Command, args []
 	if in.SourceDate, err = sourceDate(); err != nil {
 		return err
 	}
-	if _, err := bundle.Insert(ctx, e, o.compress.of(e), in); err != nil {
+	r := o.reading.reading(a)
+	into := bundle.Side{Source: l, Image: img, Strict: r.Strict, Warn: r.Warn}
+	if _, err := bundle.Insert(ctx, into, e, o.compress.of(e), in); err != nil {
 		return err
 	}
 	h, err := o.history.entry(c, "")
