@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -58,21 +57,50 @@ func Changes(ctx context.Context, dir string, manifest io.Reader, _ ChangeOption
 }
 
 func changesOf(ctx context.Context, dir string, manifest io.Reader) ([]Change, error) {
-	old, err := mtree.Read(manifest)
-	if err != nil {
-		return nil, err
-	}
 	root, err := inroot.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	c := comparer{old: old.Entries, trusted: old.Done.Add(-tick), replaced: make(map[string]bool)}
-	if err := errors.Join(walk(ctx, root, c.object), root.Close()); err != nil {
+	changes, err := compareRoot(ctx, root, manifest)
+	return changes, errors.Join(err, root.Close())
+}
+
+// compareRoot reads the manifest beside the tree, entry by entry, as its order is that of a walk. If it turns out to be in
+// another one, as some program may write it, it is read into memory and sorted.
+func compareRoot(ctx context.Context, root *inroot.Root, manifest io.Reader) ([]Change, error) {
+	if seeker, ok := manifest.(io.ReadSeeker); ok {
+		done, err := mtree.ReadDone(seeker)
+		if err != nil {
+			return nil, err
+		}
+		changes, err := newComparer(mtree.NewReader(manifest).Next, done).all(ctx, root)
+		if !errors.Is(err, errUnordered) {
+			return changes, err
+		}
+		if _, err := seeker.Seek(0, io.SeekStart); err != nil {
+			return nil, fmt.Errorf("read manifest again: %w", err)
+		}
+	}
+	old, err := mtree.Read(manifest)
+	if err != nil {
 		return nil, err
 	}
-	c.deletions()
-	slices.SortFunc(c.changes, func(a, b Change) int { return cmp.Compare(a.Name, b.Name) })
-	return c.changes, nil
+	return newComparer(inWalkOrder(old), old.Done).all(ctx, root)
+}
+
+// errUnordered means that a manifest is not in the order of a walk.
+var errUnordered = errors.New("the manifest is not in the order of a walk")
+
+func inWalkOrder(m *mtree.Manifest) func() (*mtree.Entry, error) {
+	entries := slices.SortedFunc(maps.Values(m.Entries), func(a, b *mtree.Entry) int { return a.Place().Compare(b.Place()) })
+	return func() (*mtree.Entry, error) {
+		if len(entries) == 0 {
+			return nil, io.EOF
+		}
+		e := entries[0]
+		entries = entries[1:]
+		return e, nil
+	}
 }
 
 // tick is more than the kernel's clock for change times takes to go on: two changes within it may have the same time. Some
@@ -82,12 +110,74 @@ const (
 	coarseTick = 2 * time.Second
 )
 
+// comparer goes through a tree and its manifest side by side.
 type comparer struct {
-	old     map[string]*mtree.Entry // those that were not met
+	read    func() (*mtree.Entry, error)
 	trusted time.Time
 	changes []Change
 
-	replaced map[string]bool // directories that became something else
+	next *mtree.Entry // that the walk has not come to; nil: there is none
+	gone string       // the last directory that the tree does not have
+	err  error        // of reading the manifest
+}
+
+func newComparer(read func() (*mtree.Entry, error), done time.Time) *comparer {
+	return &comparer{read: read, trusted: done.Add(-tick)}
+}
+
+func (c *comparer) all(ctx context.Context, root *inroot.Root) ([]Change, error) {
+	if err := c.advance(); err != nil {
+		return nil, err
+	}
+	err := walk(ctx, root, c.object)
+	for c.next != nil && err == nil {
+		err = c.missing()
+	}
+	if c.err != nil {
+		return nil, c.err // which the object at hand has no part in
+	}
+	return joinChanges(c.changes), err
+}
+
+// advance reads the next entry.
+func (c *comparer) advance() error {
+	e, err := c.read()
+	switch {
+	case err == io.EOF:
+		e = nil
+	case err != nil:
+		c.err = err
+	case c.next != nil && c.next.Place().Compare(e.Place()) >= 0:
+		c.err = errUnordered
+	}
+	c.next = e
+	return c.err
+}
+
+// missing notes that the tree does not have the next entry, unless its directory is missing, too.
+func (c *comparer) missing() error {
+	name := c.next.Name
+	if name != "." && (c.gone == "" || !strings.HasPrefix(name, c.gone+"/")) {
+		c.changes = append(c.changes, Change{name, Deleted})
+		if c.next.Type == mtree.Dir {
+			c.gone = name
+		}
+	}
+	return c.advance()
+}
+
+// joinChanges sorts the changes. What is gone and came again, as something that stands elsewhere in a manifest, was modified.
+func joinChanges(changes []Change) []Change {
+	slices.SortFunc(changes, func(a, b Change) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind)) })
+	joined := changes[:0]
+	for _, x := range changes {
+		if last := len(joined) - 1; last >= 0 && joined[last].Name == x.Name {
+			joined[last].Kind = Modified
+			continue
+		}
+		joined = append(joined, x)
+	}
+	return joined
 }
 
 // settled reports whether a change after the manifest was made would have shown in the change time.
@@ -102,23 +192,24 @@ func (c *comparer) object(o *object) error {
 	if o.st.Type() == sys.ModeSocket {
 		return nil
 	}
-	was, known := c.old[o.name]
-	if !known {
+	here := mtree.Place{Name: o.name, Dir: o.st.IsDir()}
+	for c.next != nil && c.next.Place().Compare(here) < 0 {
+		if err := c.missing(); err != nil {
+			return err
+		}
+	}
+	if c.next == nil || c.next.Place() != here {
 		c.changes = append(c.changes, Change{o.name, Added})
 		return nil
 	}
-	delete(c.old, o.name)
-	same, err := c.same(was, o)
+	same, err := c.same(c.next, o)
 	if err != nil {
 		return err
-	}
-	if was.Type == mtree.Dir && !o.st.IsDir() {
-		c.replaced[o.name] = true
 	}
 	if !same {
 		c.changes = append(c.changes, Change{o.name, Modified})
 	}
-	return nil
+	return c.advance()
 }
 
 // same compares what costs nothing first.
@@ -145,19 +236,6 @@ func (c *comparer) same(was *mtree.Entry, o *object) (bool, error) {
 	}
 	return is.Link == was.Link && maps.Equal(is.Xattrs, was.Xattrs) &&
 		(!has(mtree.KeySHA256) || is.SHA256 == was.SHA256), nil
-}
-
-// deletions adds what was not met, but not what went with its directory.
-func (c *comparer) deletions() {
-	for name := range c.old {
-		if _, too := c.old[path.Dir(name)]; too || name == "." {
-			continue
-		}
-		c.changes = append(c.changes, Change{name, Deleted})
-	}
-	c.changes = slices.DeleteFunc(c.changes, func(x Change) bool {
-		return x.Kind == Deleted && c.replaced[path.Dir(x.Name)]
-	})
 }
 
 // EmitChanges reads the changed objects of the tree in dir as the entries of a layer, in the order of their names. Owners are

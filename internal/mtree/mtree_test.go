@@ -130,3 +130,50 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestPlaceCompare has the places of a manifest in their order, each pair both ways round.
+func TestPlaceCompare(t *testing.T) {
+	t.Parallel()
+	places := []mtree.Place{
+		{".", true}, {".a", false}, {"a", false}, {"a-", false}, {"b", false},
+		{".a", true}, {".a/b", true}, {"a", true}, {"a/z", false}, {"a/b", true}, {"a/b/c", false}, {"a/c", true},
+		{"a-", true}, {"a-/b", false}, {"a.b", true}, {"b", true},
+	}
+	for i, a := range places {
+		for j, b := range places {
+			if got, want := a.Compare(b), i-j; (got < 0) != (want < 0) || (got > 0) != (want > 0) {
+				t.Errorf("%v compared with %v is %d", a, b, got)
+			}
+		}
+	}
+	for i := 1; i < len(all); i++ {
+		if all[i-1].Place().Compare(all[i].Place()) >= 0 {
+			t.Errorf("%q does not stand before %q", all[i-1].Name, all[i].Name)
+		}
+	}
+}
+
+func TestReadDone(t *testing.T) {
+	t.Parallel()
+	done := time.Unix(1_700_000_000, 5)
+	text := write(t, all, done)
+	for name, c := range map[string]struct {
+		text string
+		want time.Time
+	}{
+		"complete":  {string(text), done},
+		"cut off":   {string(text[:len(text)/2]), time.Time{}},
+		"not known": {string(write(t, all, time.Time{})), time.Time{}},
+		"followed":  {string(text) + "z size=1 type=file uid=0 gid=0\n", time.Time{}},
+		"empty":     {"", time.Time{}},
+	} {
+		r := strings.NewReader(c.text)
+		got, err := mtree.ReadDone(r)
+		if err != nil || !got.Equal(c.want) {
+			t.Errorf("%s: %v, %v, want %v", name, got, err, c.want)
+		}
+		if r.Len() != len(c.text) {
+			t.Errorf("%s: %d of %d bytes are left to read", name, r.Len(), len(c.text))
+		}
+	}
+}

@@ -26,22 +26,82 @@ type Manifest struct {
 	Done    time.Time         // what the Writer was told; zero if unknown
 }
 
-// Read reads a manifest, of ours or another program's. Keywords that this package does not know are left out, and so are
-// objects' names that lead out of the tree.
+// Read reads a manifest, of ours or another program's. Keywords that this package does not know are left out; names that
+// lead out of the tree are an error. Of entries with one name the last counts.
 func Read(r io.Reader) (*Manifest, error) {
-	p := parser{m: &Manifest{Entries: make(map[string]*Entry)}, set: Entry{Type: File}, dir: "."}
+	m := &Manifest{Entries: make(map[string]*Entry)}
+	reader := NewReader(r)
+	for {
+		e, err := reader.Next()
+		if err == io.EOF {
+			m.Done = reader.Done()
+			return m, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		m.Entries[e.Name] = e
+	}
+}
+
+// Reader reads a manifest as Read does, entry by entry.
+type Reader struct {
+	s *bufio.Scanner
+	p parser
+	n int // lines so far
+}
+
+// NewReader returns a Reader of r.
+func NewReader(r io.Reader) *Reader {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), maxLine)
 	s.Split(logicalLines)
-	for n := 1; s.Scan(); n++ {
-		if err := p.parse(s.Text()); err != nil {
-			return nil, fmt.Errorf("read manifest, line %d: %w", n, err)
+	return &Reader{s: s, p: parser{set: Entry{Type: File}, dir: "."}}
+}
+
+// Next returns the next entry, in the order in which the manifest has them, or io.EOF.
+func (r *Reader) Next() (*Entry, error) {
+	for r.s.Scan() {
+		r.n++
+		e, err := r.p.parse(r.s.Text())
+		if err != nil {
+			return nil, fmt.Errorf("read manifest, line %d: %w", r.n, err)
+		}
+		if e != nil {
+			return e, nil
 		}
 	}
-	if err := s.Err(); err != nil {
+	if err := r.s.Err(); err != nil {
 		return nil, fmt.Errorf("read manifest: %w: %w", ErrInvalid, err)
 	}
-	return p.m, nil
+	return nil, io.EOF
+}
+
+// Done returns what the Writer was told, or the zero time, when Next has returned io.EOF.
+func (r *Reader) Done() time.Time { return r.p.done }
+
+// ReadDone returns what the Writer was told when it was closed, if that is the last that the manifest says, or the zero time.
+// The next read begins at the start.
+func ReadDone(r io.ReadSeeker) (time.Time, error) {
+	const longest = int64(len(endMark)) + 16
+	var p parser
+	end, err := r.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = r.Seek(max(end-longest, 0), io.SeekStart)
+	}
+	var tail []byte
+	if err == nil {
+		tail, err = io.ReadAll(r)
+	}
+	if err == nil {
+		_, err = r.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the end of the manifest: %w", err)
+	}
+	last := strings.TrimSuffix(string(tail), "\n")
+	p.comment(last[strings.LastIndexByte(last, '\n')+1:])
+	return p.done, nil
 }
 
 // logicalLines splits into lines, of which one that ends in a backslash goes on in the next. No name ends in one, as vis(3)
@@ -66,7 +126,7 @@ func logicalLines(data []byte, atEOF bool) (int, []byte, error) {
 }
 
 type parser struct {
-	m    *Manifest
+	done time.Time
 	set  Entry
 	dir  string
 	deep []string
@@ -75,13 +135,15 @@ type parser struct {
 	changed time.Time
 }
 
-func (p *parser) parse(line string) error {
+// parse takes a line, and returns the entry that it is, if it is one.
+func (p *parser) parse(line string) (*Entry, error) {
 	line = strings.TrimLeft(line, " \t")
 	switch {
 	case strings.HasPrefix(line, "#"):
-		return p.comment(line)
+		p.comment(line)
+		return nil, nil
 	case line == "":
-		return nil
+		return nil, nil
 	}
 	if strings.Contains(line, "\\\n") {
 		line = strings.ReplaceAll(line, "\\\n", " ")
@@ -89,51 +151,50 @@ func (p *parser) parse(line string) error {
 	name, keys, _ := strings.Cut(line, " ")
 	switch {
 	case name == "/set":
-		return p.set.apply(keys)
+		return nil, p.set.apply(keys)
 	case name == "/unset":
 		p.set = Entry{Type: File}
-		return nil
+		return nil, nil
 	case strings.HasPrefix(name, "/"):
-		return nil
+		return nil, nil
 	case name == "..":
 		if len(p.deep) > 0 {
 			p.dir, p.deep = p.deep[len(p.deep)-1], p.deep[:len(p.deep)-1]
 		}
-		return nil
+		return nil, nil
 	}
 	return p.entry(name, keys)
 }
 
 // comment reads those that are ours; from others nothing follows.
-func (p *parser) comment(line string) error {
+func (p *parser) comment(line string) {
 	if end, ok := strings.CutPrefix(line, endMark); ok {
 		if ns, err := strconv.ParseInt(end, 36, 64); err == nil {
-			p.m.Done = time.Unix(0, ns)
+			p.done = time.Unix(0, ns)
 		}
-		return nil
+		return
 	}
 	inode, changed, _ := strings.Cut(strings.TrimPrefix(line, objectMark), " ")
 	if !strings.HasPrefix(line, objectMark) {
-		return nil
+		return
 	}
 	number, err1 := strconv.ParseUint(inode, 36, 64)
 	ns, err2 := strconv.ParseInt(changed, 36, 64)
 	if err1 == nil && err2 == nil {
 		p.inode, p.changed = number, time.Unix(0, ns)
 	}
-	return nil
 }
 
-func (p *parser) entry(encoded, keys string) error {
+func (p *parser) entry(encoded, keys string) (*Entry, error) {
 	name, err := unvis(encoded)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	e := p.set
 	e.Inode, e.Changed = p.inode, p.changed
 	p.inode, p.changed = 0, time.Time{}
 	if err := e.apply(keys); err != nil {
-		return fmt.Errorf("entry %q: %w", name, err)
+		return nil, fmt.Errorf("entry %q: %w", name, err)
 	}
 	relative := !strings.Contains(encoded, "/")
 	if relative {
@@ -143,14 +204,13 @@ func (p *parser) entry(encoded, keys string) error {
 	}
 	if strings.Contains(name, "/") && relative || strings.ContainsRune(name, 0) || name == ".." ||
 		e.Name == ".." || strings.HasPrefix(e.Name, "../") || path.IsAbs(e.Name) {
-		return fmt.Errorf("name %q leads elsewhere: %w", name, ErrInvalid)
+		return nil, fmt.Errorf("name %q leads elsewhere: %w", name, ErrInvalid)
 	}
 	if relative && e.Type == Dir {
 		p.deep = append(p.deep, p.dir)
 		p.dir = e.Name
 	}
-	p.m.Entries[e.Name] = &e
-	return nil
+	return &e, nil
 }
 
 // apply sets the fields that the keywords give.
