@@ -167,7 +167,10 @@ func TestUnpackTreeRandom(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		wild := i%4 == 0
 		blobs, text := randomImage(t, random, wild)
-		opts := rootfs.TreeOptions{Owner: rootfs.IgnoreOwner, Writers: 1 + i%3, KeepDirlinks: i%7 == 0, Rootless: i%11 == 0, Memory: i % 2}
+		if i%4 == 1 {
+			blobs, text = linkedImage(t, random)
+		}
+		opts := rootfs.TreeOptions{Owner: rootfs.IgnoreOwner, Writers: 1 + i%3, KeepDirlinks: i%7 == 0, Rootless: i%11 == 0, Memory: i / 4 % 2}
 		stats := compareWithOrder(t, blobs, opts)
 		if t.Failed() {
 			t.Fatalf("seed %d, image %d, in order: %v, options %+v\n%s", seed, i, stats.InOrder, opts, text)
@@ -240,6 +243,42 @@ func randomImage(t testing.TB, random *rand.Rand, wild bool) (blobs [][]byte, te
 			h := dir(".")
 			h.Mode, h.ModTime = 0o751, time.Unix(int64(n), 0)
 			headers = append(headers, h)
+		}
+		for _, h := range headers {
+			text += fmt.Sprintf("%d: %c %s %s\n", n, max(h.Typeflag, '0'), h.Name, h.Linkname)
+		}
+		blobs = append(blobs, tarOf(t, headers...))
+	}
+	return blobs, text
+}
+
+// linkedImage makes a few layers of files and hard links with very few names, so that names are linked to, rewritten and
+// hidden again and again. It links to nothing but what is there when the layers are applied in order.
+func linkedImage(t testing.TB, random *rand.Rand) (blobs [][]byte, text string) {
+	names := []string{"a", "b", "c", "d/a"}[:3+random.IntN(2)]
+	there := make(map[string]bool)
+	for n := range 2 + random.IntN(3) {
+		headers := []tar.Header{dir("d")}
+		brought := make(map[string]bool)
+		for i := range 1 + random.IntN(8) {
+			name, other := names[random.IntN(len(names))], names[random.IntN(len(names))]
+			switch k := random.IntN(10); {
+			case k < 4 && name != other && there[other]:
+				headers = append(headers, hardlink(name, other))
+			case k == 4 && !brought[name]:
+				headers = append(headers, wh(name))
+				delete(there, name)
+				continue
+			case k == 5:
+				headers = append(headers, symlink(name, fmt.Sprint(n, i)))
+			default:
+				headers = append(headers, file(name, fmt.Sprint(n, name, i)))
+			}
+			there[name], brought[name] = true, true
+		}
+		if n > 0 && random.IntN(4) == 0 && !brought["d/a"] {
+			headers = append(headers, opq("d"))
+			delete(there, "d/a")
 		}
 		for _, h := range headers {
 			text += fmt.Sprintf("%d: %c %s %s\n", n, max(h.Typeflag, '0'), h.Name, h.Linkname)
