@@ -37,7 +37,12 @@ func (b *bundle) native(v1 map[string]string) (*wire.Native, error) {
 		build.Mounts = append(build.Mounts, list...)
 	}
 	b.nativeDevices(&build, c.Linux.Devices)
+	args := []string{agentPath, wire.NativeArgument}
 	for _, l := range c.Process.Rlimits {
+		if l.Type == "RLIMIT_NOFILE" { // which counts from the beginning
+			args = append(args, fmt.Sprintf("%d:%d", l.Soft, l.Hard))
+			continue
+		}
 		build.Rlimits = append(build.Rlimits, wire.Rlimit{
 			Name: l.Type, Resource: uint32(slices.Index(rlimitNames, l.Type)), Soft: l.Soft, Hard: l.Hard,
 		})
@@ -49,8 +54,8 @@ func (b *bundle) native(v1 map[string]string) (*wire.Native, error) {
 		}
 	}
 	return &wire.Native{
-		Agent: b.agent, Args: []string{agentPath, wire.NativeArgument}, Network: build.Loopback,
-		Limits: nativeLimits(c.Linux.Resources), Build: build.Encode(),
+		Agent: b.agent, Args: args, Network: build.Loopback,
+		Limits: b.nativeLimits(c.Linux.Resources), Build: build.Encode(),
 	}, nil
 }
 
@@ -161,7 +166,7 @@ var standardRules = []string{
 	"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm",
 }
 
-func nativeLimits(r *specs.LinuxResources) wire.Limits {
+func (b *bundle) nativeLimits(r *specs.LinuxResources) wire.Limits {
 	var l wire.Limits
 	if r == nil {
 		return l
@@ -174,6 +179,9 @@ func nativeLimits(r *specs.LinuxResources) wire.Limits {
 	}
 	if r.Pids != nil {
 		l.Pids = *r.Pids.Limit
+	}
+	if b.user { // the rules are not for it to set, and it has no devices but the host's
+		return l
 	}
 	l.Devices = slices.Clone(standardRules)
 	for i := range r.Devices {

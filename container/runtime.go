@@ -24,6 +24,8 @@ type Runtime struct {
 	Path    string `json:"path,omitempty"`
 	Kind    string `json:"kind"` // "native", "runc", "crun": decides how it is called
 	Version string `json:"version,omitempty"`
+	// Instead says why it is not the native one, where nobody chose.
+	Instead string `json:"instead,omitempty"`
 
 	Size  int64 `json:"size"` // of the file that was asked
 	MTime int64 `json:"mtime"`
@@ -34,7 +36,11 @@ func (r *Runtime) String() string {
 	if r.Kind == nativeKind {
 		return r.Kind
 	}
-	return fmt.Sprintf("%s %s (%s)", r.Kind, r.Version, r.Path)
+	text := fmt.Sprintf("%s %s (%s)", r.Kind, r.Version, r.Path)
+	if r.Instead != "" {
+		text += ", for want of the native starter: " + r.Instead
+	}
+	return text
 }
 
 func (r *Runtime) wire() wire.Runtime { return wire.Runtime{Path: r.Path, Kind: r.Kind} }
@@ -43,15 +49,32 @@ func (r *Runtime) wire() wire.Runtime { return wire.Runtime{Path: r.Path, Kind: 
 // container in two thirds of the time.
 var runtimeNames = []string{"crun", "runc"}
 
-// findRuntime finds the runtime with the given name or path; empty is the
-// first of runtimeNames that there is. What a program said of itself is kept
-// in the cache file, for as long as the program is the same: asking takes
-// longer than starting a container's process.
-func findRuntime(name, cache string) (*Runtime, error) {
-	if name == nativeKind {
+// chooseRuntime finds what the name says, or, if it is empty, what there is:
+// the native starter, unless there is something against it, else an OCI
+// runtime. The cache file is findRuntime's.
+func chooseRuntime(name, cache string, against error) (*Runtime, error) {
+	switch {
+	case name == nativeKind && against != nil:
+		return nil, fault(errdefs.ErrNotImplemented, "start containers natively: %w", against)
+	case name == nativeKind || name == "" && against == nil:
 		return &Runtime{Kind: nativeKind}, nil
+	case name != "":
+		return findRuntime(cache, name)
 	}
-	file, err := lookRuntime(name)
+	r, err := findRuntime(cache, runtimeNames...)
+	if err != nil {
+		return nil, fmt.Errorf("%w; and the native starter: %w", err, against)
+	}
+	r.Instead = against.Error()
+	return r, nil
+}
+
+// findRuntime finds the first of the runtimes that there is, by name or path.
+// What a program said of itself is kept in the cache file, for as long as the
+// program is the same: asking takes longer than starting a container's
+// process.
+func findRuntime(cache string, names ...string) (*Runtime, error) {
+	file, err := lookRuntime(names)
 	if err != nil {
 		return nil, err
 	}
@@ -69,11 +92,7 @@ func findRuntime(name, cache string) (*Runtime, error) {
 	return r, r.keep(cache)
 }
 
-func lookRuntime(name string) (string, error) {
-	names := runtimeNames
-	if name != "" {
-		names = []string{name}
-	}
+func lookRuntime(names []string) (string, error) {
 	for _, n := range names {
 		file, err := exec.LookPath(n)
 		if err != nil && !strings.Contains(n, "/") {

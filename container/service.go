@@ -35,7 +35,8 @@ type Config struct {
 	// made there too.
 	Layers *rootfs.Store
 	// Runtime is "native", for the project's own starter, or the name or path of
-	// an OCI runtime. Empty: crun, else runc.
+	// an OCI runtime. Empty: the native one where the kernel has what it needs,
+	// else crun, else runc.
 	Runtime string
 	// Libexec is the directory of the programs hcs-shim and hcs-agent. Empty: the
 	// directory of this program, then $PATH, then /usr/local/libexec/hcs and
@@ -103,7 +104,7 @@ func (s *Service) cgroup(id string) string {
 
 // Runtime returns what systems are started with.
 func (s *Service) Runtime() (*Runtime, error) {
-	return findRuntime(s.cfg.Runtime, filepath.Join(s.cfg.Run, "runtime.json"))
+	return chooseRuntime(s.cfg.Runtime, filepath.Join(s.cfg.Run, "runtime.json"), againstNative())
 }
 
 // libexec finds one of our own programs.

@@ -47,6 +47,9 @@ func Main() int {
 
 // build makes the container, as the shim says.
 func build(conn *wire.Conn) error {
+	if len(os.Args) > 2 {
+		return native.LimitFiles(os.Args[2])
+	}
 	m, err := conn.Receive()
 	if err != nil {
 		return err

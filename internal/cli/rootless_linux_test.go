@@ -114,7 +114,7 @@ func (o *ordinary) fails(reason string, args ...string) {
 // TestRootless runs containers as an ordinary user. As root it makes one up;
 // else it is the one who runs the test.
 func TestRootless(t *testing.T) {
-	for _, runtime := range []string{"crun", "runc"} {
+	for _, runtime := range []string{"native", "crun", "runc"} {
 		t.Run(runtime+", one id", func(t *testing.T) {
 			o := newOrdinary(t, testenv.OneID, "HCS_RUNTIME="+runtime)
 			o.rootInside()
@@ -278,7 +278,7 @@ func TestRootlessDelegated(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.Cgroups)
 	group := fmt.Sprint("hcs-given-", os.Getpid())
-	for _, runtime := range []string{"crun", "runc"} {
+	for _, runtime := range []string{"native", "crun", "runc"} {
 		t.Run(runtime, func(t *testing.T) {
 			testenv.NoLeaks(t, testenv.Scope{Dir: "/nothing", Cgroup: "/" + group})
 			giveCgroup(t, group)

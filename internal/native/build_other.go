@@ -10,7 +10,10 @@ import (
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
+var errUnsupported = fmt.Errorf("make a container on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+
 // Build is for Linux.
-func Build(*wire.Build) error {
-	return fmt.Errorf("make a container on %s: %w", runtime.GOOS, errors.ErrUnsupported)
-}
+func Build(*wire.Build) error { return errUnsupported }
+
+// LimitFiles is for Linux.
+func LimitFiles(string) error { return errUnsupported }

@@ -9,9 +9,12 @@ import (
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
-// identify gives the container what it is known by: host name, loopback
+// identify gives the container what it is known by: names, loopback
 // device, and its own view of control groups.
 func identify(b *wire.Build) error {
+	if err := rename(processName); err != nil {
+		return fault("name the first process", processName, err)
+	}
 	if err := unix.Sethostname([]byte(b.Hostname)); err != nil {
 		return fault("set host name", b.Hostname, err)
 	}
@@ -22,6 +25,22 @@ func identify(b *wire.Build) error {
 	}
 	if b.Cgroup {
 		return fault("make a namespace", "cgroup", unshareCgroup())
+	}
+	return nil
+}
+
+// processName is what tools show: the kernel's own choice would be the number
+// of the descriptor that the program was found by.
+const processName = ".hcs-agent" // as its file in the container
+
+func rename(name string) error {
+	p, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return err
+	}
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(p)), 0)
+	if errno != 0 {
+		return errno
 	}
 	return nil
 }

@@ -74,7 +74,17 @@ func (n *native) clone(program, agentEnd *os.File, failed func(error)) error {
 		n.reaped(n.pid, status)
 	}
 	path := "/proc/self/fd/" + strconv.Itoa(int(program.Fd()))
-	if err := n.reaper.Start(path, n.spec.Native.Args, attr, func(pid int) { n.pid = pid }, ended); err != nil {
+	begin := func() error {
+		return n.reaper.Start(path, n.spec.Native.Args, attr, func(pid int) { n.pid = pid }, ended)
+	}
+	err = begin()
+	if errors.Is(err, syscall.EACCES) && attr.Sys.UseCgroupFD && sys.HasV1Cgroups() {
+		// Whoever was given control groups may not be able to leave the v2 group
+		// it is in for them. Beside v1 hierarchies that tree limits nothing.
+		attr.Sys.UseCgroupFD = false
+		err = begin()
+	}
+	if err != nil {
 		n.done = nil
 		return fmt.Errorf("start the first process: %w", err)
 	}

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"errors"
+	"math"
 	"os"
 	"runtime"
 	"syscall"
@@ -114,4 +115,35 @@ func OpenReadOnly(path string) (*os.File, error) {
 		return nil, errors.Join(&os.PathError{Op: "mount_setattr", Path: path, Err: err}, f.Close())
 	}
 	return f, nil
+}
+
+// CheckMountAPI reports what this kernel lacks of what mounts are made with by
+// descriptor: fsopen, mount_setattr (Linux 5.12) and what came between,
+// openat2, and close_range. Who is not root is not asked to prove that it may
+// use them.
+func CheckMountAPI() error {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err == unix.EPERM && os.Geteuid() != 0 {
+		return nil
+	}
+	if err != nil {
+		return os.NewSyscallError("fsopen", err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return os.NewSyscallError("fsconfig", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("fsmount", err)
+	}
+	defer func() { _ = unix.Close(mount) }()
+	if err := unix.MountSetattr(mount, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return os.NewSyscallError("mount_setattr", err)
+	}
+	if !openat2Works() {
+		return os.NewSyscallError("openat2", unix.ENOSYS)
+	}
+	// An empty range, of descriptors that there are not.
+	return os.NewSyscallError("close_range", unix.CloseRange(math.MaxInt32, math.MaxInt32, 0))
 }

@@ -11,7 +11,7 @@ type Native struct {
 }
 
 // NativeArgument, as its first, tells the agent that it is to make the
-// container.
+// container. A second one has the limits of open files, "soft:hard".
 const NativeArgument = "native"
 
 // Limits are those of a control group; 0 is none.
