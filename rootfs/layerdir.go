@@ -94,8 +94,11 @@ type dirRecord struct {
 
 func (l *LayerDir) readRecord(root *inroot.Root) error {
 	data, err := root.ReadFile(layerFile, maxRecord)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l.readLayout(root, err)
+	}
 	if err != nil {
-		return missing(err)
+		return err
 	}
 	var r dirRecord
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -111,6 +114,16 @@ func (l *LayerDir) readRecord(root *inroot.Root) error {
 	}
 	l.DiffID, l.Entries, l.Size, l.Created = r.DiffID, r.Entries, r.Size, r.Created
 	l.top, l.opaque = r.Root, r.Opaque
+	return nil
+}
+
+// readLayout tells of a base layer that ConvertToBaseLayer has made of files, which has no record.
+func (l *LayerDir) readLayout(root *inroot.Root, noRecord error) error {
+	st, err := root.Lstat(layoutFile)
+	if err != nil {
+		return missing(noRecord)
+	}
+	l.Encoding, l.Created = layer.NT, st.MTime.UTC()
 	return nil
 }
 

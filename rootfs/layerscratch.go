@@ -94,47 +94,68 @@ func OpenScratchLayer(ctx context.Context, dir string) (*Volume, error) {
 	return v, err
 }
 
-// MountLayer makes the scratch layer in dir and its parents, the nearest first, one tree, and returns where: it activates
-// and prepares the volume, as far as that is not done. Without parents those that it notes are taken. Of a read-only layer
-// there is nothing to mount, and it returns dir. UnmountLayer is its counterpart.
-func MountLayer(ctx context.Context, dir string, parents []string) (string, error) {
-	root, err := mountLayer(ctx, dir, parents)
+// MountOptions say how MountLayer mounts. The zero value is right for a layer that CreateScratchLayer has made.
+type MountOptions struct {
+	Parents []string // directories of the layers below, the nearest first; none takes those that the layer notes
+	Target  string   // a directory where the tree is to be as well, unless it is empty
+}
+
+// MountLayer makes the scratch layer in dir and its parents one tree, and returns where: it activates and prepares the
+// volume, as far as that is not done. Of a read-only layer there is nothing to mount, and it returns dir. UnmountLayer is
+// its counterpart. What fails is undone.
+func MountLayer(ctx context.Context, dir string, opts MountOptions) (string, error) {
+	root, err := mountLayer(ctx, dir, opts)
 	if err != nil {
 		return "", fmt.Errorf("mount layer %s: %w", dir, err)
 	}
 	return root, nil
 }
 
-func mountLayer(ctx context.Context, dir string, parents []string) (string, error) {
+func mountLayer(ctx context.Context, dir string, opts MountOptions) (string, error) {
 	v, err := OpenScratchLayer(ctx, dir)
-	if errdefs.IsNotFound(err) {
-		l, err := inspectLayer(dir)
-		return l.Path, err
-	}
-	if err != nil {
+	if err != nil && !errdefs.IsNotFound(err) {
 		return "", err
 	}
 	l, err := inspectLayer(dir)
-	if err != nil {
+	if err != nil || v == nil {
+		if err == nil && opts.Target != "" {
+			err = fmt.Errorf("it is no scratch layer, and has no tree to mount on %s: %w", opts.Target, errdefs.ErrInvalidArgument)
+		}
+		return l.Path, err
+	}
+	if err := v.mountOn(ctx, l, opts); err != nil {
 		return "", err
 	}
+	if opts.Target == "" {
+		return v.Root(), nil
+	}
+	if err := sys.MountBind(v.Root(), opts.Target); err != nil {
+		if !l.Prepared {
+			err = errors.Join(err, unmountVolume(context.WithoutCancel(ctx), v))
+		}
+		return "", err
+	}
+	return opts.Target, nil
+}
+
+// mountOn activates and prepares the volume, which l describes.
+func (v *Volume) mountOn(ctx context.Context, l LayerDir, opts MountOptions) error {
+	parents := opts.Parents
 	if len(parents) == 0 {
 		parents = l.Parents
 	}
 	below, err := openParents(parents)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := v.Activate(ctx); err != nil {
-		return "", err
+		return err
 	}
-	if err := v.Prepare(ctx, treesOf(below)); err != nil {
-		if !l.Active {
-			err = errors.Join(err, v.Deactivate(context.WithoutCancel(ctx)))
-		}
-		return "", err
+	err = v.Prepare(ctx, treesOf(below))
+	if err != nil && !l.Active {
+		err = errors.Join(err, v.Deactivate(context.WithoutCancel(ctx)))
 	}
-	return v.Root(), nil
+	return err
 }
 
 // treesOf returns the trees of layers, for Volume.Prepare.
@@ -149,16 +170,17 @@ func treesOf(layers []LayerDir) []string {
 	return trees
 }
 
-// UnmountLayer undoes MountLayer. The error is ErrNotActive if the layer is not mounted, and of class errdefs.ErrUnavailable
-// if somebody uses the tree. Of a read-only layer there is nothing to do.
-func UnmountLayer(ctx context.Context, dir string) error {
-	if err := unmountLayer(ctx, dir); err != nil {
+// UnmountLayer undoes MountLayer, also on the target that this was given; an empty one was none. The error is ErrNotActive
+// if the layer is not mounted, and of class errdefs.ErrUnavailable if somebody uses the tree. Of a read-only layer there is
+// nothing to do.
+func UnmountLayer(ctx context.Context, dir, target string) error {
+	if err := unmountLayer(ctx, dir, target); err != nil {
 		return fmt.Errorf("unmount layer %s: %w", dir, err)
 	}
 	return nil
 }
 
-func unmountLayer(ctx context.Context, dir string) error {
+func unmountLayer(ctx context.Context, dir, target string) error {
 	v, err := OpenScratchLayer(ctx, dir)
 	if errdefs.IsNotFound(err) {
 		_, err := inspectLayer(dir)
@@ -167,6 +189,15 @@ func unmountLayer(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	if target != "" {
+		if err := sys.UnmountIdle(target); err != nil {
+			return err
+		}
+	}
+	return unmountVolume(ctx, v)
+}
+
+func unmountVolume(ctx context.Context, v *Volume) error {
 	if err := v.Unprepare(ctx); err != nil && !errors.Is(err, ErrNotPrepared) {
 		return err
 	}

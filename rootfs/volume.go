@@ -397,7 +397,10 @@ func (v *Volume) checkEmpty() error {
 
 // CheckUnused returns an error of class errdefs.ErrUnavailable if the layer in dir, a volume or a tree in Files, is mounted.
 func CheckUnused(dir string) error {
-	dir, err := filepath.EvalSymlinks(dir)
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
 	if err != nil {
 		return err
 	}

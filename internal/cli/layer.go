@@ -20,6 +20,7 @@ var layerCommands = []entry{
 	{"import", newLayerImport},
 	{"inspect", newLayerInspect},
 	{"ls", newLayerList},
+	{"makebaselayer", newLayerMakeBase},
 	{"mount", newLayerMount},
 	{"registry", newLayerRegistry},
 	{"remove", newLayerRemove},

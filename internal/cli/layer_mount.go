@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
@@ -13,25 +14,34 @@ import (
 )
 
 func newLayerMount(a *app) *cobra.Command {
-	var parents []string
+	var o rootfs.MountOptions
 	c := &cobra.Command{
-		Use:   "mount [flags] DIR",
+		Use:   "mount [flags] DIR [TARGET]",
 		Short: "Make a scratch layer and its parents one tree, and print where it is",
-		Long: `Make a scratch layer and its parents one tree, and print where it is. Without
---layer its parents are those that it was created with. A layer that is mounted
-stays so.`,
-		Args: takes(1, 1, "the layer's directory"),
-		RunE: func(c *cobra.Command, args []string) error { return mountLayer(c.Context(), a, args[0], parents) },
+		Long: `Make a scratch layer and its parents one tree, and print where it is: below the
+layer's directory, or TARGET, a directory. Without --layer its parents are those
+that it was created with. A layer that is mounted stays so. Of a Windows layer the
+tree is what is below Files.`,
+		Args: takes(1, 2, "the layer's directory"),
+		RunE: func(c *cobra.Command, args []string) error {
+			o.Target = second(args)
+			return mountLayer(c.Context(), a, args[0], o)
+		},
 	}
-	addParents(c.Flags(), &parents)
+	addParents(c.Flags(), &o.Parents)
 	return c
 }
 
-func mountLayer(ctx context.Context, a *app, dir string, parents []string) error {
+// second returns the second argument, or "".
+func second(args []string) string {
+	return append(slices.Clone(args), "", "")[1]
+}
+
+func mountLayer(ctx context.Context, a *app, dir string, o rootfs.MountOptions) error {
 	if err := mayMount(); err != nil {
 		return fmt.Errorf("mount layer %s: %w", dir, err)
 	}
-	root, err := rootfs.MountLayer(ctx, dir, parents)
+	root, err := rootfs.MountLayer(ctx, dir, o)
 	if err != nil {
 		return err
 	}
@@ -49,22 +59,24 @@ func mayMount() error {
 
 func newLayerUnmount(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "unmount DIR",
+		Use:     "unmount DIR [TARGET]",
 		Aliases: []string{"umount"},
 		Short:   "Take the tree of a scratch layer and its parents away again",
-		Long: `Take the tree of a scratch layer and its parents away again. What was written
-stays in the layer. A layer that is in use stays mounted, and that is an error;
-of one that is not mounted a warning is all.`,
-		Args: takes(1, 1, "the layer's directory"),
-		RunE: func(c *cobra.Command, args []string) error { return unmountLayer(c.Context(), a, args[0]) },
+		Long: `Take the tree of a scratch layer and its parents away again, from TARGET too. What
+was written stays in the layer. A layer that is in use stays mounted, and that is
+an error; of one that is not mounted a warning is all.`,
+		Args: takes(1, 2, "the layer's directory"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return unmountLayer(c.Context(), a, args[0], second(args))
+		},
 	}
 }
 
-func unmountLayer(ctx context.Context, a *app, dir string) error {
+func unmountLayer(ctx context.Context, a *app, dir, target string) error {
 	if err := mayMount(); err != nil {
 		return fmt.Errorf("unmount layer %s: %w", dir, err)
 	}
-	err := rootfs.UnmountLayer(ctx, dir)
+	err := rootfs.UnmountLayer(ctx, dir, target)
 	if errors.Is(err, rootfs.ErrNotActive) {
 		a.warn(sentence(err))
 		return nil

@@ -20,14 +20,18 @@ import (
 // edition of it in base2.tar, child.tar.gz and broken.tar in $LAYERS.
 func TestLayer(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	layerScripts(t, "testdata/layer", t.TempDir())
+}
+
+func layerScripts(t *testing.T, scripts, dir string) {
+	t.Helper()
 	for name, entries := range windowsLayers(t) {
 		if err := writeLayer(filepath.Join(dir, name), entries); err != nil {
 			t.Fatal(err)
 		}
 	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/layer", Cmds: commands, RequireExplicitExec: true, RequireUniqueNames: true,
+		Dir: scripts, Cmds: commands, RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LAYERS", dir)
 			e.Setenv("HCS_ROOT", filepath.Join(e.WorkDir, ".hcs", "root"))

@@ -4,6 +4,7 @@ import (
 	"io"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/hostcompute/hcs/disk"
 	"github.com/hostcompute/hcs/internal/testenv"
@@ -39,4 +40,15 @@ func TestLayerDisk(t *testing.T) {
 	if want := "=old\n;Zone.Identifier=zone;"; err != nil || got != want {
 		t.Errorf("the volume has %q, %v; want %q", got, err, want)
 	}
+}
+
+// TestLayerMounts runs the scripts on layers that are mounted. It is not
+// parallel because it looks for mounts and loop devices that are left.
+func TestLayerMounts(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
+	dir := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settle: 10 * time.Second})
+	t.Setenv("TMPDIR", dir) // the scripts' directories
+	t.Run("scripts", func(t *testing.T) { layerScripts(t, "testdata/layerroot", dir) })
 }
