@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/regf"
 )
 
@@ -273,6 +274,7 @@ func (c *cloner) copyFile(name, to string) error {
 	if err != nil {
 		return err
 	}
+	sys.KeepAccessTime(int(in.Fd()))
 	out, err := c.to.Create(to, 0o644)
 	if err != nil {
 		return errors.Join(err, in.Close())

@@ -35,13 +35,15 @@ func (d *Dir) Close() error { return sys.Close(d.fd) }
 // Stat returns what the directory was when it was opened.
 func (d *Dir) Stat() *sys.Stat { return &d.stat }
 
-// Names returns the names of the directory's entries in ascending order of bytes.
+// Names returns the names of the directory's entries in ascending order of bytes. The access time stays, if the directory is
+// this process's own.
 func (d *Dir) Names() ([]string, error) {
 	// A descriptor of its own, as reading moves the offset.
 	fd, err := sys.OpenAt(d.fd, ".", sys.OpenDirectory, 0)
 	if err != nil {
 		return nil, pathError("read directory", ".", err)
 	}
+	sys.KeepAccessTime(fd)
 	names, err := sys.ReadDirNames(fd)
 	if err := errors.Join(err, sys.Close(fd)); err != nil {
 		return nil, pathError("read directory", ".", err)

@@ -317,6 +317,13 @@ func StartWriteback(fd int) {
 	_ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 }
 
+// KeepAccessTime lets reading from fd leave the access time as it is, if this process owns the file or may all the same.
+func KeepAccessTime(fd int) {
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_NOATIME) // somebody else's file
+	}
+}
+
 // SyncFD makes durable what fd stands for; a directory's entries where it is a directory.
 func SyncFD(fd int) error {
 	return again(func() error { return unix.Fsync(fd) })

@@ -122,6 +122,9 @@ func SyncFS(int) error { return errNotOnThisOS }
 // StartWriteback is for Linux.
 func StartWriteback(int) {}
 
+// KeepAccessTime does nothing on this system.
+func KeepAccessTime(int) {}
+
 // SyncFD is for Linux.
 func SyncFD(int) error { return errNotOnThisOS }
 
