@@ -61,6 +61,12 @@ func ExpandSandboxSize(info DriverInfo, layerId string, size uint64) error {
 	return ExpandScratchSize(info, layerId, size)
 }
 
+// ExportLayer writes a layer, or what was written into a scratch layer, which must be active and not prepared, to a folder in
+// the form that ImportLayer reads. The folder is made, or may be there and empty.
+func ExportLayer(info DriverInfo, layerId string, exportFolderPath string, parentLayerPaths []string) error {
+	return wclayer.ExportLayer(context.Background(), info.path(layerId), exportFolderPath, parentLayerPaths)
+}
+
 // GetLayerMountPath returns where a layer's files are: the mounted tree of a scratch layer that is active, otherwise the
 // layer's directory, with the tree in Files.
 func GetLayerMountPath(info DriverInfo, id string) (string, error) {
@@ -70,6 +76,11 @@ func GetLayerMountPath(info DriverInfo, id string) (string, error) {
 // GetSharedBaseImages returns the images that the machine offers as base images, as JSON.
 func GetSharedBaseImages() (imageData string, err error) {
 	return wclayer.GetSharedBaseImages(context.Background())
+}
+
+// ImportLayer makes a layer of a folder that ExportLayer has written, on top of its parents, nearest first.
+func ImportLayer(info DriverInfo, layerID string, importFolderPath string, parentLayerPaths []string) error {
+	return wclayer.ImportLayer(context.Background(), info.path(layerID), importFolderPath, parentLayerPaths)
 }
 
 // LayerExists reports whether there is a layer of that id.
