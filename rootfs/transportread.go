@@ -114,7 +114,7 @@ func (r *transportReader) top(dir *inroot.Dir) error {
 			continue
 		}
 		if err := r.object(dir, name, name); err != nil {
-			return transportError(name, err)
+			return transportError("read", name, err)
 		}
 		if part == layer.FilesPart {
 			if err := r.lateTombstones(); err != nil {
@@ -236,14 +236,19 @@ func (r *transportReader) stagedDir(dir *inroot.Dir, last, name string) error {
 
 // sidecar reads a directory's metadata. Files and Hives may be without, as Windows' reader looks at the times of a hive.
 func (r *transportReader) sidecar(dir, sub *inroot.Dir, last string, e *layer.Entry) error {
-	err := r.staged(dir, last+sidecarSuffix, e)
-	if !errors.Is(err, fs.ErrNotExist) {
+	st, err := dir.Lstat(last + sidecarSuffix)
+	switch {
+	case err == nil && !st.IsRegular():
+		return notInTransport(&st)
+	case err == nil:
+		return r.staged(dir, last+sidecarSuffix, e)
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	if strings.Contains(e.Name, "/") {
 		return fmt.Errorf("the directory has no %s%s: %w", last, sidecarSuffix, errdefs.ErrInvalidArgument)
 	}
-	st := *sub.Stat()
+	st = *sub.Stat()
 	if hive, err := r.root.Lstat("Hives/System_Delta"); err == nil {
 		st = hive
 	}
@@ -364,7 +369,7 @@ func (r *transportReader) contents(dir *inroot.Dir, e *layer.Entry) error {
 			err = r.object(dir, last, name)
 		}
 		if err != nil {
-			return transportError(name, err)
+			return transportError("read", name, err)
 		}
 	}
 	return nil

@@ -130,17 +130,18 @@ func (w *transportWriter) entry(e *layer.Entry, content io.Reader) error {
 	if own.Implied {
 		return w.implied([]*layer.Entry{&own})
 	}
-	return transportError(e.Name, w.write(&own, content))
+	return transportError("write", e.Name, w.write(&own, content))
 }
 
-func transportError(name string, err error) error {
+// transportError names what an error is about, unless it does so itself.
+func transportError(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[*layer.EntryError](err); ok {
 		return err
 	}
-	return &layer.EntryError{Op: "write", Name: name, Err: err}
+	return &layer.EntryError{Op: op, Name: name, Err: err}
 }
 
 // implied writes directories that the layer has no entries for, as the nearest parent has them.
@@ -155,11 +156,11 @@ func (w *transportWriter) implied(dirs []*layer.Entry) error {
 			case err == nil && below.Kind == layer.Dir:
 				d.NT, d.ModTime, d.AccessTime, d.ChangeTime = below.NT, below.ModTime, below.AccessTime, below.ChangeTime
 			case err != nil && !errdefs.IsNotFound(err):
-				return transportError(d.Name, err)
+				return transportError("write", d.Name, err)
 			}
 		}
 		if err := w.write(d, nil); err != nil {
-			return transportError(d.Name, err)
+			return transportError("write", d.Name, err)
 		}
 	}
 	return nil
@@ -274,7 +275,7 @@ func (w *transportWriter) close() error {
 	if err == nil {
 		err = w.open.SetTimes(times(w.current))
 	}
-	err = transportError(w.current.Name, errors.Join(err, w.open.Close()))
+	err = transportError("write", w.current.Name, errors.Join(err, w.open.Close()))
 	w.open, w.current = nil, nil
 	return err
 }
@@ -379,12 +380,12 @@ func (w *transportWriter) finish() error {
 	w.links = nil
 	for _, e := range waited { // of which some targets have come
 		if err := w.link(e); err != nil {
-			return transportError(e.Name, err)
+			return transportError("write", e.Name, err)
 		}
 	}
 	for _, e := range w.links {
 		if err := w.copyOf(e); err != nil {
-			return transportError(e.Name, fmt.Errorf("find the hard link's target %q: %w", e.Link, err))
+			return transportError("write", e.Name, fmt.Errorf("find the hard link's target %q: %w", e.Link, err))
 		}
 	}
 	if err := w.copyBootStore(); err != nil {
@@ -400,7 +401,7 @@ func (w *transportWriter) finish() error {
 		}
 		atime, mtime := times(e)
 		if err := errors.Join(dir.SetTimes(last, atime, mtime), dir.Close()); err != nil {
-			return transportError(e.Name, err)
+			return transportError("write", e.Name, err)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
 	"github.com/hostcompute/hcs/regf"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 // What the layers of the test image hold, and what is in their files. Names ending in a slash are directories; "-name" is
@@ -190,11 +192,83 @@ func TestDockerSequence(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	check(t, hcsshim.DeactivateLayer(info, "layer-2"))
+	throughFolder(t, info, "layer-2", parents[1:])
 
 	for _, id := range []string{"container", "layer-2", "layer-1"} {
 		check(t, os.Rename(dir(id), dir(id+"-removing")))
 		check(t, hcsshim.DestroyLayer(info, id+"-removing"))
 	}
+}
+
+// throughFolder exports a layer to a transport folder, as docker did before there were readers and writers, and imports it
+// under another name: the copy reads the same.
+func throughFolder(t *testing.T, info hcsshim.DriverInfo, id string, parents []string) {
+	t.Helper()
+	folder, again := filepath.Join(info.HomeDir, "folder"), id+"-again"
+	check(t, os.Mkdir(folder, 0o700))
+	check(t, hcsshim.ExportLayer(info, id, folder, parents))
+	check(t, hcsshim.ImportLayer(info, again, folder, parents))
+	if diff := cmp.Diff(listAsDocker(t, info, id, parents), listAsDocker(t, info, again, parents)); diff != "" {
+		t.Errorf("%s through a folder: -want +got:\n%s", id, diff)
+	}
+	check(t, hcsshim.DestroyLayer(info, again))
+	check(t, os.RemoveAll(folder))
+}
+
+// TestTransportFolder exports and imports out of order, and what is none.
+func TestTransportFolder(t *testing.T) {
+	t.Parallel()
+	info := hcsshim.DriverInfo{HomeDir: t.TempDir()}
+	path := func(id string) string { return filepath.Join(info.HomeDir, id) }
+	for id, stream := range map[string][]byte{"base": imageLayer(t, baseNames[:5]), "child": imageLayer(t, childNames)} {
+		var parents []string
+		if id == "child" {
+			parents = []string{path("base")}
+		}
+		r := layer.ReadOptions{Encoding: layer.NT}.NewReader(bytes.NewReader(stream))
+		_, err := rootfs.ImportNT(t.Context(), path(id), parents, r, ntOptions())
+		check(t, err)
+	}
+	parents := []string{path("base")}
+	check(t, hcsshim.ExportLayer(info, "child", path("folder"), parents))
+	check(t, hcsshim.ExportLayer(info, "base", path("base-folder"), nil))
+	check(t, os.Mkdir(path("empty"), 0o700))
+	check(t, os.WriteFile(path("file"), nil, 0o600))
+	for _, c := range []struct {
+		name string
+		err  error
+		want syscall.Errno
+	}{
+		{"export over a folder", hcsshim.ExportLayer(info, "child", path("folder"), parents), 0xb7},
+		{"export over a file", hcsshim.ExportLayer(info, "child", path("file"), parents), 0xb7},
+		{"export of nothing", hcsshim.ExportLayer(info, "nothing", path("x"), parents), 0x3},
+		{"export without a parent", hcsshim.ExportLayer(info, "child", path("x"), []string{path("nothing")}), 0x3},
+		{"export to nowhere", hcsshim.ExportLayer(info, "child", path("no/x"), parents), 0x3},
+		{"import over a layer", hcsshim.ImportLayer(info, "child", path("folder"), parents), 0xb7},
+		{"import over a file", hcsshim.ImportLayer(info, "file", path("folder"), parents), 0xb7},
+		{"import of nothing", hcsshim.ImportLayer(info, "x", path("nothing"), parents), 0x3},
+		{"import of no folder", hcsshim.ImportLayer(info, "x", path("empty"), parents), 0x57},
+		{"import without a parent", hcsshim.ImportLayer(info, "x", path("folder"), []string{path("nothing")}), 0x3},
+		{"tombstones in a base layer", hcsshim.ImportLayer(info, "x", path("folder"), nil), 0x57},
+	} {
+		if code(c.err) != c.want {
+			t.Errorf("%s: %v, want code %#x", c.name, c.err, uintptr(c.want))
+		}
+	}
+	check(t, hcsshim.ImportLayer(info, "base-again", path("base-folder"), nil))
+	check(t, hcsshim.ImportLayer(info, "empty", path("folder"), parents))
+	left, err := os.ReadDir(info.HomeDir)
+	check(t, err)
+	if len(left) != 7 {
+		t.Errorf("there is now %v", left)
+	}
+}
+
+func ntOptions() rootfs.NTOptions {
+	if os.Geteuid() == 0 {
+		return rootfs.NTOptions{}
+	}
+	return rootfs.NTOptions{UserXattr: true, Owner: rootfs.IgnoreOwner}
 }
 
 // TestImageLayer imports layers from an image and exports them as they were; what is refused leaves the directory as it was.

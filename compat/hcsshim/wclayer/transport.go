@@ -36,8 +36,10 @@ func ImportLayer(ctx context.Context, path string, importFolderPath string, pare
 		}
 		return rootfs.ReadTransport(ctx, importFolderPath, emit)
 	}
+	opts := options()
+	opts.Processing = rootfs.Unprocessed // callers do that, with ProcessBaseLayer and ProcessUtilityVMImage
 	return inPlaceOf(path, func() error {
-		_, err := rootfs.ImportEntries(ctx, path, parentLayerPaths, source, options())
+		_, err := rootfs.ImportEntries(ctx, path, parentLayerPaths, source, opts)
 		return err
 	})
 }
