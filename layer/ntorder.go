@@ -7,10 +7,6 @@ import (
 	"github.com/hostcompute/hcs/ntfs"
 )
 
-// Check finds what would make an entry break [Entry]'s invariant. Entries of a
-// Reader need none.
-func (e *Entry) Check() error { return check(e) }
-
 // NTOrder makes a Windows layer of entries that come from elsewhere than a
 // Reader: it judges them as a Reader would, and makes up the directories that
 // are missing. What a tar stream cannot tell of a file (reparse points that

@@ -215,7 +215,7 @@ func CheckNT(e *Entry) error {
 	if e.NT == nil {
 		return invalid("a %s without Windows' metadata", e.Kind)
 	}
-	return check(e)
+	return checkWritable(e)
 }
 
 // checkNT finds what would make an entry break [Entry]'s invariant, beyond

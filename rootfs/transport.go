@@ -92,7 +92,7 @@ func (t *tombstones) add(line string) error {
 	e := &layer.Entry{
 		Kind: layer.Whiteout, Name: string(layer.FilesPart) + "/" + strings.ReplaceAll(below, `\`, "/"), NT: new(ntfs.Meta),
 	}
-	if err := e.Check(); err != nil {
+	if err := layer.CheckNT(e); err != nil {
 		return fmt.Errorf("%q: %w", line, err)
 	}
 	dir := ntfs.Upcase(path.Dir(e.Name))

@@ -340,7 +340,7 @@ func describeBy(e *layer.Entry, st *sys.Stat, attrs map[string]string) error {
 }
 
 // noSpilled says that a folder has no metadata beside attributes.
-func noSpilled([sha256.Size]byte) ([]byte, error) {
+func noSpilled([sha256.Size]byte) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("the attribute with Windows' metadata refers to another place: %w", errdefs.ErrDataLoss)
 }
 

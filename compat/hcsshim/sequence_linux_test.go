@@ -180,8 +180,17 @@ func TestDockerSequence(t *testing.T) {
 	if err := hcsshim.DestroyLayer(info, "layer-1"); code(err) != 0x20 {
 		t.Errorf("the base of a mounted layer is destroyed: %v", err)
 	}
+	if err := hcsshim.ExportLayer(info, "container", dir("folder"), parents); code(err) != 0x139f {
+		t.Errorf("a prepared layer is exported: %v", err)
+	}
 	check(t, hcsshim.UnprepareLayer(info, "container"))
+	if written := throughFolder(t, info, "container", parents); !slices.Contains(written, `Files\new.txt: new`) {
+		t.Errorf("the container's layer has %q", written)
+	}
 	check(t, hcsshim.DeactivateLayer(info, "container"))
+	if err := hcsshim.ExportLayer(info, "container", dir("folder"), parents); code(err) != 0x15 {
+		t.Errorf("a layer that is not active is exported: %v", err)
+	}
 
 	check(t, hcsshim.ActivateLayer(info, "layer-2"))
 	want := []string{
@@ -202,17 +211,19 @@ func TestDockerSequence(t *testing.T) {
 
 // throughFolder exports a layer to a transport folder, as docker did before there were readers and writers, and imports it
 // under another name: the copy reads the same.
-func throughFolder(t *testing.T, info hcsshim.DriverInfo, id string, parents []string) {
+func throughFolder(t *testing.T, info hcsshim.DriverInfo, id string, parents []string) []string {
 	t.Helper()
 	folder, again := filepath.Join(info.HomeDir, "folder"), id+"-again"
 	check(t, os.Mkdir(folder, 0o700))
 	check(t, hcsshim.ExportLayer(info, id, folder, parents))
 	check(t, hcsshim.ImportLayer(info, again, folder, parents))
-	if diff := cmp.Diff(listAsDocker(t, info, id, parents), listAsDocker(t, info, again, parents)); diff != "" {
+	list := listAsDocker(t, info, id, parents)
+	if diff := cmp.Diff(list, listAsDocker(t, info, again, parents)); diff != "" {
 		t.Errorf("%s through a folder: -want +got:\n%s", id, diff)
 	}
 	check(t, hcsshim.DestroyLayer(info, again))
 	check(t, os.RemoveAll(folder))
+	return list
 }
 
 // TestTransportFolder exports and imports out of order, and what is none.

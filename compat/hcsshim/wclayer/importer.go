@@ -131,10 +131,10 @@ func options() rootfs.NTOptions {
 	return o
 }
 
-// export returns what gives a layer's entries as backup streams can tell them: those it was imported with, in their order, or,
-// of a scratch layer, what was written into it on top of its parents, nearest first. Of an imported layer's hard links
-// linksOf tells what they are; those of a scratch layer are files already. A scratch layer must be active and not prepared.
-func export(ctx context.Context, path string, parents []string) (transfer.Source, error) {
+// export returns what gives a layer's entries: those it was imported with, in their order, or, of a scratch layer, what was
+// written into it on top of its parents, nearest first, with hard links as the policy has it. Of an imported layer's hard
+// links linksOf tells what they are. A scratch layer must be active and not prepared.
+func export(ctx context.Context, path string, parents []string, links rootfs.LinkPolicy) (transfer.Source, error) {
 	v, err := scratch(ctx, path)
 	if err != nil {
 		return nil, err
@@ -146,7 +146,7 @@ func export(ctx context.Context, path string, parents []string) (transfer.Source
 	if err != nil {
 		return nil, notReady(err)
 	}
-	changes.Links = rootfs.CopyLinks
+	changes.Links = links
 	return func(emit transfer.Emit) error { return changes.Diff(ctx, emit) }, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/hostcompute/hcs/compat/hcsshim/internal/transfer"
 	"github.com/hostcompute/hcs/compat/hcsshim/winio"
 	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 // LayerReader reads a layer file by file. It is for one goroutine.
@@ -160,7 +161,7 @@ func (w *FilterLayerWriter) do(f func(*transfer.Writer) error) error {
 func NewLayerReader(ctx context.Context, path string, parentLayerPaths []string) (_ LayerReader, err error) {
 	const title = "hcsshim::ExportLayerBegin"
 	ctx, cancel := context.WithCancel(ctx)
-	source, err := export(ctx, path, parentLayerPaths)
+	source, err := export(ctx, path, parentLayerPaths, rootfs.CopyLinks)
 	if err != nil {
 		cancel()
 		return nil, hcserror.New(err, title, "path="+path)

@@ -15,10 +15,10 @@ func ExportLayer(ctx context.Context, path string, exportFolderPath string, pare
 	if err := errors.Join(ctx.Err(), checkParents(parentLayerPaths)); err != nil {
 		return err
 	}
-	if err := checkExport(ctx, path); err != nil {
+	source, err := export(ctx, path, parentLayerPaths, rootfs.KeepLinks)
+	if err != nil {
 		return err
 	}
-	source := func(emit rootfs.Emit) error { return Export(ctx, path, emit) }
 	opts := rootfs.TransportOptions{UserXattr: options().UserXattr, Parents: parentLayerPaths}
 	return inPlaceOf(exportFolderPath, func() error { return rootfs.WriteTransport(ctx, exportFolderPath, source, opts) })
 }
