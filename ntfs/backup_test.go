@@ -261,3 +261,32 @@ func BenchmarkBackup(b *testing.B) {
 		}
 	}
 }
+
+// TestMapWithoutEnd maps a sparse stream without its last block, which some writers leave out: the stream after it is whole.
+func TestMapWithoutEnd(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	w := ntfs.NewBackupWriter(&b)
+	for _, h := range []*ntfs.BackupHeader{
+		{ID: ntfs.StreamData, Attributes: ntfs.StreamSparse},
+		{ID: ntfs.StreamSparseBlock, Offset: 5, Size: 1},
+		{ID: ntfs.StreamData, Attributes: ntfs.StreamSparse},
+		ntfs.AlternateHeader("a", 3),
+	} {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte("abc")[:h.Size]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := ntfs.NewBackupReader(bytes.NewReader(b.Bytes()))
+	for i, want := range []int64{6, 0, 3} {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+		if size, _, err := r.Map(); err != nil || size != want {
+			t.Errorf("stream %d has %d bytes, %v, want %d", i, size, err, want)
+		}
+	}
+}

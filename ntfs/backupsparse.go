@@ -81,7 +81,7 @@ func (r *BackupReader) nextBlock(at int64) (hole int64, more bool, err error) {
 func (r *BackupReader) Map() (size int64, data []Extent, err error) {
 	more := r.header.Sparse()
 	for {
-		if r.left > 0 {
+		if r.left > 0 && !r.peeked { // else it is the next stream's
 			data = appendExtent(data, Extent{size, r.left})
 			size += r.left
 			if err := r.skip(); err != nil {

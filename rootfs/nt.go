@@ -19,9 +19,10 @@ import (
 
 // What the directory of a Windows layer holds beside Files, Hives and UtilityVM. docs/formats/layer-directory.md tells more.
 const (
-	ntRecord  = "layer.json"
-	ntEntries = "headers.s2" // the layer's stream without the content of files
-	ntSpill   = "Metadata"   // metadata too big for an extended attribute, by digest
+	ntRecord      = "layer.json"
+	ntEntries     = "headers.s2" // the layer's stream without the content of files
+	ntReplacedDir = "Replaced"   // content of files whose name the layer gives to something else later
+	ntSpill       = "Metadata"   // metadata too big for an extended attribute, by digest
 )
 
 // NTOptions says how a Windows layer is stored. The zero value is right for root.
@@ -63,8 +64,7 @@ type ntLayerRecord struct {
 	Version   int        `json:"version"`
 	Encoding  string     `json:"encoding"`
 	UserXattr UserXattrs `json:"userXattr,omitempty"`
-	Repeated  string     `json:"repeated,omitempty"` // a name that had several entries, so that content is lost
-	Whole     bool       `json:"whole,omitempty"`    // the stream's entries have records of what a tar stream cannot tell
+	Whole     bool       `json:"whole,omitempty"` // the stream's entries have records of what a tar stream cannot tell
 	Entries   int64      `json:"entries"`
 	Size      int64      `json:"size"`
 
@@ -166,7 +166,7 @@ func fillNT(
 	}
 	s.stats.Bytes = done.Bytes
 	record := ntLayerRecord{
-		UserXattr: opts.UserXattr, Repeated: s.repeated, Whole: opts.whole, Entries: s.stats.Entries, Size: s.stats.Bytes,
+		UserXattr: opts.UserXattr, Whole: opts.whole, Entries: s.stats.Entries, Size: s.stats.Bytes,
 		Created: time.Now().UTC(),
 	}
 	if record.DiffID, err = opts.diffID(); err != nil {

@@ -20,8 +20,6 @@ import (
 
 // ExportNT reads the Windows layer in dir as it was imported: the same entries in the same order. emit gets the content of
 // files, which is an io.ReaderAt and valid during the call, and of streams. An error of emit ends the walk and is returned.
-// A layer with several entries for one name, which Windows does not have, is an error of class
-// errdefs.ErrFailedPrecondition: only the last of them is left.
 func ExportNT(ctx context.Context, dir string, emit Emit) error {
 	_, err := exportNT(ctx, dir, emit)
 	return err
@@ -52,8 +50,9 @@ func exportNT(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer
 	if err != nil {
 		return trailer, err
 	}
-	if record.Repeated != "" {
-		return trailer, fmt.Errorf("it had several entries for %s, of which the last is left: %w", record.Repeated, errdefs.ErrFailedPrecondition)
+	replaced, err := replacedIn(root)
+	if err != nil {
+		return trailer, err
 	}
 	file, err := root.Open(ntEntries)
 	if err != nil {
@@ -61,7 +60,7 @@ func exportNT(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	x := &ntExporter{
-		root: root, names: newNTNames([]*inroot.Root{root}), emit: emit, whole: record.Whole,
+		root: root, names: newNTNames([]*inroot.Root{root}), emit: emit, whole: record.Whole, replaced: replaced,
 		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT, Hollow: true}.NewReader(unpackedHeaders{s2.NewReader(file)}),
 	}
 	return x.all(ctx)
@@ -91,6 +90,8 @@ type ntExporter struct {
 	emit  Emit
 	r     *layer.Reader
 	whole bool
+
+	replaced ntReplaced
 }
 
 func (x *ntExporter) all(ctx context.Context) (layer.Trailer, error) {
@@ -125,7 +126,7 @@ func (x *ntExporter) entry(e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
-	file, err := openContent(x.root, name)
+	file, err := openContent(x.root, x.replaced.where(name))
 	if err != nil {
 		return &layer.EntryError{Op: "export", Name: e.Name, Err: err}
 	}

@@ -40,7 +40,7 @@ type ntSource struct {
 	skeleton *layer.Writer
 
 	brought  map[string]layer.Kind // by name as spelled
-	repeated string                // a name that came again
+	replaced ntReplaced
 
 	links   []*layer.Entry          // of which the target was not there when they came
 	waiting map[string]*layer.Entry // those of them that nothing has taken the name of since
@@ -143,7 +143,9 @@ func (s *ntSource) onDisk(e *layer.Entry) (*layer.Entry, error) {
 	if made.Name, err = s.names.spell(e.Name); err != nil {
 		return nil, err
 	}
-	s.note(&made)
+	if err := s.note(&made); err != nil {
+		return nil, err
+	}
 	made.UID, made.GID, made.Xattrs = 0, 0, nil
 	switch e.Kind {
 	case layer.Whiteout, layer.Opaque:
@@ -168,19 +170,22 @@ func (s *ntSource) onDisk(e *layer.Entry) (*layer.Entry, error) {
 	return &made, s.describe(&made)
 }
 
-// note remembers a name, and whether it came twice for more than a directory.
-func (s *ntSource) note(e *layer.Entry) {
+// note remembers a name. The content of what had it before, and is not in the tree any more, is kept.
+func (s *ntSource) note(e *layer.Entry) error {
 	if e.Kind == layer.Whiteout || e.Kind == layer.Opaque {
-		return
+		return nil
 	}
 	before, ok := s.brought[e.Name]
 	if ok {
 		delete(s.waiting, e.Name)
 	}
 	if ok && (before != layer.Dir || e.Kind != layer.Dir) {
-		s.repeated = e.Name
+		if err := s.keepReplaced(e.Name, before); err != nil {
+			return err
+		}
 	}
 	s.brought[e.Name] = e.Kind
+	return nil
 }
 
 // describe puts the metadata into an attribute.
