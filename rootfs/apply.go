@@ -179,6 +179,9 @@ func newApplier(root *inroot.Root, opts ApplyOptions) (*applier, error) {
 		return nil, errors.Join(err, a.dirs.close())
 	}
 	a.writers = newWriters(opts.Writers, a.finishFile)
+	if a.aside != nil {
+		a.aside.applier = a
+	}
 	return a, nil
 }
 

@@ -14,11 +14,20 @@ import (
 type aside struct {
 	known map[nameID]struct{} // all names that there are, or will be
 	links []asideLink
+
+	applier *applier
 }
 
 type asideLink struct{ name, target string }
 
 func newAside() *aside { return &aside{known: make(map[nameID]struct{})} }
+
+// done does what was left aside for whoever looks at the tree between two entries, and says whether the tree is as the layer
+// has it so far: it is not after a writer has failed, which ends the layer soon.
+func (s *aside) done() (bool, error) {
+	err := s.applier.settle()
+	return err == nil && !s.applier.writers.failed.Load(), err
+}
 
 // add notes a name, and says whether it is a new one.
 func (s *aside) add(dir *dirHandle, last string) bool {

@@ -150,7 +150,7 @@ func fillNT(
 		return NTStats{}, err
 	}
 	done, err := apply(ctx, root, s, ApplyOptions{
-		Format: OverlayUpper, Owner: opts.Owner, UserXattr: bool(opts.UserXattr), Writers: opts.Writers, aside: newAside(),
+		Format: OverlayUpper, Owner: opts.Owner, UserXattr: bool(opts.UserXattr), Writers: opts.Writers, aside: s.aside,
 	})
 	if err == nil {
 		err = s.end()

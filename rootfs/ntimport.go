@@ -41,6 +41,7 @@ type ntSource struct {
 
 	brought  map[string]layer.Kind // by name as spelled
 	replaced ntReplaced
+	aside    *aside // what of the layer is not in the tree yet
 
 	links   []*layer.Entry          // of which the target was not there when they came
 	waiting map[string]*layer.Entry // those of them that nothing has taken the name of since
@@ -52,7 +53,7 @@ func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, op
 	s := &ntSource{
 		r: r, dir: dir, root: root, parents: parents.roots, dirs: parents.dirs, names: newNTNames(parents.roots),
 		attr: ntAttrName(opts.UserXattr), whole: opts.whole,
-		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind), waiting: make(map[string]*layer.Entry),
+		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind), waiting: make(map[string]*layer.Entry), aside: newAside(),
 	}
 	s.streams.dir = filepath.Join(dir, ntSpill)
 	if err := os.Mkdir(s.streams.dir, 0o700); err != nil {
@@ -175,11 +176,17 @@ func (s *ntSource) note(e *layer.Entry) error {
 	if e.Kind == layer.Whiteout || e.Kind == layer.Opaque {
 		return nil
 	}
+	if parent, _ := split(e.Name); parent != "." && s.brought[parent] != layer.Dir {
+		return fmt.Errorf("the layer has replaced directory %q: %w", parent, errdefs.ErrInvalidArgument)
+	}
 	before, ok := s.brought[e.Name]
 	if ok {
 		delete(s.waiting, e.Name)
 	}
 	if ok && (before != layer.Dir || e.Kind != layer.Dir) {
+		if there, err := s.aside.done(); err != nil || !there {
+			return err
+		}
 		if err := s.keepReplaced(e.Name, before); err != nil {
 			return err
 		}

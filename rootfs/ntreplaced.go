@@ -14,15 +14,19 @@ import (
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
 )
 
 // ntReplaced knows the files of a layer that it replaces itself, which no layer of Windows does: a name comes again, maybe in
 // another case, or a directory gives way to something else. Their content is in the directory Replaced, as
-// SHA256-OF-NAME.NUMBER, the number counting the entries for files of that name as it is spelled on the disk.
+// SHA256-OF-NAME.NUMBER, the number counting the entries for files of that name.
 type ntReplaced struct {
 	files map[[sha256.Size]byte]int // how many of a name's files are there
 	seen  map[[sha256.Size]byte]int // when the layer is read: how many of them came
 }
+
+// sumOfName is that of the name in upper case: how it is spelled on the disk depends on the parents, too.
+func sumOfName(name string) [sha256.Size]byte { return sha256.Sum256([]byte(ntfs.Upcase(name))) }
 
 func replacedName(sum [sha256.Size]byte, n int) string {
 	return ntReplacedDir + "/" + hex.EncodeToString(sum[:]) + "." + strconv.Itoa(n)
@@ -65,7 +69,7 @@ func (s *ntSource) keepFile(name string) error {
 			return err
 		}
 	}
-	sum := sha256.Sum256([]byte(name))
+	sum := sumOfName(name)
 	s.replaced.files[sum]++
 	return linkAcross(s.root, name, s.root, replacedName(sum, s.replaced.files[sum]))
 }
@@ -93,7 +97,7 @@ func (r *ntReplaced) where(name string) string {
 	if r.files == nil {
 		return name
 	}
-	sum := sha256.Sum256([]byte(name))
+	sum := sumOfName(name)
 	if r.seen[sum]++; r.seen[sum] > r.files[sum] {
 		return name
 	}
