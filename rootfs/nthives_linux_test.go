@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/regf"
 	"github.com/hostcompute/hcs/rootfs"
 )
@@ -341,5 +342,107 @@ func TestEmptyDelta(t *testing.T) {
 		tarOf(t, nt(dir("Files")), nt(dir("Hives")), nt(file("Hives/System_Delta", "")))))
 	if diff := cmp.Diff(want, openModel(t, stack, rootfs.SystemHive)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestHivesInScratch changes a hive in a mounted stack of layers with deltas. What is there is what all layers make of it, so
+// that the scratch layer's delta has the one change, and the layers below keep theirs.
+func TestHivesInScratch(t *testing.T) {
+	files, want := randomHives(t, 11, 2)
+	layers := hiveLayers(t, rootfs.SoftwareHive, files)
+	stack := importStack(t, append(layers, tarOf(t, nt(dir("Files")), nt(file("Files/app", "x")), nt(dir("Hives")))))
+	for _, layer := range stack {
+		checkShown(t, layer, stack)
+	}
+	v := mountNT(t, stack)
+	shown := filepath.Join(v.Root(), strings.TrimPrefix(rootfs.SoftwareHive.File(), "Files/"))
+	data, err := os.ReadFile(shown)
+	must(t, err)
+	h, err := regf.Parse(data)
+	must(t, err)
+	if diff := cmp.Diff(want, modelOf(t, h)); diff != "" {
+		t.Fatalf("the hive in the mounted tree: -want +got:\n%s", diff)
+	}
+	tree, err := h.Edit()
+	must(t, err)
+	e := editor{t: t, tree: tree, m: want}
+	e.set(`New\Product`, "v", "1")
+	must(t, os.WriteFile(shown, []byte(treeBytes(t, tree)), 0o644))
+	must(t, v.Unprepare(t.Context()))
+	s, err := v.NTScratch(stack)
+	must(t, err)
+	var out bytes.Buffer
+	must(t, s.Write(t.Context(), &out))
+	top := filepath.Join(t.TempDir(), "top")
+	_, err = importNT(t, top, stack, out.Bytes())
+	must(t, err)
+	if diff := cmp.Diff(want, openModel(t, append([]string{top}, stack...), rootfs.SoftwareHive)); diff != "" {
+		t.Errorf("what was written: -want +got:\n%s", diff)
+	}
+	delta, err := os.ReadFile(filepath.Join(top, rootfs.SoftwareHive.Delta()))
+	must(t, err)
+	h, err = regf.Parse(delta)
+	must(t, err)
+	if diff := cmp.Diff(model{"New": {}, `New\Product`: {"v": "1"}}, modelOf(t, h)); diff != "" {
+		t.Errorf("the delta: -want +got:\n%s", diff)
+	}
+}
+
+// checkShown looks whether a layer's whole hive, if it has one, is where a system has it, with the base's metadata.
+func checkShown(t testing.TB, layer string, stack []string) {
+	t.Helper()
+	whole, err := os.Stat(filepath.Join(layer, rootfs.SoftwareHive.Base()))
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	must(t, err)
+	shown, err := os.Stat(filepath.Join(layer, rootfs.SoftwareHive.File()))
+	must(t, err)
+	if !os.SameFile(whole, shown) {
+		t.Errorf("%s shows another hive", layer)
+	}
+	for _, name := range []string{"Files/Windows/System32/config", rootfs.SoftwareHive.File()} {
+		e, content, err := rootfs.OpenNT([]string{layer}, name)
+		must(t, err)
+		if content != nil {
+			must(t, content.Close())
+		}
+		base, content, err := rootfs.OpenNT(stack[len(stack)-1:], name)
+		must(t, err)
+		if content != nil {
+			must(t, content.Close())
+		}
+		if diff := cmp.Diff(base.NT, e.NT); diff != "" {
+			t.Errorf("%s of %s: -base +layer:\n%s", name, layer, diff)
+		}
+	}
+}
+
+// TestHivesOfConverted imports a layer with a delta on a base layer that was not imported, and one that removes the hives.
+func TestHivesOfConverted(t *testing.T) {
+	t.Parallel()
+	testenv.NeedCommand(t, "mkntfs")
+	files, want := randomHives(t, 5, 1)
+	top := t.TempDir()
+	base, child, gone := filepath.Join(top, "base"), filepath.Join(top, "child"), filepath.Join(top, "gone")
+	config := filepath.Join(base, "Files/WINDOWS/system32/Config")
+	must(t, os.MkdirAll(config, 0o700))
+	must(t, os.WriteFile(filepath.Join(config, "software"), []byte(files[0]), 0o600))
+	must(t, rootfs.ConvertToBaseLayer(t.Context(), base))
+	delta := []tar.Header{nt(dir("Files")), nt(dir("Hives")), nt(file("Hives/SOFTWARE_delta", files[1]))}
+	_, err := importNT(t, child, []string{base}, tarOf(t, delta...))
+	must(t, err)
+	if got := strings.Join(names(t, filepath.Join(child, "Files/WINDOWS/system32/Config")), " "); got != "software" {
+		t.Errorf("the layer shows %q", got)
+	}
+	_, err = importNT(t, gone, []string{base}, tarOf(t, append(delta, wh("Files/Windows/System32"))...))
+	must(t, err)
+	if got := strings.Join(names(t, filepath.Join(gone, "Files/WINDOWS")), " "); got != "system32" {
+		t.Errorf("the layer that removes the hives has %q", got)
+	}
+	for _, layer := range []string{child, gone} {
+		if diff := cmp.Diff(want, openModel(t, []string{layer, base}, rootfs.SoftwareHive)); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", layer, diff)
+		}
 	}
 }

@@ -228,6 +228,9 @@ func (s *ntSource) inherit(e *layer.Entry) error {
 			break
 		}
 		from, _, err := ntInfo(root, e.Name)
+		if isMissing(err) {
+			break // no metadata, in a directory that was not imported
+		}
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 
 	"github.com/containerd/errdefs"
@@ -53,10 +54,82 @@ func (s *ntSource) mergeHive(name HiveName) (err error) {
 	if err != nil {
 		return err
 	}
-	return s.addFile(&layer.Entry{
-		Name: name.Base(), Kind: layer.File, NT: &ntfs.Meta{Attributes: ntfs.AttrArchive},
+	file, err := s.names.spell(name.File())
+	if err != nil {
+		return err
+	}
+	e := &layer.Entry{
+		Name: file, Kind: layer.File, NT: &ntfs.Meta{Attributes: ntfs.AttrArchive},
 		ModTime: st.MTime, AccessTime: st.ATime, ChangeTime: st.MTime,
-	}, data)
+	}
+	if err := s.metaOfParent(e); err != nil {
+		return err
+	}
+	e.Name = name.Base()
+	if err := s.addFile(e, data); err != nil {
+		return err
+	}
+	return s.showHive(e.Name, file)
+}
+
+// metaOfParent gives an entry what Windows keeps of the nearest parent's file of its name, times aside.
+func (s *ntSource) metaOfParent(e *layer.Entry) error {
+	for _, root := range s.parents {
+		from, gone, err := ntInfo(root, e.Name)
+		if isMissing(err) { // the file, or a record of its metadata
+			continue
+		}
+		if err == nil && !gone && from.Kind == e.Kind {
+			e.NT = from.NT
+		}
+		return err
+	}
+	return nil
+}
+
+// showHive gives a whole hive a second name, where a system has it: a scratch layer on this layer is to change what all layers
+// made of the hive. What the layer itself brings or removes there stays.
+func (s *ntSource) showHive(base, file string) error {
+	made, err := s.makeDirs(path.Dir(file))
+	if err != nil || !made {
+		return err
+	}
+	if _, err := s.root.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return keepTimes(s.root, path.Dir(file), func() error { return s.root.Link(base, file) })
+}
+
+// makeDirs makes a directory and those above it, which look as the parents' do. It is not made where the layer hides what
+// parents have.
+func (s *ntSource) makeDirs(name string) (bool, error) {
+	if name == "." {
+		return true, nil
+	}
+	if made, err := s.makeDirs(path.Dir(name)); err != nil || !made {
+		return made, err
+	}
+	st, err := s.root.Lstat(name)
+	switch {
+	case err == nil && !st.IsDir():
+		return false, nil
+	case err == nil:
+		opaque, err := isOpaque(s.root, name)
+		return !opaque, err
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+	e := &layer.Entry{Name: name, Kind: layer.Dir, NT: &ntfs.Meta{Attributes: ntfs.AttrDirectory}}
+	if err := s.inherit(e); err != nil {
+		return false, err
+	}
+	return true, keepTimes(s.root, path.Dir(name), func() error {
+		dir, err := s.root.MkdirAll(name, 0o755)
+		if err != nil {
+			return err
+		}
+		return finishAdded(dir.Self(), e, 0o755)
+	})
 }
 
 // addFile adds to the tree a file that the layer's stream does not have. The directory keeps its times.
