@@ -16,11 +16,15 @@ import (
 	"github.com/hostcompute/hcs/bundle"
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/internal/testenv"
+	"github.com/hostcompute/hcs/layer"
 )
 
 // childEnv has the test's program unpack the layout that it names to the
 // bundle in the other, and wait to be killed in the middle of it.
 const childEnv, bundleEnv = "BUNDLE_TEST_LAYOUT", "BUNDLE_TEST_BUNDLE"
+
+// squashEnv has it squash the image instead, in the directory that it names.
+const squashEnv = "BUNDLE_TEST_SQUASH"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
@@ -42,6 +46,13 @@ func unpackSlowly(dir, to string) error {
 	}
 	// The others are unpacked from the top: the lowest layer is the last.
 	last := hanging{Source: l, layer: img.Manifest.Layers[0]}
+	if work := os.Getenv(squashEnv); work != "" {
+		e, err := l.Edit(ctx, img)
+		if err != nil {
+			return err
+		}
+		return bundle.Squash(ctx, last, img, e, bundle.SquashOptions{Compression: layer.Gzip, Work: work})
+	}
 	return bundle.Unpack(ctx, last, img, to, bundle.UnpackOptions{Mappings: mappings()})
 }
 
@@ -114,5 +125,51 @@ func TestKilledUnpack(t *testing.T) {
 		if len(left)+len(beside) > 0 {
 			t.Errorf("with %s there are left: %v %v", with, left, beside)
 		}
+	}
+}
+
+// What a squash that was killed leaves the next one removes; one that goes on
+// is left alone, and so is what somebody else may have put there.
+func TestKilledSquash(t *testing.T) {
+	t.Parallel()
+	l, img := newImage(t, testLayers)
+	work := t.TempDir()
+	squash := func() {
+		e, err := l.Edit(t.Context(), img)
+		must(t, err)
+		defer e.Close()
+		must(t, bundle.Squash(t.Context(), l, img, e, bundle.SquashOptions{Compression: layer.Gzip, Work: work}))
+	}
+	must(t, os.Mkdir(filepath.Join(work, ".hcs-squash-open"), 0o755))
+	must(t, os.Chmod(filepath.Join(work, ".hcs-squash-open"), 0o755))
+	must(t, os.Symlink(t.TempDir(), filepath.Join(work, ".hcs-squash-link")))
+	count := func() int {
+		entries, err := os.ReadDir(work)
+		must(t, err)
+		return len(entries)
+	}
+	before := count()
+
+	child := exec.Command("/proc/self/exe")
+	child.Env = append(os.Environ(), childEnv+"="+l.Dir(), squashEnv+"="+work)
+	out, err := child.StdoutPipe()
+	must(t, err)
+	must(t, child.Start())
+	if _, err := io.ReadFull(out, make([]byte, len("now\n"))); err != nil {
+		t.Error(err)
+	}
+	alive := count()
+	if alive != before+1 {
+		t.Error("the child has no directory")
+	}
+	squash()
+	if now := count(); now != alive {
+		t.Errorf("%d directories while another squash goes on, and then %d", alive, now)
+	}
+	must(t, child.Process.Kill())
+	_ = child.Wait() // it was killed
+	squash()
+	if after := count(); after != before {
+		t.Errorf("%d directories at first, and %d in the end", before, after)
 	}
 }

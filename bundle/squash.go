@@ -20,7 +20,7 @@ import (
 type SquashOptions struct {
 	Compression layer.Compression
 	// Work is a directory for temporary files; an image for Windows needs
-	// none.
+	// none. What a killed call left in it the next one removes.
 	Work string
 	// History, if not nil, describes the step. That of the old layers says of
 	// them that they are empty.
@@ -70,12 +70,12 @@ func squash(ctx context.Context, src image.Source, img *image.Image, e *image.Ed
 			return err
 		}
 	}
-	dir, err := os.MkdirTemp(o.Work, ".hcs-squash-*")
+	work, err := newTemporary(ctx, o.Work)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, removeTree(dir)) }()
-	tree := filepath.Join(dir, RootfsName)
+	defer func() { err = errors.Join(err, work.remove()) }()
+	tree := filepath.Join(work.dir, RootfsName)
 	if _, err := rootfs.UnpackTree(ctx, tree, blobs(src, img), UnpackOptions{Mappings: m}.tree()); err != nil {
 		return err
 	}
