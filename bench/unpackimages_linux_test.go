@@ -44,22 +44,28 @@ var unpackImages = []unpackImage{
 // layouts makes an OCI layout of each image with a tag for each compression and returns their paths by name. They are kept
 // between runs, in the repository's cache.
 func layouts(b *testing.B) map[string]string {
+	paths := make(map[string]string)
+	for _, i := range unpackImages {
+		paths[i.name] = layoutOf(b, i)
+	}
+	return paths
+}
+
+// layoutOf is the path of one image's layout.
+func layoutOf(b *testing.B, i unpackImage) string {
 	cache, err := filepath.Abs("../.cache/bench")
 	must(b, err)
 	must(b, os.MkdirAll(cache, 0o755))
-	paths := make(map[string]string)
-	for _, i := range unpackImages {
-		paths[i.name] = filepath.Join(cache, i.name)
-		if _, err := os.Stat(paths[i.name]); err == nil {
-			continue
-		}
-		work, err := os.MkdirTemp(cache, "work-")
-		must(b, err)
-		makeLayout(b, work, i)
-		must(b, os.Rename(filepath.Join(work, "layout"), paths[i.name]))
-		must(b, os.RemoveAll(work))
+	layout := filepath.Join(cache, i.name)
+	if _, err := os.Stat(layout); err == nil {
+		return layout
 	}
-	return paths
+	work, err := os.MkdirTemp(cache, "work-")
+	must(b, err)
+	makeLayout(b, work, i)
+	must(b, os.Rename(filepath.Join(work, "layout"), layout))
+	must(b, os.RemoveAll(work))
+	return layout
 }
 
 func makeLayout(b *testing.B, work string, i unpackImage) {

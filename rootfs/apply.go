@@ -67,6 +67,8 @@ type ApplyOptions struct {
 	// Writers is how many goroutines write files; 0 means one per CPU, at most 8.
 	Writers int
 
+	spill spillFile // for what is too much for memory; nil: in the system's temporary directory
+
 	aside *aside // see there
 }
 
@@ -115,7 +117,7 @@ func apply(ctx context.Context, root *inroot.Root, r entryReader, opts ApplyOpti
 	if err == nil {
 		err = a.finish()
 	}
-	return a.stats, errors.Join(err, a.dirs.close())
+	return a.stats, errors.Join(err, a.dirs.close(), a.format.close())
 }
 
 // applier applies one layer. One goroutine makes, replaces and removes names, in the layer's order; the writers see files
@@ -138,7 +140,7 @@ type applier struct {
 // format is what differs between a plain tree and one for overlayfs.
 type format interface {
 	// made notes that the layer brings last in dir.
-	made(dir *dirHandle, last string)
+	made(dir *dirHandle, last string) error
 	// device says what becomes of a character device 0:0: skipped, or an error.
 	whiteoutDevice() error
 	// replacedByDir is called for a new directory in the place of something else.
@@ -147,6 +149,7 @@ type format interface {
 	opaque(e *layer.Entry) error
 	// finish runs when all entries are there, before directories get their times.
 	finish() error
+	close() error
 }
 
 func newApplier(root *inroot.Root, opts ApplyOptions) (*applier, error) {
@@ -169,14 +172,14 @@ func newApplier(root *inroot.Root, opts ApplyOptions) (*applier, error) {
 	a.noteExisting(a.dirs.root)
 	switch opts.Format {
 	case Directory:
-		a.format = &plainTree{applier: a, brought: make(map[nameID]struct{})}
+		a.format = &plainTree{applier: a, brought: newNameSet(opts.spill)}
 	case OverlayUpper:
 		a.format = newOverlayTree(a)
 	default:
 		return nil, errors.Join(fmt.Errorf("unknown format %d: %w", opts.Format, errdefs.ErrInvalidArgument), a.dirs.close())
 	}
 	if err := a.owner.probe(top, opts.Format); err != nil {
-		return nil, errors.Join(err, a.dirs.close())
+		return nil, errors.Join(err, a.dirs.close(), a.format.close())
 	}
 	a.writers = newWriters(opts.Writers, a.finishFile)
 	if a.aside != nil {
@@ -237,8 +240,7 @@ func (a *applier) entry(e *layer.Entry, r entryReader) error {
 	if err := a.object(e, r, parent, last); err != nil {
 		return err
 	}
-	a.format.made(parent, last)
-	return nil
+	return a.format.made(parent, last)
 }
 
 // object makes what is no directory.

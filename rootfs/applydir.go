@@ -168,7 +168,7 @@ func (a *applier) directory(name string) (*dirHandle, error) {
 	h, fresh, err := a.makeDir(above, last, name)
 	if err == nil && fresh {
 		a.describeLater(h.id, a.impliedMeta(h.name))
-		a.format.made(above, last)
+		err = a.format.made(above, last)
 	}
 	return h, err
 }
@@ -296,8 +296,7 @@ func (a *applier) dir(e *layer.Entry) error {
 		return err
 	}
 	a.describeLater(h.id, &dirMeta{name: h.name, entry: e, merge: !fresh})
-	a.format.made(parent, last)
-	return nil
+	return a.format.made(parent, last)
 }
 
 // isDirlink reports whether last, also known as name, is a symbolic link to a directory.

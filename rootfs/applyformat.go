@@ -13,20 +13,14 @@ import (
 	"github.com/hostcompute/hcs/layer"
 )
 
-// nameID is a name in a directory, whatever path led there.
-type nameID struct {
-	dir  objectID
-	name string
-}
-
 // plainTree removes what whiteouts hide, except what the layer itself brought.
 type plainTree struct {
 	*applier
-	brought map[nameID]struct{}
+	brought *nameSet
 }
 
-func (p *plainTree) made(dir *dirHandle, last string) {
-	p.brought[nameID{dir.id, last}] = struct{}{}
+func (p *plainTree) made(dir *dirHandle, last string) error {
+	return p.brought.add(nameID{dir.id, last})
 }
 
 // whiteoutDevice leaves the device out: a plain tree may become a lower directory one day.
@@ -35,6 +29,8 @@ func (p *plainTree) whiteoutDevice() error { return nil }
 func (p *plainTree) replacedByDir(*dirHandle) error { return nil }
 
 func (p *plainTree) finish() error { return nil }
+
+func (p *plainTree) close() error { return p.brought.close() }
 
 func (p *plainTree) whiteout(e *layer.Entry) error {
 	parent, last, err := p.existing(e.Name)
@@ -58,7 +54,7 @@ func (p *plainTree) prune(dir *dirHandle, last string) (kept bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	_, kept = p.brought[nameID{dir.id, last}]
+	kept = p.brought.has(nameID{dir.id, last})
 	if st.IsDir() {
 		sub, err := dir.OpenDir(last)
 		if err != nil {
@@ -123,7 +119,9 @@ func newOverlayTree(a *applier) *overlayTree {
 	}
 }
 
-func (o *overlayTree) made(*dirHandle, string) {}
+func (o *overlayTree) close() error { return nil }
+
+func (o *overlayTree) made(*dirHandle, string) error { return nil }
 
 func (o *overlayTree) whiteoutDevice() error {
 	return fmt.Errorf("a character device 0:0 would be a whiteout: %w", errdefs.ErrInvalidArgument)

@@ -10,6 +10,11 @@ import (
 
 // describeLater notes what a directory is to look like in the end.
 func (a *applier) describeLater(id objectID, m *dirMeta) {
+	if m.entry != nil {
+		e := *m.entry
+		e.Forget() // its header's bytes, which are kept together with others'
+		m.entry = &e
+	}
 	a.meta[id] = m
 	a.linked = append(a.linked, m)
 }

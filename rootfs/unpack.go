@@ -117,7 +117,7 @@ func unpackTree(ctx context.Context, dir string, layers []LayerBlob, opts TreeOp
 			return stats, errors.Join(err, w.publish(err))
 		}
 	}
-	stats, err = w.fill(opts, func(root *inroot.Root) (TreeStats, error) { return applyInOrder(ctx, root, layers, opts) })
+	stats, err = w.fill(opts, func(root *inroot.Root) (TreeStats, error) { return applyInOrder(ctx, root, layers, opts, w.spillFile) })
 	return stats, errors.Join(err, w.publish(err))
 }
 

@@ -14,10 +14,10 @@ import (
 )
 
 // applyInOrder applies the layers one after the other, and reads the tree for its manifest.
-func applyInOrder(ctx context.Context, root *inroot.Root, layers []LayerBlob, opts TreeOptions) (TreeStats, error) {
+func applyInOrder(ctx context.Context, root *inroot.Root, layers []LayerBlob, opts TreeOptions, create spillFile) (TreeStats, error) {
 	stats := TreeStats{InOrder: opts.Format == Directory}
 	for i := range layers {
-		one, err := applyBlob(ctx, root, &layers[i], opts)
+		one, err := applyBlob(ctx, root, &layers[i], opts, create)
 		if err != nil {
 			return stats, inLayer(i, err)
 		}
@@ -38,7 +38,7 @@ func applyInOrder(ctx context.Context, root *inroot.Root, layers []LayerBlob, op
 
 func inLayer(i int, err error) error { return fmt.Errorf("layer %d: %w", i, err) }
 
-func applyBlob(ctx context.Context, root *inroot.Root, l *LayerBlob, opts TreeOptions) (stats Stats, err error) {
+func applyBlob(ctx context.Context, root *inroot.Root, l *LayerBlob, opts TreeOptions, create spillFile) (stats Stats, err error) {
 	o, err := l.open(ctx, opts.Limits)
 	if err != nil {
 		return stats, err
@@ -47,6 +47,7 @@ func applyBlob(ctx context.Context, root *inroot.Root, l *LayerBlob, opts TreeOp
 	stats, err = Apply(ctx, root, o.Reader, ApplyOptions{
 		Format: opts.Format, Owner: opts.Owner, UserXattr: opts.UserXattr, UIDs: opts.UIDs, GIDs: opts.GIDs,
 		Rootless: opts.Rootless, KeepDirlinks: opts.KeepDirlinks, Writers: opts.Writers,
+		spill: create,
 	})
 	if err != nil {
 		return stats, err
