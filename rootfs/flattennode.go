@@ -183,8 +183,8 @@ func (t *nodeTable) probe(parent int32, name string, hash uint32) (place int, id
 func (t *nodeTable) growIndex() {
 	old := t.slots
 	t.slots = spill.NewArray[slot](t.store)
-	t.slots.Extend(old.Len() * 4)
-	t.shift -= 2
+	t.slots.Extend(old.Len() * 2)
+	t.shift--
 	last := t.slots.Len() - 1
 	for i := range old.Len() {
 		s := old.Get(i)

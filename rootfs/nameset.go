@@ -102,8 +102,8 @@ func (s *nameSet) add(id nameID) error {
 func (s *nameSet) grow() error {
 	old := s.slots
 	s.slots = spill.NewArray[nameHash](s.store)
-	s.slots.Extend(old.Len() * 4)
-	s.shift -= 2
+	s.slots.Extend(old.Len() * 2)
+	s.shift--
 	for i := range old.Len() {
 		if h := old.Get(i); h != (nameHash{}) {
 			place, _ := s.probe(h)
