@@ -16,6 +16,7 @@ import (
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
 )
 
 // ExportNT reads the Windows layer in dir as it was imported: the same entries in the same order. emit gets the content of
@@ -176,6 +177,51 @@ func OpenNT(dirs []string, name string) (e *layer.Entry, content *os.File, err e
 		return e, content, err
 	}
 	return nil, nil, fmt.Errorf("open %s: %w: %w", name, fs.ErrNotExist, errdefs.ErrNotFound)
+}
+
+// readNTStreams gives emit the alternate streams of what OpenNT opens.
+func readNTStreams(dirs []string, name string, emit Emit) (err error) {
+	roots, err := openRoots(dirs)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeRoots(roots)) }()
+	spelled, err := newNTNames(roots).spell(name)
+	if err != nil {
+		return err
+	}
+	for _, root := range roots {
+		e, _, err := ntInfo(root, spelled)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil || len(e.NT.Streams) == 0 {
+			return err
+		}
+		return emitStreams(root, e, emit)
+	}
+	return nil
+}
+
+func emitStreams(root *inroot.Root, e *layer.Entry, emit Emit) error {
+	record, err := readNTRecord(root)
+	if err != nil {
+		return err
+	}
+	dir, last, err := root.OpenParent(e.Name)
+	if err != nil {
+		return err
+	}
+	attrs, err := dir.Xattrs(last)
+	if err := errors.Join(err, dir.Close()); err != nil {
+		return err
+	}
+	return alternateStreams([]byte(attrs[ntAttrName(record.UserXattr)]), spillsOf(root), func(s ntfs.Stream, content io.Reader) error {
+		return emit(&layer.Entry{
+			Name: e.Name, Kind: layer.Stream, Stream: s.Name, Size: s.Size,
+			ModTime: e.ModTime, AccessTime: e.AccessTime, ChangeTime: e.ChangeTime, NT: new(ntfs.Meta),
+		}, content)
+	})
 }
 
 // ntInfo returns the entry that an object of a layer directory is, or says that it is a whiteout.

@@ -157,8 +157,16 @@ func TestTransportBytes(t *testing.T) {
 	hive.Size = 4
 	dir := filepath.Join(t.TempDir(), "folder")
 	objects := []ntObject{
-		{ntEntry(layer.Dir, "Files", ntfs.AttrDirectory), ""}, whiteoutOf("Files/gone"), {ntEntry(layer.Dir, "Files/dir", ntfs.AttrDirectory|ntfs.AttrReadonly), ""},
-		whiteoutOf("Files/dir/Gone too"), {file, "abc"}, {stream, "S"}, {junction, ""}, {link, ""}, {ntEntry(layer.Dir, "Hives", ntfs.AttrDirectory), ""}, {hive, "regf"},
+		{ntEntry(layer.Dir, "Files", ntfs.AttrDirectory), ""},
+		whiteoutOf("Files/gone"),
+		{ntEntry(layer.Dir, "Files/dir", ntfs.AttrDirectory|ntfs.AttrReadonly), ""},
+		whiteoutOf("Files/dir/Gone too"),
+		{file, "abc"},
+		{stream, "S"},
+		{junction, ""},
+		{link, ""},
+		{ntEntry(layer.Dir, "Hives", ntfs.AttrDirectory), ""},
+		{hive, "regf"},
 	}
 	writeFolder(t, dir, objects)
 	if diff := cmp.Diff(objects, readFolder(t, dir), entryEqual); diff != "" {

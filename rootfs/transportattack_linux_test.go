@@ -29,9 +29,12 @@ func smallLayer() []ntObject {
 	file.Size = 7
 	hive := ntEntry(layer.File, "Hives/System_Delta", ntfs.AttrArchive)
 	return []ntObject{
-		{ntEntry(layer.Dir, "Files", ntfs.AttrDirectory), ""}, whiteoutOf("Files/gone"),
-		{ntEntry(layer.Dir, "Files/dir", ntfs.AttrDirectory), ""}, {file, "content"},
-		{ntEntry(layer.Dir, "Hives", ntfs.AttrDirectory), ""}, {hive, ""},
+		{ntEntry(layer.Dir, "Files", ntfs.AttrDirectory), ""},
+		whiteoutOf("Files/gone"),
+		{ntEntry(layer.Dir, "Files/dir", ntfs.AttrDirectory), ""},
+		{file, "content"},
+		{ntEntry(layer.Dir, "Hives", ntfs.AttrDirectory), ""},
+		{hive, ""},
 	}
 }
 
@@ -206,7 +209,7 @@ func TestTransportParents(t *testing.T) {
 	parent := filepath.Join(top, "parent")
 	const text = "O:BAG:SYD:(A;;FA;;;BA)"
 	_, err := importNT(t, parent, nil, tarOf(t, nt(dir("Files")), nt(dir("Files/Windows"), "MSWINDOWS.rawsd", sddl(t, text)),
-		nt(file("Files/Windows/a", "content"), "MSWINDOWS.rawsd", sddl(t, text)), nt(dir("Hives"))))
+		nt(file("Files/Windows/a", "content"), "MSWINDOWS.rawsd", sddl(t, text)), file("Files/Windows/a:s", "stream"), nt(dir("Hives"))))
 	must(t, err)
 	child := tarOf(t, nt(dir("Files")), nt(file("Files/Windows/new", "x")), nt(dir("Hives")),
 		nt(tar.Header{Name: "Files/b", Typeflag: tar.TypeLink, Linkname: "Files/windows/A"}))
@@ -215,6 +218,9 @@ func TestTransportParents(t *testing.T) {
 	got := readFolder(t, folder)
 	byName := make(map[string]ntObject)
 	for _, o := range got {
+		if o.Entry.Kind == layer.Stream {
+			o.Entry.Name += ":" + o.Entry.Stream
+		}
 		byName[o.Entry.Name] = o
 	}
 	for _, name := range []string{"Files/Windows", "Files/b"} {
@@ -226,6 +232,9 @@ func TestTransportParents(t *testing.T) {
 	}
 	if b := byName["Files/b"]; b.Entry.Kind != layer.File || b.Content != "content" {
 		t.Errorf("the link is %v with %q", b.Entry.Kind, b.Content)
+	}
+	if s := byName["Files/b:s"]; s.Content != "stream" {
+		t.Errorf("the link's stream is %q", s.Content)
 	}
 }
 

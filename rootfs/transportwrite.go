@@ -78,17 +78,26 @@ func newTransportWriter(root *inroot.Root, opts TransportOptions) *transportWrit
 	}
 }
 
+// all writes the folder.
 func (w *transportWriter) all(ctx context.Context, source EntrySource) error {
+	err := w.entries(ctx, source)
+	if w.open != nil { // of an entry that failed
+		err = errors.Join(err, w.open.Close())
+	}
+	return err
+}
+
+func (w *transportWriter) entries(ctx context.Context, source EntrySource) error {
 	err := source(func(e *layer.Entry, content io.Reader) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return w.entry(e, content)
 	})
-	if err != nil {
-		return errors.Join(err, w.abandon())
+	if err == nil {
+		err = w.close()
 	}
-	if err := w.close(); err != nil {
+	if err != nil {
 		return err
 	}
 	rest, err := w.order.Rest()
@@ -99,13 +108,6 @@ func (w *transportWriter) all(ctx context.Context, source EntrySource) error {
 		return err
 	}
 	return w.finish()
-}
-
-func (w *transportWriter) abandon() error {
-	if w.open == nil {
-		return nil
-	}
-	return w.open.Close()
 }
 
 // entry writes an entry and what has to come before it.
@@ -173,7 +175,7 @@ func (w *transportWriter) write(e *layer.Entry, content io.Reader) error {
 		w.tombstones, err = appendTombstone(w.tombstones, e.Name)
 		return err
 	case layer.Opaque:
-		return fmt.Errorf("Windows has no form for a directory that hides all of lower layers: %w", errdefs.ErrNotImplemented)
+		return fmt.Errorf("on Windows no directory hides all that lower layers have in it: %w", errdefs.ErrNotImplemented)
 	case layer.Stream:
 		return w.stream(e, content)
 	}
@@ -427,7 +429,15 @@ func (w *transportWriter) copyOf(e *layer.Entry) error {
 	}
 	if staged(e.Name) {
 		err = w.staged(target, e.Name, from)
-		err = errors.Join(err, w.close())
+		if err == nil {
+			err = readNTStreams(w.parents, name, func(s *layer.Entry, content io.Reader) error {
+				s.Name = e.Name
+				return w.stream(s, content)
+			})
+		}
+		if err == nil {
+			err = w.close()
+		}
 	} else {
 		err = w.plain(target, from)
 	}
