@@ -37,7 +37,7 @@ type ntFile struct {
 // streams among them, by name in upper case.
 func (s Side) ntFiles(ctx context.Context) (map[string]*ntFile, error) {
 	files := make(map[string]*ntFile)
-	err := flattenNT(ctx, s.Source, s.Image, Reading{s.Limits, s.Strict, s.Warn}, func(e *layer.Entry, content io.Reader) error {
+	err := FlattenWindows(ctx, blobs(s.Source, s.Image), Reading{s.Limits, s.Strict, s.Warn}, func(e *layer.Entry, content io.Reader) error {
 		own := *e
 		meta := *e.NT
 		own.NT = &meta

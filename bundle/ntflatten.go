@@ -10,7 +10,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
 	"github.com/hostcompute/hcs/regf"
@@ -24,39 +23,39 @@ var errFound = fmt.Errorf("the entry is found")
 // is in files goes from the layers to the new one as it passes.
 type ntFlattener struct {
 	*ntMerge
-	src  image.Source
-	img  *image.Image
-	read Reading
-	emit rootfs.Emit
+	layers []rootfs.LayerBlob
+	read   Reading
+	emit   rootfs.Emit
 
 	index  int
 	linked *ntObject                     // whose other names are to be written
 	bases  map[*ntObject]rootfs.HiveName // hives that deltas go into, by file
 }
 
-// flattenNT reads the layers of a Windows image as one, in the form of a base
-// layer: names once, directories before what is in them, files and streams of
-// a name from the topmost layer that has it, the registry's changes in the
-// hives of the base. Without a base's hive, what there is of changes stays one.
+// FlattenWindows reads the layers of a Windows image, base first, as one, in the
+// form of a base layer: names once, directories before what is in them, files
+// and streams of a name from the topmost layer that has it, the registry's
+// changes in the hives of the base. Without a base's hive, what there is of
+// changes stays one. Layers are opened twice, and again for hives.
 //
 // emit gets content that is valid during the call.
-func flattenNT(ctx context.Context, src image.Source, img *image.Image, r Reading, emit rootfs.Emit) error {
-	m, err := mergeNT(ctx, src, img, r)
+func FlattenWindows(ctx context.Context, layers []rootfs.LayerBlob, r Reading, emit rootfs.Emit) error {
+	m, err := mergeNT(ctx, layers, r)
 	if err != nil {
 		return err
 	}
-	return m.flatten(ctx, src, img, r, emit)
+	return m.flatten(ctx, layers, r, emit)
 }
 
-func (m *ntMerge) flatten(ctx context.Context, src image.Source, img *image.Image, r Reading, emit rootfs.Emit) error {
+func (m *ntMerge) flatten(ctx context.Context, layers []rootfs.LayerBlob, r Reading, emit rootfs.Emit) error {
 	m.settle()
-	f := &ntFlattener{ntMerge: m, src: src, img: img, read: r.again(), emit: emit, bases: make(map[*ntObject]rootfs.HiveName)}
+	f := &ntFlattener{ntMerge: m, layers: layers, read: r.again(), emit: emit, bases: make(map[*ntObject]rootfs.HiveName)}
 	if err := f.findBases(); err != nil {
 		return err
 	}
-	for i := range img.Manifest.Layers {
+	for i, l := range layers {
 		f.index = 0
-		err := readLayer(ctx, src, img, i, f.read.layer(i), func(e *layer.Entry, content *layer.Blob) error {
+		err := readLayer(ctx, l, f.read.layer(i), func(e *layer.Entry, content *layer.Blob) error {
 			index := f.index
 			f.index++
 			return f.entry(ctx, e, content, i, index)
@@ -298,7 +297,7 @@ func (f *ntFlattener) fetch(ctx context.Context, name string) (data []byte, err 
 		return nil, nil
 	}
 	index := 0
-	err = readLayer(ctx, f.src, f.img, n.object.layer, f.read.layer(n.object.layer), func(e *layer.Entry, content *layer.Blob) error {
+	err = readLayer(ctx, f.layers[n.object.layer], f.read.layer(n.object.layer), func(e *layer.Entry, content *layer.Blob) error {
 		if index++; index <= n.object.index {
 			return nil
 		}

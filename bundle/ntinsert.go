@@ -27,7 +27,7 @@ func belowOf(ctx context.Context, s Side) (*ntMerge, error) {
 	if s.Image == nil {
 		return newNTMerge(), nil
 	}
-	return mergeNT(ctx, s.Source, s.Image, Reading{s.Limits, s.Strict, s.Warn})
+	return mergeNT(ctx, blobs(s.Source, s.Image), Reading{s.Limits, s.Strict, s.Warn})
 }
 
 // write writes what walk emits. Names that the layers below have are spelled as

@@ -10,7 +10,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
 	"github.com/hostcompute/hcs/rootfs"
@@ -104,11 +103,11 @@ func newNTMerge() *ntMerge {
 }
 
 // mergeNT reads the layers of a Windows image.
-func mergeNT(ctx context.Context, src image.Source, img *image.Image, r Reading) (*ntMerge, error) {
+func mergeNT(ctx context.Context, layers []rootfs.LayerBlob, r Reading) (*ntMerge, error) {
 	m := newNTMerge()
-	for i := range img.Manifest.Layers {
+	for i, l := range layers {
 		m.begin(i)
-		err := readLayer(ctx, src, img, i, r.layer(i), m.add)
+		err := readLayer(ctx, l, r.layer(i), m.add)
 		if err == nil {
 			err = m.end()
 		}
@@ -393,12 +392,10 @@ func (m *ntMerge) settle() {
 	})
 }
 
-// readLayer calls f for each entry of a layer of an image, and holds the layer
-// against its diffID.
-func readLayer(
-	ctx context.Context, src image.Source, img *image.Image, i int, o layer.ReadOptions, f func(*layer.Entry, *layer.Blob) error,
-) error {
-	r, err := src.Blob(ctx, img.Manifest.Layers[i])
+// readLayer calls f for each entry of a layer, and holds the layer against its
+// diffID, if it has one.
+func readLayer(ctx context.Context, l rootfs.LayerBlob, o layer.ReadOptions, f func(*layer.Entry, *layer.Blob) error) error {
+	r, err := l.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -420,8 +417,8 @@ func readLayer(
 		}
 	}
 	d, err := blob.Finish()
-	if err == nil && d.DiffID != img.DiffIDs()[i] {
-		err = &classed{fmt.Errorf("layer %d has diffID %s, not %s", i, d.DiffID, img.DiffIDs()[i]), errdefs.ErrDataLoss}
+	if err == nil && l.DiffID != "" && d.DiffID != l.DiffID {
+		err = &classed{fmt.Errorf("the layer has diffID %s, not %s", d.DiffID, l.DiffID), errdefs.ErrDataLoss}
 	}
 	return err
 }

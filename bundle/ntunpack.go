@@ -61,7 +61,7 @@ func importFlat(ctx context.Context, src image.Source, img *image.Image, dir str
 		opts.UserXattr, opts.Owner = true, rootfs.IgnoreOwner
 	}
 	_, err := rootfs.ImportEntries(ctx, dir, nil, func(emit rootfs.Emit) error {
-		return flattenNT(ctx, src, img, o.reading(), emit)
+		return FlattenWindows(ctx, blobs(src, img), o.reading(), emit)
 	}, opts)
 	return err
 }

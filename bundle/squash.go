@@ -58,7 +58,7 @@ func isWindows(img *image.Image) bool { return layer.EncodingOf(img.Config.OS) =
 func squashNT(ctx context.Context, src image.Source, img *image.Image, e *image.Edit, o SquashOptions) error {
 	e.DropLayers()
 	_, err := e.AddLayer(ctx, o.Compression, func(w *layer.Writer) error {
-		return flattenNT(ctx, src, img, o.Reading, w.Write)
+		return FlattenWindows(ctx, blobs(src, img), o.Reading, w.Write)
 	})
 	return err
 }
@@ -128,7 +128,7 @@ func noDevices(ctx context.Context, src image.Source, img *image.Image) error {
 
 // eachEntry reads one layer of an image for Linux.
 func eachEntry(ctx context.Context, src image.Source, img *image.Image, i int, limits layer.Limits, f func(*layer.Entry, *layer.Blob) error) error {
-	return readLayer(ctx, src, img, i, layer.ReadOptions{Limits: limits}, f)
+	return readLayer(ctx, blobs(src, img)[i], layer.ReadOptions{Limits: limits}, f)
 }
 
 // Convert compresses the layers of an edit of img anew. Their diffIDs, and so
