@@ -38,11 +38,15 @@ func Diff(ctx context.Context, upper string, emit func(*layer.Entry, io.Reader) 
 
 // Diff reads what was written into a scratch layer, as the function Diff does.
 func (s *Store) Diff(ctx context.Context, scratch *Scratch, emit func(*layer.Entry, io.Reader) error) error {
-	marks := overlayTrusted
-	if s.cfg.UserXattr {
-		marks = overlayUser
+	return diff(ctx, scratch.Upper(), overlayMarks(UserXattrs(s.cfg.UserXattr)), emit)
+}
+
+// overlayMarks is what the names of overlayfs's attributes begin with.
+func overlayMarks(user UserXattrs) string {
+	if user {
+		return overlayUser
 	}
-	return diff(ctx, scratch.Upper(), marks, emit)
+	return overlayTrusted
 }
 
 func diff(ctx context.Context, upper, marks string, emit func(*layer.Entry, io.Reader) error) error {

@@ -30,8 +30,9 @@ type LayerDir struct {
 	Active   bool // of a scratch layer, as for VolumeState
 	Prepared bool
 
-	top    bool // of a Linux layer: it has an entry for its top directory
-	opaque bool // and hides everything below
+	top       bool // of a Linux layer: it has an entry for its top directory
+	opaque    bool // and hides everything below
+	userXattr UserXattrs
 }
 
 // chainFile lists the directories of a layer's parents, the nearest first, as JSON. Docker's graph driver for Windows keeps
@@ -90,6 +91,8 @@ type dirRecord struct {
 	Created  time.Time     `json:"created"`
 	Root     bool          `json:"root"`
 	Opaque   bool          `json:"opaque"`
+
+	UserXattr UserXattrs `json:"userXattr"`
 }
 
 func (l *LayerDir) readRecord(root *inroot.Root) error {
@@ -113,7 +116,7 @@ func (l *LayerDir) readRecord(root *inroot.Root) error {
 		return fmt.Errorf("%s has the encoding %q: %w", layerFile, r.Encoding, errdefs.ErrDataLoss)
 	}
 	l.DiffID, l.Entries, l.Size, l.Created = r.DiffID, r.Entries, r.Size, r.Created
-	l.top, l.opaque = r.Root, r.Opaque
+	l.top, l.opaque, l.userXattr = r.Root, r.Opaque, r.UserXattr
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -61,7 +62,7 @@ func (l *LayerDir) exportPOSIX(ctx context.Context, emit Emit) (layer.Trailer, e
 	if kept || err != nil {
 		return trailer, err
 	}
-	return trailer, Diff(ctx, filepath.Join(l.Path, filesDir), func(e *layer.Entry, content io.Reader) error {
+	return trailer, diff(ctx, filepath.Join(l.Path, filesDir), overlayMarks(l.userXattr), func(e *layer.Entry, content io.Reader) error {
 		if e.Name != "." || e.Kind != layer.Dir {
 			return emit(e, content)
 		}
@@ -75,6 +76,12 @@ func (l *LayerDir) exportPOSIX(ctx context.Context, emit Emit) (layer.Trailer, e
 		}
 		return nil
 	})
+}
+
+// IsTransport reports whether dir is a transport folder, for ReadTransport.
+func IsTransport(dir string) bool {
+	info, err := os.Lstat(filepath.Join(dir, tombstonesFile))
+	return err == nil && info.Mode().IsRegular()
 }
 
 func (l *LayerDir) exportScratch(ctx context.Context, parents []string, emit Emit) error {
@@ -94,9 +101,9 @@ func (l *LayerDir) exportScratch(ctx context.Context, parents []string, emit Emi
 	}
 	return v.whileActive(ctx, func() error {
 		if encodingOf(below) == layer.NT {
-			return fmt.Errorf("what was written over Windows layers cannot be exported: %w", errdefs.ErrNotImplemented)
+			return NTScratch{Upper: v.Upper(), Parents: pathsOf(below)}.Diff(ctx, emit)
 		}
-		return Diff(ctx, v.Upper(), emit)
+		return diff(ctx, v.Upper(), overlayMarks(below[0].userXattr), emit)
 	})
 }
 

@@ -66,6 +66,21 @@ func importWindows(ctx context.Context, dir string, parents []string, r *layer.R
 	return err
 }
 
+// ImportTransport is ImportLayer of the transport folder at the path folder, of which no digest is noted. Without parents the
+// folder may remove nothing.
+func ImportTransport(ctx context.Context, dir string, parents []string, folder string, opts NTOptions) (LayerDir, error) {
+	below, err := openParents(parents)
+	if err != nil {
+		return LayerDir{}, fmt.Errorf("import layer to %s: %w", dir, err)
+	}
+	opts.overEmpty, opts.parents = true, pathsOf(below)
+	source := func(emit Emit) error { return ReadTransport(ctx, folder, emit) }
+	if _, err := ImportEntries(ctx, dir, parents, source, opts); err != nil {
+		return LayerDir{}, err
+	}
+	return InspectLayer(dir)
+}
+
 func importPOSIX(ctx context.Context, dir string, parents []string, r *layer.Reader, opts NTOptions) (err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
@@ -103,7 +118,9 @@ func fillPOSIX(ctx context.Context, dir string, r *layer.Reader, opts NTOptions)
 	if err != nil {
 		return err
 	}
-	return stats.record(diffID).write(dir)
+	record := stats.record(diffID)
+	record.UserXattr = opts.UserXattr
+	return record.write(dir)
 }
 
 func applyKept(ctx context.Context, dir string, root *inroot.Root, r *layer.Reader, opts NTOptions) (Stats, error) {

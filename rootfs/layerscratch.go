@@ -12,6 +12,7 @@ import (
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/layer"
 )
 
 // CreateScratchLayer makes an empty scratch layer, a Volume, in the directory dir, on top of the layers in the directories
@@ -145,20 +146,27 @@ func (v *Volume) mountOn(ctx context.Context, l LayerDir, opts MountOptions) err
 		parents = l.Parents
 	}
 	below, err := openParents(parents)
+	if err == nil && len(below) == 0 {
+		err = fmt.Errorf("its parents are not known: %w", errdefs.ErrInvalidArgument)
+	}
 	if err != nil {
 		return err
 	}
 	if err := v.Activate(ctx); err != nil {
 		return err
 	}
-	err = v.Prepare(ctx, treesOf(below))
+	if encodingOf(below) == layer.NT {
+		err = v.PrepareNT(ctx, pathsOf(below))
+	} else {
+		err = v.locked(ctx, func() error { return v.prepare(treesOf(below), below[0].userXattr) })
+	}
 	if err != nil && !l.Active {
 		err = errors.Join(err, v.Deactivate(context.WithoutCancel(ctx)))
 	}
 	return err
 }
 
-// treesOf returns the trees of layers, for Volume.Prepare.
+// treesOf returns the trees of Linux layers, to be stacked.
 func treesOf(layers []LayerDir) []string {
 	trees := make([]string, 0, len(layers))
 	for _, l := range layers {

@@ -75,6 +75,8 @@ type layerRecord struct {
 	Whiteouts int64 `json:"whiteouts,omitempty"`
 
 	Created time.Time `json:"created"`
+
+	UserXattr UserXattrs `json:"userXattr,omitempty"` // overlayfs's marks are in user.overlay.*; of layers outside of a store
 }
 
 // DiffID returns the digest of the layer's uncompressed tar stream.

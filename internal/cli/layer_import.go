@@ -24,7 +24,7 @@ func newLayerImport(a *app) *cobra.Command {
 		Use:   "import [flags] DIR",
 		Short: "Make a layer's directory of a tar stream, or of another layer",
 		Long: `Make a layer's directory, which may exist and be empty, of a tar stream, compressed
-or not. A layer that is not whole leaves nothing. A Windows layer needs its parents
+or not, or of a transport folder, as Windows' ExportLayer makes it. A layer that is not whole leaves nothing. A Windows layer needs its parents
 for hard links to their files and for the case of names; "hcs layer export" gives
 back what was imported, byte for byte.
 
@@ -52,6 +52,10 @@ func (o *layerImportOptions) run(ctx context.Context, a *app, dir string) error 
 		return err
 	}
 	if err := o.likeParents(); err != nil {
+		return err
+	}
+	if _, err := rootfs.InspectLayer(o.input); err != nil && rootfs.IsTransport(o.input) {
+		_, err := rootfs.ImportTransport(ctx, dir, o.below, o.input, opts)
 		return err
 	}
 	l, err := o.open(ctx, a, o.input)

@@ -43,7 +43,7 @@ func (r layerDirRow) cells() []string {
 	if r.Mounted {
 		kind += ", mounted"
 	}
-	if r.DiffID == "" { // it takes what is written
+	if r.Kind == scratchKind { // it takes what is written
 		entries = ""
 	}
 	return []string{r.Name, kind, r.DiffID, strings.Join(r.Parents, ","), entries, r.CreatedSince, r.Size}
@@ -69,11 +69,13 @@ func (o *layerListOptions) dirRow(l rootfs.LayerDir) layerDirRow {
 	return r
 }
 
+const scratchKind = "scratch"
+
 // layerKind says in a word what a layer's directory is for.
 func layerKind(l rootfs.LayerDir) string {
 	switch {
 	case l.Scratch:
-		return "scratch"
+		return scratchKind
 	case l.Encoding == layer.NT:
 		return "windows"
 	}

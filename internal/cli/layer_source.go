@@ -22,10 +22,10 @@ import (
 
 // layerUsage tells what the argument LAYER may be, for help.
 const layerUsage = `LAYER is a file (a tar stream, compressed or not), a directory that "hcs layer
-import" or "hcs layer create" has made, "-" for standard input, the diffID of a
-layer that an image of the local store has, or IMAGE#N: layer N of an image, the
-base being 1, where IMAGE is a name of the local store or a place as in
-oci:DIR:TAG.`
+import" or "hcs layer create" has made, a transport folder, "-" for standard input,
+the diffID of a layer that an image of the local store has, or IMAGE#N: layer N of
+an image, the base being 1, where IMAGE is a name of the local store or a place as
+in oci:DIR:TAG.`
 
 // layerSource are the flags of what reads layers.
 type layerSource struct {
@@ -96,28 +96,91 @@ func (s *layerSource) each(ctx context.Context, a *app, ref string, f func(*laye
 	return nil
 }
 
-// open finds a layer. A file wins over an image of the same name.
-func (s *layerSource) open(ctx context.Context, a *app, ref string) (*layerStream, error) {
+// layerPlace is where a layer is: a file or directory, or in an image.
+type layerPlace struct {
+	path  string // "-" is standard input
+	dir   bool
+	src   image.Source // nil for what is in no image
+	img   *image.Image
+	at    int // the layer's index
+	close func() error
+}
+
+// locate finds a layer. A file wins over an image of the same name.
+func (s *layerSource) locate(ctx context.Context, a *app, ref string) (layerPlace, error) {
+	p := layerPlace{path: ref, close: func() error { return nil }}
 	if id, err := digest.Parse(ref); err == nil {
-		return s.openStored(ctx, a, id)
+		return p, p.locateStored(ctx, a, id)
 	}
 	if ref == "-" {
-		return s.openBlob(a, a.in)
+		return p, nil
 	}
 	info, err := os.Stat(ref)
 	switch name, number, found := cutLast(ref, "#"); {
-	case err == nil && info.IsDir():
-		return s.openDir(ctx, a, ref)
 	case err == nil:
-		f, err := os.Open(ref)
-		if err != nil {
-			return nil, fmt.Errorf("open layer: %w", err)
-		}
-		return s.openBlob(a, f)
+		p.dir = info.IsDir()
+		return p, nil
 	case found:
-		return s.openNumbered(ctx, a, name, number)
+		return p, p.locateNumbered(ctx, a, s.platform, name, number)
 	}
-	return nil, fmt.Errorf("open layer: %w", err)
+	return p, fmt.Errorf("open layer: %w", err)
+}
+
+// locateStored finds a layer by its diffID among those of the store's images.
+func (p *layerPlace) locateStored(ctx context.Context, a *app, id digest.Digest) error {
+	h, err := a.host()
+	if err != nil {
+		return err
+	}
+	images, err := h.Images().Images(ctx)
+	if err != nil {
+		return err
+	}
+	for _, img := range images {
+		if i := slices.Index(img.DiffIDs(), id); i >= 0 {
+			p.src, p.img, p.at = h.Images(), img, i
+			return nil
+		}
+	}
+	return fmt.Errorf("find layer %s: no image of the local store has it: %w", id, errdefs.ErrNotFound)
+}
+
+func (p *layerPlace) locateNumbered(ctx context.Context, a *app, platform, name, number string) error {
+	which, err := parsePlatform(platform)
+	if err != nil {
+		return err
+	}
+	src, img, err := a.anyImage(ctx, name, which, image.Limits{})
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(number)
+	if have := len(img.DiffIDs()); err != nil || n < 1 || n > have {
+		err := fmt.Errorf("find layer %q of image %s: it has layers 1 to %d: %w", number, name, have, errdefs.ErrNotFound)
+		return errors.Join(err, src.Close())
+	}
+	p.src, p.img, p.at, p.close = src, img, n-1, src.Close
+	return nil
+}
+
+// open starts to read a layer.
+func (s *layerSource) open(ctx context.Context, a *app, ref string) (*layerStream, error) {
+	p, err := s.locate(ctx, a, ref)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.src != nil:
+		return s.openLayer(ctx, a, p)
+	case ref == "-":
+		return s.openBlob(a, a.in)
+	case p.dir:
+		return s.openDir(ctx, a, ref)
+	}
+	f, err := os.Open(ref)
+	if err != nil {
+		return nil, fmt.Errorf("open layer: %w", err)
+	}
+	return s.openBlob(a, f)
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -159,9 +222,26 @@ func (s *layerSource) openBlob(a *app, f *os.File) (*layerStream, error) {
 // openDir reads a layer's directory as the stream that it stands for.
 func (s *layerSource) openDir(ctx context.Context, a *app, dir string) (*layerStream, error) {
 	l, err := rootfs.InspectLayer(dir)
-	if err != nil {
+	known := &l
+	switch {
+	case err != nil && rootfs.IsTransport(dir):
+		known, l.Encoding = nil, layer.NT
+	case err != nil:
 		return nil, err
 	}
+	d := newDirStream(ctx, dir, s.parents)
+	return &layerStream{Reader: s.options(a, l.Encoding).NewReader(d), dir: known, finish: d.finish, close: d.Close}, nil
+}
+
+// dirStream is the stream that a layer's directory, or a transport folder,
+// stands for. It is written by a goroutine, which finish and Close end.
+type dirStream struct {
+	*io.PipeReader
+	stop   func()
+	finish func() (digest.Digest, error) // reads the rest and returns the stream's digest
+}
+
+func newDirStream(ctx context.Context, dir string, parents []string) *dirStream {
 	ctx, stop := context.WithCancel(ctx)
 	in, out := io.Pipe()
 	type result struct {
@@ -170,78 +250,52 @@ func (s *layerSource) openDir(ctx context.Context, a *app, dir string) (*layerSt
 	}
 	done := make(chan result, 1)
 	go func() {
-		diffID, err := rootfs.WriteLayer(ctx, dir, s.parents, out)
+		diffID, err := writeDir(ctx, dir, parents, out)
 		_ = out.CloseWithError(err) // never fails
 		done <- result{diffID, err}
 	}()
-	finish := sync.OnceValues(func() (digest.Digest, error) {
+	return &dirStream{PipeReader: in, stop: stop, finish: sync.OnceValues(func() (digest.Digest, error) {
 		_, err := io.Copy(io.Discard, in)
 		in.Close()
 		r := <-done
-		return r.diffID, errors.Join(err, r.err)
-	})
-	return &layerStream{
-		Reader: s.options(a, l.Encoding).NewReader(in),
-		dir:    &l,
-		finish: finish,
-		close: func() error {
-			stop()
-			in.Close()
-			_, _ = finish() // nobody wants the rest
-			return nil
-		},
-	}, nil
-}
-
-// openStored finds a layer by its diffID among those of the store's images.
-func (s *layerSource) openStored(ctx context.Context, a *app, id digest.Digest) (*layerStream, error) {
-	h, err := a.host()
-	if err != nil {
-		return nil, err
-	}
-	images, err := h.Images().Images(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, img := range images {
-		if i := slices.Index(img.DiffIDs(), id); i >= 0 {
-			return s.openLayer(ctx, a, h.Images(), img, i)
+		stop()
+		if r.err != nil {
+			err = r.err // what was read of it is the same
 		}
-	}
-	return nil, fmt.Errorf("find layer %s: no image of the local store has it: %w", id, errdefs.ErrNotFound)
+		return r.diffID, err
+	})}
 }
 
-func (s *layerSource) openNumbered(ctx context.Context, a *app, name, number string) (*layerStream, error) {
-	platform, err := parsePlatform(s.platform)
-	if err != nil {
-		return nil, err
-	}
-	src, img, err := a.anyImage(ctx, name, platform, image.Limits{})
-	if err != nil {
-		return nil, err
-	}
-	n, err := strconv.Atoi(number)
-	if have := len(img.DiffIDs()); err != nil || n < 1 || n > have {
-		err := fmt.Errorf("find layer %q of image %s: it has layers 1 to %d: %w", number, name, have, errdefs.ErrNotFound)
-		return nil, errors.Join(err, src.Close())
-	}
-	l, err := s.openLayer(ctx, a, src, img, n-1)
-	if err != nil {
-		return nil, errors.Join(err, src.Close())
-	}
-	inner := l.close
-	l.close = func() error { return errors.Join(inner(), src.Close()) }
-	return l, nil
+// Close gives up what is not read.
+func (d *dirStream) Close() error {
+	d.stop()
+	d.PipeReader.Close()
+	_, _ = d.finish() // nobody wants the rest
+	return nil
 }
 
-func (s *layerSource) openLayer(ctx context.Context, a *app, src image.Source, img *image.Image, i int) (*layerStream, error) {
-	tar, err := image.OpenTar(ctx, src, img.Manifest.Layers[i], img.DiffIDs()[i])
+func writeDir(ctx context.Context, dir string, parents []string, to io.Writer) (digest.Digest, error) {
+	if _, err := rootfs.InspectLayer(dir); err == nil || !rootfs.IsTransport(dir) {
+		return rootfs.WriteLayer(ctx, dir, parents, to)
+	}
+	d := digest.Canonical.Digester()
+	w := layer.NewWriter(io.MultiWriter(to, d.Hash()))
+	if err := rootfs.ReadTransport(ctx, dir, w.Write); err != nil {
+		return "", err
+	}
+	err := w.Close()
+	return d.Digest(), err
+}
+
+func (s *layerSource) openLayer(ctx context.Context, a *app, p layerPlace) (*layerStream, error) {
+	id := p.img.DiffIDs()[p.at]
+	tar, err := image.OpenTar(ctx, p.src, p.img.Manifest.Layers[p.at], id)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, p.close())
 	}
 	return &layerStream{
-		Reader: s.options(a, layer.EncodingOf(img.Platform().OS)).NewReader(tar),
-		finish: func() (digest.Digest, error) { _, err := io.Copy(io.Discard, tar); return img.DiffIDs()[i], err },
-		close:  tar.Close,
+		Reader: s.options(a, layer.EncodingOf(p.img.Platform().OS)).NewReader(tar),
+		finish: func() (digest.Digest, error) { _, err := io.Copy(io.Discard, tar); return id, err },
+		close:  func() error { return errors.Join(tar.Close(), p.close()) },
 	}, nil
 }
