@@ -42,7 +42,7 @@ func CreateBlob(w io.Writer, c Compression) (*BlobWriter, error) {
 		return nil, err
 	}
 	b.plain = newPipe(done)
-	b.cut = &cutter{to: b.plain}
+	b.cut = &cutter{to: b.plain, cause: b.out.failure}
 	if c != None {
 		b.diff = newSummer(done)
 		b.cut.also = b.diff.in
@@ -175,6 +175,7 @@ func (t *tee) Write(p []byte) (int, error) {
 type cutter struct {
 	to, also *pipe
 	cur      *chunk
+	cause    func() error // says why nobody wants more, if that is known
 }
 
 func (c *cutter) Write(p []byte) (int, error) {
@@ -190,6 +191,9 @@ func (c *cutter) Write(p []byte) (int, error) {
 		c.cur.n += n
 		p = p[n:]
 		if c.cur.n == chunkSize && !c.flush() {
+			if err := c.cause(); err != nil {
+				return total - len(p), err
+			}
 			return total - len(p), errAbandoned
 		}
 	}

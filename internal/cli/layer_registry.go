@@ -16,6 +16,7 @@ import (
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
 	"github.com/hostcompute/hcs/regf"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 // maxHive bounds the memory that a hive may take here. Those of Windows
@@ -49,7 +50,8 @@ func hiveKey(e *layer.Entry) string {
 
 type layerRegistryOptions struct {
 	layerSource
-	hive string
+	hive  string
+	whole bool
 }
 
 func newLayerRegistry(a *app) *cobra.Command {
@@ -68,12 +70,17 @@ below it: there [-KEY] and "VALUE"=- delete. KEY, as in
 		},
 	}
 	o.addFlags(c.Flags())
+	addParents(c.Flags(), &o.parents)
+	c.Flags().BoolVar(&o.whole, "whole", false, "of a layer's directory: print the hives whole, as a system on the layer and its parents has them")
 	c.Flags().StringVar(&o.hive, "hive", "", "`name` in the layer of a hive elsewhere, as Files/Users/Default/NTUSER.DAT")
 	return c
 }
 
 func (o *layerRegistryOptions) run(ctx context.Context, a *app, ref, key string) error {
 	key = longRoot(strings.Trim(key, `\`))
+	if o.whole {
+		return o.printWhole(a, ref, key)
+	}
 	found := false
 	err := o.each(ctx, a, ref, func(r *layer.Reader, e *layer.Entry) error {
 		at := hiveKey(e)
@@ -102,6 +109,53 @@ func (o *layerRegistryOptions) run(ctx context.Context, a *app, ref, key string)
 		err = fmt.Errorf("find %s in layer %s: it has no such hive or key: %w", cmp.Or(key, "a registry hive"), ref, errdefs.ErrNotFound)
 	}
 	return err
+}
+
+// printWhole prints the hives that a layer's directory and its parents add up
+// to.
+func (o *layerRegistryOptions) printWhole(a *app, ref, key string) error {
+	l, err := rootfs.InspectLayer(ref)
+	switch {
+	case err != nil:
+		return err
+	case o.hive != "" || l.Scratch || l.Encoding != layer.NT:
+		return usage("registry: --whole is for the hives of a Windows layer's directory")
+	case len(o.parents) > 0:
+		l.Parents = o.parents
+	}
+	found := false
+	for _, h := range hiveFiles {
+		below, ok := keyBelow(key, h.key)
+		if !ok {
+			continue
+		}
+		name := rootfs.HiveName(path.Base(h.base))
+		printed, err := printWholeHive(a.out, append([]string{l.Path}, l.Parents...), name, h.key, below)
+		if err != nil {
+			return err
+		}
+		found = found || printed
+	}
+	if !found {
+		return fmt.Errorf("find %s in layer %s: it has no such hive or key: %w", cmp.Or(key, "a registry hive"), ref, errdefs.ErrNotFound)
+	}
+	return nil
+}
+
+func printWholeHive(w io.Writer, dirs []string, name rootfs.HiveName, at, below string) (printed bool, err error) {
+	hive, err := rootfs.OpenHive(dirs, name)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	err = printKey(w, hive.Hive, at, below)
+	err = errors.Join(err, hive.Close())
+	if errors.Is(err, regf.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // longRoot spells out the root keys that people abbreviate.
