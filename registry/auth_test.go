@@ -92,3 +92,62 @@ func TestToken(t *testing.T) {
 	_, err := pull(t.Context(), newStore(t), ref, registry.Config{User: user, Password: "guess"})
 	checkError(t, err, errdefs.ErrUnauthenticated, "unauthorized")
 }
+
+// TestSecretsStayEncrypted has a registry that is spoken to with HTTPS send its
+// users on to a server without, for a token, and for what they asked for. It
+// is oras-go and net/http that see to this.
+func TestSecretsStayEncrypted(t *testing.T) {
+	t.Parallel()
+	var heard atomic.Int64
+	open := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm()
+		if r.Header.Get("Authorization") != "" || len(r.PostForm) > 0 {
+			heard.Add(1)
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(open.Close)
+	challenge := fmt.Sprintf(`Bearer realm="%s/token",service="test",scope="repository:web:pull"`, open.URL)
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc
+		config registry.Config
+		want   string
+	}{
+		"token for a password": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", challenge)
+			w.WriteHeader(http.StatusUnauthorized)
+		}, registry.Config{User: user, Password: password}, "uses http"},
+		"token for a token": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", challenge)
+			w.WriteHeader(http.StatusUnauthorized)
+		}, registry.Config{AuthFile: "token"}, "uses http"},
+		"another place": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == "" {
+				w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			http.Redirect(w, r, open.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		}, registry.Config{User: user, Password: password}, "unauthorized"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewTLSServer(tt.answer)
+			t.Cleanup(server.Close)
+			addr := server.Listener.Addr().String()
+			config := tt.config
+			config.Protocol = registry.HTTPS
+			config.TLS = server.Client().Transport.(*http.Transport).TLSClientConfig
+			if config.AuthFile != "" {
+				config.AuthFile = filepath.Join(t.TempDir(), "config.json")
+				write(t, config.AuthFile, fmt.Sprintf(`{"auths":{%q:{"identitytoken":"secret"}}}`, addr))
+			}
+			_, err := pull(t.Context(), newStore(t), parse(t, addr+"/web:1"), config)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+	if heard.Load() > 0 {
+		t.Errorf("it heard %d secrets", heard.Load())
+	}
+}
