@@ -204,8 +204,7 @@ func runAll(b *testing.B, commands [][]string) int64 {
 // onNewFS calls f with a directory on a file system that is made for it: a tmpfs, or an ext4 in a file on the disk, as one
 // that much was removed from is slow.
 func onNewFS(b *testing.B, place string, f func(dir string)) {
-	dir, err := os.MkdirTemp(b.TempDir(), "fs-")
-	must(b, err)
+	dir := b.TempDir()
 	if place == "tmpfs" {
 		must(b, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8g"))
 	} else {

@@ -60,7 +60,7 @@ func layoutOf(b *testing.B, i unpackImage) string {
 	if _, err := os.Stat(layout); err == nil {
 		return layout
 	}
-	work, err := os.MkdirTemp(cache, "work-")
+	work, err := os.MkdirTemp(cache, "work-") //nolint:usetesting // what is made in it is moved to its place
 	must(b, err)
 	makeLayout(b, work, i)
 	must(b, os.Rename(filepath.Join(work, "layout"), layout))

@@ -220,11 +220,10 @@ func TestUnpackTreeTogether(t *testing.T) {
 		}
 		won := 0
 		for range 8 {
-			switch err := <-results; err {
-			case nil:
+			switch err := <-results; {
+			case err == nil:
 				won++
-			case errExpected:
-			default:
+			case !errors.Is(err, errExpected):
 				t.Error(err)
 			}
 		}
