@@ -141,16 +141,26 @@ func ntLine(t testing.TB, e *layer.Entry, content io.Reader) string {
 	}
 	line += " " + e.NT.Attributes.String()
 	if e.NT.SecurityDescriptor != nil {
-		d, err := ntfs.ParseSecurityDescriptor(e.NT.SecurityDescriptor)
-		must(t, err)
-		text, err := d.SDDL()
-		must(t, err)
+		text := sddlOf(e.NT.SecurityDescriptor)
 		line += " " + cmp.Or(map[string]string{topSD: "topSD", fileSD: "fileSD", madeFile: "madeFile", madeDir: "madeDir"}[text], text)
 	}
 	for _, ea := range e.NT.EA {
 		line += fmt.Sprintf(" %s=%s", ea.Name, ea.Value)
 	}
 	return line
+}
+
+// sddlOf returns a descriptor as text, or what is wrong with it.
+func sddlOf(sd []byte) string {
+	d, err := ntfs.ParseSecurityDescriptor(sd)
+	if err != nil {
+		return err.Error()
+	}
+	text, err := d.SDDL()
+	if err != nil {
+		return err.Error()
+	}
+	return text
 }
 
 func TestNTDiff(t *testing.T) {

@@ -216,28 +216,22 @@ func (s *ntSource) spill(b []byte) ([sha256.Size]byte, error) {
 
 // inherit gives an implied directory what the nearest parent has, which the layer does not mean to change.
 func (s *ntSource) inherit(e *layer.Entry) error {
-	for _, root := range s.parents {
-		st, err := root.Lstat(e.Name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if !st.IsDir() {
-			break
-		}
-		from, _, err := ntInfo(root, e.Name)
-		if isMissing(err) {
-			break // no metadata, in a directory that was not imported
-		}
-		if err != nil {
-			return err
-		}
-		e.NT, e.ModTime, e.AccessTime, e.ChangeTime = from.NT, from.ModTime, from.AccessTime, from.ChangeTime
-		break
+	from, st, err := s.parentWith(e.Name)
+	if err != nil {
+		return err
 	}
-	return s.describe(e)
+	if from == nil || !st.IsDir() {
+		return s.describe(e)
+	}
+	value, err := s.adopt(from, e.Name)
+	if isMissing(err) {
+		return s.describe(e) // no metadata, in a directory that was not imported
+	}
+	if err != nil {
+		return err
+	}
+	e.ModTime, e.AccessTime, e.Xattrs = st.MTime, st.ATime, map[string]string{s.attr: value}
+	return nil
 }
 
 // hardlink returns the entry if the layer has brought its target. Otherwise it waits: a target may come later, or be in a
