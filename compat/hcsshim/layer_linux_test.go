@@ -55,6 +55,13 @@ func (i calls) deactivate() error { return hcsshim.DeactivateLayer(i.DriverInfo,
 func (i calls) destroy() error    { return hcsshim.DestroyLayer(i.DriverInfo, i.id) }
 func (i calls) base() error       { return hcsshim.DestroyLayer(i.DriverInfo, "base") }
 func (i calls) expand() error     { return hcsshim.ExpandSandboxSize(i.DriverInfo, i.id, 1) }
+func (i calls) read() error {
+	r, err := hcsshim.NewLayerReader(i.DriverInfo, i.id, i.parents())
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
 
 // TestOutOfOrder is the table of what calls at the wrong moment return. Codes of the rows that say so are those that Windows
 // is known to return; the others are this project's choice.
@@ -81,6 +88,10 @@ func TestOutOfOrder(t *testing.T) {
 		{"destroy of an active layer", []call{{"activate", activate, 0}, {"destroy", destroy, inUse}}},
 		{"destroy of a prepared layer", append(slices.Clone(up), call{"destroy", destroy, inUse})},
 		{"prepare of a layer that is not active", []call{{"prepare", prepare, notReady}}},
+		{"read of a layer that is not active", []call{{"read", calls.read, notReady}}},
+		{"read of an active layer", []call{{"activate", activate, 0}, {"read", calls.read, 0}}},
+		{"read of a prepared layer", append(slices.Clone(up), call{"read", calls.read, 0x139f}, call{"unprepare", unprepare, 0}, call{"again", calls.read, 0})},
+		{"read of nothing", []call{{"destroy", destroy, 0}, {"read", calls.read, 0x3}}},
 		{"activate twice", []call{{"activate", activate, 0}, {"again", activate, 0}}},
 		{"prepare twice", append(slices.Clone(up), call{"again", prepare, 0})},
 		{"deactivate of a prepared layer", append(slices.Clone(up), call{"deactivate", deactivate, 0x139f})},

@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -121,6 +124,67 @@ func copyAsDocker(w hcsshim.LayerWriter, t *tar.Reader) error {
 	return err
 }
 
+// exportAsDocker does what the graph driver does to make a tar stream of a layer.
+func exportAsDocker(t *testing.T, info hcsshim.DriverInfo, id string, parents []string) []byte {
+	t.Helper()
+	r, err := hcsshim.NewLayerReader(info, id, parents)
+	check(t, err)
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for {
+		name, size, attributes, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		check(t, err)
+		name = strings.ReplaceAll(name, `\`, "/")
+		if attributes == nil {
+			check(t, w.WriteHeader(&tar.Header{Name: path.Join(path.Dir(name), ".wh."+path.Base(name))}))
+			continue
+		}
+		check(t, backuptar.WriteTarFileFromBackupStream(w, r, name, size, attributes))
+	}
+	check(t, errors.Join(w.Close(), r.Close()))
+	return out.Bytes()
+}
+
+// tree returns what a directory holds: names, and what is in files and links.
+func tree(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	check(t, filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		content := []byte("/")
+		switch {
+		case d.Type() == fs.ModeSymlink:
+			var target string
+			target, err = os.Readlink(name)
+			content = []byte(target)
+		case d.Type().IsRegular():
+			content, err = os.ReadFile(name)
+		}
+		all = append(all, fmt.Sprintf("%s %q", strings.TrimPrefix(name, dir), content))
+		return err
+	}))
+	return all
+}
+
+// checkShows mounts layers and looks at the tree.
+func checkShows(t *testing.T, info hcsshim.DriverInfo, layers, want []string) {
+	t.Helper()
+	const id = "look"
+	check(t, hcsshim.CreateSandboxLayer(info, id, layers[0], layers))
+	check(t, up(info, id, layers))
+	mount, err := hcsshim.GetLayerMountPath(info, id)
+	check(t, err)
+	if diff := cmp.Diff(want, tree(t, mount)); diff != "" {
+		t.Errorf("the layers show -want +got:\n%s", diff)
+	}
+	check(t, errors.Join(down(info, id), hcsshim.DestroyLayer(info, id)))
+}
+
 // listAsDocker reads a layer as the graph driver's Changes does: names, with "-" before those that it removes, and contents.
 func listAsDocker(t *testing.T, info hcsshim.DriverInfo, id string, parents []string) (all []string) {
 	t.Helper()
@@ -177,20 +241,31 @@ func TestDockerSequence(t *testing.T) {
 		}
 	}
 	check(t, os.WriteFile(filepath.Join(mount, "new.txt"), []byte("new"), 0o600))
+	check(t, os.Link(filepath.Join(mount, "new.txt"), filepath.Join(mount, "newer.txt")))
+	check(t, os.Remove(filepath.Join(mount, "app2.exe")))
+	check(t, os.Rename(filepath.Join(mount, "app.exe"), filepath.Join(mount, "Windows", "app.exe")))
 	if err := hcsshim.DestroyLayer(info, "layer-1"); code(err) != 0x20 {
 		t.Errorf("the base of a mounted layer is destroyed: %v", err)
 	}
 	if err := hcsshim.ExportLayer(info, "container", dir("folder"), parents); code(err) != 0x139f {
 		t.Errorf("a prepared layer is exported: %v", err)
 	}
+	shown := tree(t, mount)
 	check(t, hcsshim.UnprepareLayer(info, "container"))
-	if written := throughFolder(t, info, "container", parents); !slices.Contains(written, `Files\new.txt: new`) {
-		t.Errorf("the container's layer has %q", written)
+	changes := []string{
+		`Files: `, `-Files\app.exe`, `-Files\app2.exe`, `Files\Windows: `, `Files\Windows\app.exe: content of Files/app.exe`,
+		`Files\new.txt: new`, `Files\newer.txt: new`, `Hives: `,
 	}
+	if diff := cmp.Diff(changes, throughFolder(t, info, "container", parents)); diff != "" {
+		t.Errorf("the container's layer: -want +got:\n%s", diff)
+	}
+	check(t, hcsshim.CreateLayer(info, "layer-3", "layer-2"))
+	check(t, importAsDocker(info, "layer-3", exportAsDocker(t, info, "container", parents), parents))
 	check(t, hcsshim.DeactivateLayer(info, "container"))
 	if err := hcsshim.ExportLayer(info, "container", dir("folder"), parents); code(err) != 0x15 {
 		t.Errorf("a layer that is not active is exported: %v", err)
 	}
+	checkShows(t, info, append([]string{dir("layer-3")}, parents...), shown)
 
 	check(t, hcsshim.ActivateLayer(info, "layer-2"))
 	want := []string{
@@ -203,7 +278,7 @@ func TestDockerSequence(t *testing.T) {
 	check(t, hcsshim.DeactivateLayer(info, "layer-2"))
 	throughFolder(t, info, "layer-2", parents[1:])
 
-	for _, id := range []string{"container", "layer-2", "layer-1"} {
+	for _, id := range []string{"container", "layer-3", "layer-2", "layer-1"} {
 		check(t, os.Rename(dir(id), dir(id+"-removing")))
 		check(t, hcsshim.DestroyLayer(info, id+"-removing"))
 	}
@@ -280,6 +355,45 @@ func ntOptions() rootfs.NTOptions {
 		return rootfs.NTOptions{}
 	}
 	return rootfs.NTOptions{UserXattr: true, Owner: rootfs.IgnoreOwner}
+}
+
+// TestContainerdSequence is what containerd's windows snapshotter and differ do with an image of two layers and a container
+// that is committed: the scratch layer is a copy of the base's blank disk, and the image's new layer comes as a tar stream.
+func TestContainerdSequence(t *testing.T) {
+	info := home(t)
+	dir := func(id string) string { return filepath.Join(info.HomeDir, id) }
+	for i, names := range [][]string{baseNames, childNames} {
+		parents := []string{dir("1")}[:i]
+		_, err := ociwclayer.ImportLayerFromTar(t.Context(), bytes.NewReader(imageLayer(t, names)), dir(fmt.Sprint(i+1)), parents)
+		check(t, err)
+	}
+	parents := []string{dir("2"), dir("1")}
+	check(t, os.Mkdir(dir("3"), 0o700))
+	check(t, os.WriteFile(filepath.Join(dir("3"), "sandbox.vhdx"), nil, 0o600))
+	check(t, up(info, "3", parents))
+	mount, err := hcsshim.GetLayerMountPath(info, "3")
+	check(t, err)
+	check(t, os.MkdirAll(filepath.Join(mount, "data", "deep"), 0o755))
+	check(t, os.WriteFile(filepath.Join(mount, "data", "deep", "new"), []byte("new"), 0o600))
+	check(t, os.Symlink("deep/new", filepath.Join(mount, "data", "link")))
+	check(t, os.Remove(filepath.Join(mount, "Windows", "edit.exe")))
+	var out bytes.Buffer
+	if err := ociwclayer.ExportLayerToTar(t.Context(), &out, dir("3"), parents); err == nil || out.Len() > 0 {
+		t.Errorf("a layer that is in use is exported: %v", err)
+	}
+	shown := tree(t, mount)
+	check(t, down(info, "3"))
+	check(t, ociwclayer.ExportLayerToTar(t.Context(), &out, dir("3"), parents)) // which activates it
+	var again bytes.Buffer
+	check(t, hcsshim.ActivateLayer(info, "3"))
+	check(t, ociwclayer.ExportLayerToTar(t.Context(), &again, dir("3"), parents))
+	if !bytes.Equal(out.Bytes(), again.Bytes()) {
+		t.Error("exported again, the layer is another")
+	}
+	check(t, down(info, "3"))
+	_, err = ociwclayer.ImportLayerFromTar(t.Context(), &out, dir("4"), parents)
+	check(t, err)
+	checkShows(t, info, append([]string{dir("4")}, parents...), shown)
 }
 
 // TestImageLayer imports layers from an image and exports them as they were; what is refused leaves the directory as it was.
