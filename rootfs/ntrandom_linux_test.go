@@ -53,7 +53,7 @@ func (w winTree) pick(r *rand.Rand, kind layer.Kind) string {
 // free returns a name in a random directory that nothing has, whatever its case.
 func (w winTree) free(r *rand.Rand) string {
 	for {
-		name := path.Join(w.pick(r, layer.Dir), []string{"a", "B", "c.txt", "Ünï", "long name", "x"}[r.IntN(6)]+fmt.Sprint(r.IntN(3)))
+		name := path.Join(w.pick(r, layer.Dir), []string{"a", "B", "c.txt", "Ünï", "long name", "x"}[r.IntN(6)]+fmt.Sprint(r.IntN(50)))
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(w)), func(n string) bool { return ntfs.EqualFold(n, name) }) {
 			return name
 		}
