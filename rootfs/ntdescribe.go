@@ -48,6 +48,9 @@ func (d *ntDiffer) describe(e *layer.Entry, attrs map[string]string, p *ntPlace,
 		if err := parseNTMeta([]byte(value), e, spillsOf(d.parents.roots...)); err != nil {
 			return err
 		}
+		if !ntfs.EqualFold(o.below, o.last) {
+			e.NT.ShortName = "" // of the name that it had
+		}
 	} else if err := d.describeNew(e, p, o); err != nil {
 		return err
 	}
