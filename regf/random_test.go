@@ -248,6 +248,27 @@ func TestMergeOfDiffIsTheUpperHive(t *testing.T) {
 	}
 }
 
+func TestSame(t *testing.T) {
+	t.Parallel()
+	changed := 0
+	for seed := range uint64(300) {
+		r := seeded(seed)
+		base := r.hive(t)
+		for _, now := range []*regf.Hive{base, hiveOf(t, edit(t, base)), r.changed(t, base)} {
+			d, err := regf.Diff(base, now)
+			must(t, err)
+			if same := dump(t, now) == dump(t, base); d.Same() != same {
+				t.Fatalf("seed %d: same: %v, want %v; delta:\n%s", seed, d.Same(), same, dump(t, hiveOf(t, d)))
+			} else if !same {
+				changed++
+			}
+		}
+	}
+	if changed < 100 {
+		t.Errorf("only %d hives differ", changed)
+	}
+}
+
 func countSemantics(t testing.TB, d *regf.Hive, seen *[4]int) {
 	t.Helper()
 	for e, err := range d.Walk() {

@@ -183,13 +183,19 @@ func TestNTDiff(t *testing.T) {
 			`dir Files/newdir directory madeDir`, `file Files/newdir/in "i" archive madeFile`)},
 		{"append", func(in string) error { return write(in+"/a.txt", "+", 0) }, within(`file Files/a.txt "a+" archive fileSD`,
 			`stream Files/a.txt:Zone.Identifier "[ZoneTransfer]"`, `stream Files/a.txt:big "stream stream stream"`)},
-		{"readonly", func(in string) error { return errors.Join(os.Chmod(in+"/c.txt", 0o444), os.Chmod(in+"/b.txt", 0o644)) },
-			within(`file Files/b.txt "b" archive fileSD`, `file Files/c.txt "c" readonly|archive fileSD`)},
-		{"remove", func(in string) error { return errors.Join(os.Remove(in+"/a.txt"), os.Remove(in+"/Dir/three")) },
-			within(`whiteout Files/a.txt`, `dir Files/Dir directory topSD`, `whiteout Files/Dir/three`)},
+		{
+			"readonly", func(in string) error { return errors.Join(os.Chmod(in+"/c.txt", 0o444), os.Chmod(in+"/b.txt", 0o644)) },
+			within(`file Files/b.txt "b" archive fileSD`, `file Files/c.txt "c" readonly|archive fileSD`),
+		},
+		{
+			"remove", func(in string) error { return errors.Join(os.Remove(in+"/a.txt"), os.Remove(in+"/Dir/three")) },
+			within(`whiteout Files/a.txt`, `dir Files/Dir directory topSD`, `whiteout Files/Dir/three`),
+		},
 		{"remove a directory", func(in string) error { return os.RemoveAll(in + "/Dir") }, within(`whiteout Files/Dir`)},
-		{"replace a file", func(in string) error { return errors.Join(os.Remove(in+"/a.txt"), write(in+"/a.txt", "A", 0o644)) },
-			within(`file Files/a.txt "A" archive madeFile`)},
+		{
+			"replace a file", func(in string) error { return errors.Join(os.Remove(in+"/a.txt"), write(in+"/a.txt", "A", 0o644)) },
+			within(`file Files/a.txt "A" archive madeFile`),
+		},
 		{"rename", func(in string) error { return os.Rename(in+"/a.txt", in+"/Dir/moved") }, within(`whiteout Files/a.txt`,
 			`dir Files/Dir directory topSD`, `file Files/Dir/moved "a" archive fileSD`,
 			`stream Files/Dir/moved:Zone.Identifier "[ZoneTransfer]"`, `stream Files/Dir/moved:big "stream stream stream"`)},
@@ -201,10 +207,14 @@ func TestNTDiff(t *testing.T) {
 		{"directory made anew", func(in string) error {
 			return errors.Join(os.RemoveAll(in+"/Dir"), os.Mkdir(in+"/Dir", 0o755), write(in+"/Dir/one", "!", 0o644))
 		}, within(`dir Files/Dir directory madeDir`, `whiteout Files/Dir/Sub`, `whiteout Files/Dir/three`, `file Files/Dir/one "!" archive madeFile`)},
-		{"directory becomes a link", func(in string) error { return errors.Join(os.RemoveAll(in+"/Dir"), os.Symlink("Junction", in+"/Dir")) },
-			within(`symlink Files/Dir -> Junction reparse madeFile`)},
-		{"file becomes a directory", func(in string) error { return errors.Join(os.Remove(in+"/a.txt"), os.Mkdir(in+"/a.txt", 0o755)) },
-			within(`dir Files/a.txt directory madeDir`)},
+		{
+			"directory becomes a link", func(in string) error { return errors.Join(os.RemoveAll(in+"/Dir"), os.Symlink("Junction", in+"/Dir")) },
+			within(`symlink Files/Dir -> Junction reparse madeFile`),
+		},
+		{
+			"file becomes a directory", func(in string) error { return errors.Join(os.Remove(in+"/a.txt"), os.Mkdir(in+"/a.txt", 0o755)) },
+			within(`dir Files/a.txt directory madeDir`),
+		},
 		{"links", func(in string) error {
 			return errors.Join(os.Symlink("a.txt", in+"/l1"), os.Symlink("Dir/Sub", in+"/l2"), os.Symlink("/Dir/../Dir", in+"/Dir/l3"), os.Symlink("nothing", in+"/l4"))
 		}, within(`dir Files/Dir directory topSD`, `symlink Files/Dir/l3 -> \Dir\..\Dir directory|reparse madeDir`,
@@ -217,8 +227,10 @@ func TestNTDiff(t *testing.T) {
 		}, within(`dir Files/Dir directory topSD`, `file Files/Dir/c2 "c" archive fileSD`, `hardlink Files/c.txt -> Files/Dir/c2 archive`,
 			`file Files/x "x" archive madeFile`, `hardlink Files/y -> Files/x archive`)},
 		{"linked below", func(in string) error { return write(in+"/b2.txt", "+", 0) }, within(`file Files/b2.txt "b+" readonly|archive fileSD`)},
-		{"extended attributes", func(in string) error { return write(in+"/Dir/one", "+", 0) },
-			within(`dir Files/Dir directory topSD`, `file Files/Dir/one "1+" archive fileSD SOME=value`)},
+		{
+			"extended attributes", func(in string) error { return write(in+"/Dir/one", "+", 0) },
+			within(`dir Files/Dir directory topSD`, `file Files/Dir/one "1+" archive fileSD SOME=value`),
+		},
 		{"recycle bin", func(in string) error {
 			return errors.Join(os.Mkdir(in+"/$RECYCLE.BIN", 0o700), write(in+"/$RECYCLE.BIN/x", "x", 0o600))
 		}, nil},
@@ -267,8 +279,11 @@ func TestNTDiffUnfit(t *testing.T) {
 	}{
 		{"fifo", func(in string) error { return syscall.Mkfifo(in+"/pipe", 0o600) }, `"Files/pipe": fifo`, nil},
 		{"device", func(in string) error { return syscall.Mknod(in+"/null", syscall.S_IFCHR|0o600, 0x103) }, `"Files/null": char`, nil},
-		{"fifo over a file", func(in string) error { return errors.Join(os.Remove(in+"/a.txt"), syscall.Mkfifo(in+"/a.txt", 0o600)) },
-			`"Files/a.txt"`, []string{"whiteout Files/a.txt"}},
+		{
+			"fifo over a file", func(in string) error { return errors.Join(os.Remove(in+"/a.txt"), syscall.Mkfifo(in+"/a.txt", 0o600)) },
+			`"Files/a.txt"`,
+			[]string{"whiteout Files/a.txt"},
+		},
 		{"colon", func(in string) error { return write(in+"/a:b", "x", 0o600) }, `"Files/a:b"`, nil},
 		{"device name", func(in string) error { return os.Mkdir(in+"/nul.d", 0o700) }, `"Files/nul.d"`, nil},
 		{"final dot", func(in string) error { return write(in+"/x.", "x", 0o600) }, `"Files/x."`, nil},
