@@ -20,14 +20,14 @@ type ntStacked struct {
 	marks string // prefix of overlayfs's attributes
 }
 
-// openStacked opens the layers in dirs, which must all keep their metadata in the same attribute.
+// openStacked opens the layers in dirs, which must all keep their metadata, as far as they have any, in the same attribute.
 func openStacked(dirs []string) (*ntStacked, error) {
 	roots, err := openRoots(dirs)
 	if err != nil {
 		return nil, err
 	}
 	p := &ntStacked{roots: roots}
-	user, err := sameXattrs(roots)
+	user, err := sameXattrs(recorded(roots))
 	if err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -208,13 +208,14 @@ func (b *ntBelow) enter(name string) (sub *ntBelow, err error) {
 	return sub, nil
 }
 
-// entry returns the entry of the directory itself, with the metadata that the nearest layer has.
+// entry returns the entry of the directory itself, with the metadata that the nearest layer has; nil if it has none.
 func (b *ntBelow) entry(name string) (*layer.Entry, error) {
 	d := b.dirs[0]
 	attrs, err := d.Self().Xattrs()
-	if err != nil {
+	value, has := attrs[b.parents.attr]
+	if err != nil || !has {
 		return nil, err
 	}
 	e := ntEntry(name, d.Stat())
-	return e, parseNTMeta([]byte(attrs[b.parents.attr]), e, spillsOf(d.layer))
+	return e, parseNTMeta([]byte(value), e, spillsOf(d.layer))
 }

@@ -14,19 +14,14 @@ import (
 
 // describeDir completes the entry of a directory; above is the descriptor of the one that it is in.
 func (d *ntDiffer) describeDir(e *layer.Entry, p *ntPlace, above []byte) error {
-	value, has := p.attrs[d.parents.attr]
-	switch {
-	case has:
+	if value, has := p.attrs[d.parents.attr]; has {
 		if err := parseNTMeta([]byte(value), e, spillsOf(d.parents.roots...)); err != nil {
 			return err
 		}
-	case p.merged && p.below != nil:
-		l, err := p.below.entry(p.name)
-		if err != nil {
-			return err
-		}
-		e.NT, e.ChangeTime = l.NT, l.ChangeTime
-	default:
+	} else if err := d.describeOldDir(e, p); err != nil {
+		return err
+	}
+	if e.NT == nil {
 		born, err := p.Self().Born()
 		if err != nil {
 			return err
@@ -40,6 +35,18 @@ func (d *ntDiffer) describeDir(e *layer.Entry, p *ntPlace, above []byte) error {
 	e.NT.Reparse = nil
 	fitTimes(e)
 	return nil
+}
+
+// describeOldDir gives a directory that a layer below has, and that says nothing itself, what is told there.
+func (d *ntDiffer) describeOldDir(e *layer.Entry, p *ntPlace) error {
+	if !p.merged || p.below == nil {
+		return nil
+	}
+	l, err := p.below.entry(p.name)
+	if l != nil {
+		e.NT, e.ChangeTime = l.NT, l.ChangeTime
+	}
+	return err
 }
 
 // describe completes the entry of a file or symbolic link in p.

@@ -268,6 +268,22 @@ func write(name, content string, mode os.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
+// TestNTDiffPlain writes over a tree that Windows' metadata is not known of.
+func TestNTDiffPlain(t *testing.T) {
+	base := t.TempDir()
+	must(t, os.MkdirAll(base+"/Files/dir", 0o755))
+	must(t, write(base+"/Files/dir/old", "o", 0o600))
+	v := mountNT(t, []string{base})
+	must(t, errors.Join(os.Remove(v.Root()+"/dir/old"), write(v.Root()+"/new", "n", 0o600)))
+	got, err := ntDiff(t, v, []string{base}, nil)
+	must(t, err)
+	for i, want := range []string{"dir Files directory O:BA", "dir Files/dir directory O:BA", "whiteout Files/dir/old", `file Files/new "n" archive O:BA`, "dir Hives"} {
+		if i >= len(got) || !strings.HasPrefix(got[i], want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // TestNTDiffUnfit meets what no Windows layer can hold.
 func TestNTDiffUnfit(t *testing.T) {
 	layers := ntStack(t)

@@ -100,7 +100,7 @@ func (h *ntHiveDeltas) emit(d *ntDiffer, files *layer.Entry) error {
 	below, err := d.parents.dir(dir.Name)
 	if err == nil && below != nil {
 		var l *layer.Entry
-		if l, err = below.entry(dir.Name); err == nil {
+		if l, err = below.entry(dir.Name); l != nil {
 			dir.NT = l.NT
 		}
 		err = errors.Join(err, below.close())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"github.com/hostcompute/hcs/internal/inroot"
 )
@@ -43,14 +44,16 @@ func userXattrs(dirs []string) (UserXattrs, error) {
 	if err != nil {
 		return false, err
 	}
-	var recorded []*inroot.Root
-	for _, root := range roots {
-		if _, missing := root.Lstat(ntRecord); !errors.Is(missing, fs.ErrNotExist) {
-			recorded = append(recorded, root)
-		}
-	}
-	user, err := sameXattrs(recorded)
+	user, err := sameXattrs(recorded(roots))
 	return user, errors.Join(err, closeRoots(roots))
+}
+
+// recorded returns the layers that have a record. Others are nothing but trees, of which Windows' metadata is not known.
+func recorded(roots []*inroot.Root) []*inroot.Root {
+	return slices.DeleteFunc(slices.Clone(roots), func(root *inroot.Root) bool {
+		_, err := root.Lstat(ntRecord)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // NTScratch returns what was written into the volume on top of the Windows layers in the directories parents, nearest first.

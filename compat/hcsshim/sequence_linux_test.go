@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -306,7 +307,9 @@ func TestTransportFolder(t *testing.T) {
 	t.Parallel()
 	info := hcsshim.DriverInfo{HomeDir: t.TempDir()}
 	path := func(id string) string { return filepath.Join(info.HomeDir, id) }
-	for id, stream := range map[string][]byte{"base": imageLayer(t, baseNames[:5]), "child": imageLayer(t, childNames)} {
+	streams := map[string][]byte{"base": imageLayer(t, baseNames[:5]), "child": imageLayer(t, childNames)}
+	for _, id := range slices.Sorted(maps.Keys(streams)) {
+		stream := streams[id]
 		var parents []string
 		if id == "child" {
 			parents = []string{path("base")}
