@@ -41,6 +41,9 @@ func (h *Host) Create(ctx context.Context, spec Spec) (*container.System, error)
 		if err != nil {
 			return nil, err
 		}
+		if isWindows(img) {
+			return nil, fmt.Errorf("create container: image %s is for %s, which does not run here: %w", spec.Image, img.Config.OS, errdefs.ErrNotImplemented)
+		}
 		cfg = img.Config.Config
 		spec.System.Layers, spec.System.ImageID = img.DiffIDs(), img.ID()
 		spec.System.Image = img.Name

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -13,6 +14,8 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 // LoadOptions say how Load and Image go about it. The zero value loads for
@@ -64,12 +67,58 @@ func (h *Host) load(ctx context.Context, r image.Ref, o LoadOptions) (_ *image.I
 // a registry. An empty name leaves the image without one; that of the options
 // is not looked at, nor is their platform.
 func (h *Host) LoadFrom(ctx context.Context, src image.Source, img *image.Image, name string, o LoadOptions) (*image.Image, error) {
-	return h.images.Load(ctx, src, img, name, image.LoadOptions{OnLayer: h.unpack, Progress: o.Progress, Parallel: o.Parallel, Resume: o.Resume})
+	return h.images.Load(ctx, src, img, name, image.LoadOptions{OnLayer: h.unpacker(img), Progress: o.Progress, Parallel: o.Parallel, Resume: o.Resume})
 }
 
-func (h *Host) unpack(ctx context.Context, _ int, diffID digest.Digest, open func() (io.ReadCloser, error)) error {
-	_, err := h.layers.Unpack(ctx, diffID, open)
-	return err
+// onLayer unpacks layer i of an image.
+type onLayer = func(ctx context.Context, i int, diffID digest.Digest, open func() (io.ReadCloser, error)) error
+
+func (h *Host) unpacker(img *image.Image) onLayer {
+	if isWindows(img) {
+		return h.unpackInOrder(img.DiffIDs())
+	}
+	return func(ctx context.Context, _ int, diffID digest.Digest, open func() (io.ReadCloser, error)) error {
+		_, err := h.layers.Unpack(ctx, diffID, open)
+		return err
+	}
+}
+
+// unpackInOrder is for layers that need those below. They are begun base first,
+// so that one which waits does not keep the others from it.
+func (h *Host) unpackInOrder(diffIDs []digest.Digest) onLayer {
+	done := make([]chan struct{}, len(diffIDs))
+	for i := range done {
+		done[i] = make(chan struct{})
+	}
+	return func(ctx context.Context, i int, _ digest.Digest, open func() (io.ReadCloser, error)) error {
+		if i > 0 {
+			select {
+			case <-done[i-1]:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		_, err := h.layers.UnpackNT(ctx, diffIDs[:i+1], open)
+		if err == nil {
+			close(done[i])
+		}
+		return err
+	}
+}
+
+func isWindows(img *image.Image) bool { return layer.EncodingOf(img.Config.OS) == layer.NT }
+
+// layerIDs are what the layer store has an image's layers under.
+func layerIDs(img *image.Image) []digest.Digest {
+	ids := img.DiffIDs()
+	if !isWindows(img) {
+		return ids
+	}
+	chain := make([]digest.Digest, len(ids))
+	for i := range ids {
+		chain[i] = rootfs.ChainID(ids[:i+1])
+	}
+	return chain
 }
 
 // nameFor returns the name of an image that came without one: that of a full
@@ -110,15 +159,19 @@ func (h *Host) Image(ctx context.Context, ref string, o LoadOptions) (*image.Ima
 // unpackAll unpacks what is in the image store and not in the layer store.
 func (h *Host) unpackAll(ctx context.Context, img *image.Image) error {
 	missing := false
-	for _, id := range img.DiffIDs() {
-		if _, err := h.layers.Layer(id); err != nil {
+	find := h.layers.Layer
+	if isWindows(img) {
+		find = h.layers.LayerNT
+	}
+	for _, id := range layerIDs(img) {
+		if _, err := find(id); err != nil {
 			missing = true
 		}
 	}
 	if !missing {
 		return nil
 	}
-	_, err := h.images.Load(ctx, h.images, img, "", image.LoadOptions{OnLayer: h.unpack})
+	_, err := h.images.Load(ctx, h.images, img, "", image.LoadOptions{OnLayer: h.unpacker(img)})
 	return err
 }
 
@@ -150,7 +203,7 @@ func (h *Host) RemoveImage(ctx context.Context, name string) (image.Removed, err
 	if err != nil {
 		return removed, err
 	}
-	return removed, h.removeLayers(ctx, img.DiffIDs())
+	return removed, h.removeLayers(ctx, layerIDs(img))
 }
 
 func (h *Host) unusedBy(ctx context.Context, img *image.Image) error {
@@ -183,7 +236,7 @@ func (h *Host) removeLayers(ctx context.Context, ids []digest.Digest) error {
 		return err
 	}
 	var errs []error
-	for _, id := range ids {
+	for _, id := range slices.Backward(ids) { // what stands on others goes first
 		if keep[id] {
 			continue
 		}
@@ -206,7 +259,7 @@ func (h *Host) layersInUse(ctx context.Context) (map[digest.Digest]bool, error) 
 	}
 	keep := make(map[digest.Digest]bool)
 	for _, img := range images {
-		for _, id := range img.DiffIDs() {
+		for _, id := range layerIDs(img) {
 			keep[id] = true
 		}
 	}

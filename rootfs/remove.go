@@ -21,10 +21,10 @@ type PruneReport struct {
 	Leftovers []string        // directories of layers that were half unpacked or half removed
 }
 
-// Remove removes a layer. The error is of class errdefs.ErrNotFound if the store does not have it, and of class
-// errdefs.ErrFailedPrecondition if a scratch layer stands on it.
+// Remove removes a layer by its ID. The error is of class errdefs.ErrNotFound if the store does not have it, and of class
+// errdefs.ErrFailedPrecondition if a scratch layer stands on it, or another layer of a Windows image.
 func (s *Store) Remove(ctx context.Context, diffID digest.Digest) error {
-	key, err := layerKey(diffID)
+	key, err := s.removeKey(diffID)
 	if err != nil {
 		return err
 	}
@@ -55,11 +55,11 @@ func (s *Store) unpublish(ctx context.Context, diffID digest.Digest, key string)
 	if err != nil {
 		return err
 	}
-	user, err := s.userOf(diffID)
+	user, err := s.userOf(diffID, key)
 	switch {
 	case err != nil:
 	case user != "":
-		err = fmt.Errorf("scratch layer %s stands on it: %w", user, errdefs.ErrFailedPrecondition)
+		err = fmt.Errorf("%s stands on it: %w", user, errdefs.ErrFailedPrecondition)
 	default:
 		err = os.Rename(filepath.Join(s.dir, key), s.temp(key))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -69,24 +69,31 @@ func (s *Store) unpublish(ctx context.Context, diffID digest.Digest, key string)
 	return errors.Join(err, lock.Unlock())
 }
 
-// userOf returns the id of a scratch layer that stands on the layer, or "".
-func (s *Store) userOf(diffID digest.Digest) (string, error) {
+// userOf returns what stands on a layer, or "".
+func (s *Store) userOf(diffID digest.Digest, key string) (string, error) {
+	if strings.HasPrefix(key, ntKeyPrefix) {
+		child, err := s.childOf(diffID)
+		if err != nil || child == "" {
+			return "", err
+		}
+		return "layer " + child.String(), nil
+	}
 	scratches, err := s.Scratches()
 	if err != nil {
 		return "", err
 	}
 	for _, x := range scratches {
 		if slices.Contains(x.layers, diffID) {
-			return x.id, nil
+			return "scratch layer " + x.id, nil
 		}
 	}
 	return "", nil
 }
 
-// Prune removes what killed processes left, and the layers for which keep returns false and on which no scratch layer
+// Prune removes what killed processes left, and the layers for whose ID keep returns false and on which nothing
 // stands. A nil keep keeps all. What others work on at this moment is left alone. The report is right even if there is an
 // error.
-func (s *Store) Prune(ctx context.Context, keep func(diffID digest.Digest) bool) (PruneReport, error) {
+func (s *Store) Prune(ctx context.Context, keep func(id digest.Digest) bool) (PruneReport, error) {
 	var report PruneReport
 	err := errors.Join(
 		s.pruneLeftovers(ctx, &report),
@@ -106,13 +113,13 @@ func (s *Store) pruneLeftovers(ctx context.Context, report *PruneReport) error {
 	}
 	var failed []error
 	for _, e := range entries {
-		key, isTemp := strings.CutPrefix(e.Name(), tempPrefix)
+		key, isTemp := strings.CutPrefix(strings.TrimPrefix(e.Name(), workPrefix), tempPrefix)
 		if !isTemp {
 			continue
 		}
 		did, err := s.ifFree(ctx, key, func() error { return s.discard(key) })
 		if did {
-			report.Leftovers = append(report.Leftovers, s.temp(key))
+			report.Leftovers = append(report.Leftovers, filepath.Join(s.dir, e.Name()))
 		}
 		failed = append(failed, err)
 	}
@@ -125,17 +132,19 @@ func (s *Store) pruneLayers(ctx context.Context, keep func(digest.Digest) bool, 
 	}
 	layers, err := s.Layers()
 	failed := []error{err}
+	// What stands on others goes before them.
+	slices.SortStableFunc(layers, func(a, b *Layer) int { return len(b.parents) - len(a.parents) })
 	for _, l := range layers {
-		if keep(l.diffID) {
+		if keep(l.ID()) {
 			continue
 		}
 		key := filepath.Base(l.dir)
-		did, err := s.ifFree(ctx, key, func() error { return s.removeLocked(ctx, l.diffID, key) })
+		did, err := s.ifFree(ctx, key, func() error { return s.removeLocked(ctx, l.ID(), key) })
 		if errors.Is(err, errdefs.ErrFailedPrecondition) || errors.Is(err, errdefs.ErrNotFound) {
 			continue // in use, or gone already
 		}
 		if did {
-			report.Layers = append(report.Layers, l.diffID)
+			report.Layers = append(report.Layers, l.ID())
 		}
 		failed = append(failed, err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hostcompute/hcs/internal/inroot"
 	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/layer"
 )
 
 const (
@@ -69,6 +70,9 @@ func (s *Store) createScratch(ctx context.Context, id string, layers []*Layer) (
 	}
 	x = &Scratch{store: s, id: id, dir: s.scratches.Dir(id)}
 	for _, l := range layers {
+		if l.encoding == layer.NT {
+			return nil, fmt.Errorf("layer %s is of a Windows image, on which a Volume stands: %w", l.id, errdefs.ErrInvalidArgument)
+		}
 		x.layers = append(x.layers, l.diffID)
 	}
 	if err := x.make(ctx, layers); err != nil {

@@ -62,6 +62,10 @@ type Layer struct {
 	diffID digest.Digest
 	dir    string
 	record layerRecord
+
+	encoding layer.Encoding
+	id       digest.Digest   // chainID, of Windows images' layers
+	parents  []digest.Digest // chainIDs, nearest first
 }
 
 // layerRecord is the content of layer.json.
@@ -81,6 +85,20 @@ type layerRecord struct {
 
 // DiffID returns the digest of the layer's uncompressed tar stream.
 func (l *Layer) DiffID() digest.Digest { return l.diffID }
+
+// ID returns what the store has the layer under: the diffID, or, of a layer of a Windows image, the chainID.
+func (l *Layer) ID() digest.Digest {
+	if l.encoding == layer.NT {
+		return l.id
+	}
+	return l.diffID
+}
+
+// Encoding returns which kind of image the layer is of.
+func (l *Layer) Encoding() layer.Encoding { return l.encoding }
+
+// Dir returns the layer's own directory, which has Files, and of a Windows layer all else.
+func (l *Layer) Dir() string { return l.dir }
 
 // Path returns the directory with the layer's files, for use as a lower directory of overlayfs.
 func (l *Layer) Path() string { return filepath.Join(l.dir, filesDir) }
@@ -164,12 +182,9 @@ func (s *Store) Layers() ([]*Layer, error) {
 		damaged []error
 	)
 	for _, e := range entries {
-		diffID, ok := keyDigest(e.Name())
-		if !ok {
-			continue
-		}
-		l, err := s.read(diffID, e.Name())
+		l, err := s.readAny(e.Name())
 		switch {
+		case err == nil && l == nil:
 		case err == nil:
 			layers = append(layers, l)
 		case !errors.Is(err, errdefs.ErrNotFound): // removed meanwhile
@@ -177,6 +192,17 @@ func (s *Store) Layers() ([]*Layer, error) {
 		}
 	}
 	return layers, errors.Join(damaged...)
+}
+
+// readAny reads the layer in a directory of the store, nil if it has none's name.
+func (s *Store) readAny(key string) (*Layer, error) {
+	if chainID, ok := ntKeyDigest(key); ok {
+		return s.readNT(chainID, key)
+	}
+	if diffID, ok := keyDigest(key); ok {
+		return s.read(diffID, key)
+	}
+	return nil, nil //nolint:nilnil // it is something else
 }
 
 // Unpack returns the layer, unpacking it if the store does not have it yet. blob opens the layer's tar stream, compressed
@@ -314,9 +340,14 @@ func (s *Store) publish(key string, record *layerRecord) error {
 	if err := os.Rename(temp, filepath.Join(s.dir, key)); err != nil {
 		return err
 	}
+	return s.keepName(key)
+}
+
+// keepName makes a layer's new name safe from a power cut, or takes it away.
+func (s *Store) keepName(key string) error {
 	if err := inDirectory(s.dir, sys.SyncFD); err != nil {
 		// It may or may not be there after a power cut; a layer that was reported as failed should not.
-		return errors.Join(err, os.Rename(filepath.Join(s.dir, key), temp))
+		return errors.Join(err, os.Rename(filepath.Join(s.dir, key), s.temp(key)))
 	}
 	return nil
 }
@@ -338,7 +369,7 @@ func (s *Store) discard(key string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(root.RemoveAll(tempPrefix+key), root.Close())
+	return errors.Join(root.RemoveAll(tempPrefix+key), root.RemoveAll(workPrefix+tempPrefix+key), root.Close())
 }
 
 // layerKey is the name of a layer's directory and lock.

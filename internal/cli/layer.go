@@ -84,25 +84,27 @@ func (o *layerListOptions) run(_ context.Context, a *app) error {
 
 type layerRow struct {
 	DiffID                  string
+	ID                      string // what the store has it under: the diffID, or a Windows layer's chainID
+	Kind                    string // linux or windows
 	Entries                 string
 	CreatedAt, CreatedSince string
 	Size                    string
 	Path                    string
 }
 
-func (layerRow) header() []string { return []string{"DIFF ID", "ENTRIES", "CREATED", "SIZE"} }
+func (layerRow) header() []string { return []string{"DIFF ID", "KIND", "ENTRIES", "CREATED", "SIZE"} }
 
-func (r layerRow) cells() []string { return []string{r.DiffID, r.Entries, r.CreatedSince, r.Size} }
+func (r layerRow) cells() []string { return []string{r.DiffID, r.Kind, r.Entries, r.CreatedSince, r.Size} }
 
-func (r layerRow) key() string { return r.DiffID }
+func (r layerRow) key() string { return r.ID }
 
 func (o *layerListOptions) row(l *rootfs.Layer) layerRow {
 	r := layerRow{
-		DiffID: l.DiffID().String(), Entries: strconv.FormatInt(l.Entries(), 10), CreatedAt: l.Created().Format(time.RFC3339),
+		DiffID: l.DiffID().String(), ID: l.ID().String(), Kind: layerKind(rootfs.LayerDir{Encoding: l.Encoding()}), Entries: strconv.FormatInt(l.Entries(), 10), CreatedAt: l.Created().Format(time.RFC3339),
 		CreatedSince: ago(l.Created()), Size: humanSize(l.Size()), Path: l.Path(),
 	}
 	if !o.noTrunc {
-		r.DiffID = shortDigest(r.DiffID)
+		r.DiffID, r.ID = shortDigest(r.DiffID), shortDigest(r.ID)
 	}
 	return r
 }
