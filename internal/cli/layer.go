@@ -94,7 +94,9 @@ type layerRow struct {
 
 func (layerRow) header() []string { return []string{"DIFF ID", "KIND", "ENTRIES", "CREATED", "SIZE"} }
 
-func (r layerRow) cells() []string { return []string{r.DiffID, r.Kind, r.Entries, r.CreatedSince, r.Size} }
+func (r layerRow) cells() []string {
+	return []string{r.DiffID, r.Kind, r.Entries, r.CreatedSince, r.Size}
+}
 
 func (r layerRow) key() string { return r.ID }
 
