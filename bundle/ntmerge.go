@@ -85,6 +85,7 @@ type ntMerge struct {
 	removed  map[string]*ntNode // of lower layers by the current one, by name in upper case
 	emptied  map[string]bool    // directories of which the current layer has taken all that lower ones have
 	links    []*layer.Entry
+	late     map[int]string // alternate streams of hard links, by index: whose
 	streamed int64 // bytes of directories' streams
 }
 
@@ -161,7 +162,10 @@ func (m *ntMerge) end() error {
 		}
 		m.put(e.Name, &ntNode{object: target.object, entry: e})
 	}
-	m.links = nil
+	for index, name := range m.late {
+		m.streams[m.current][index] = m.find(name).object
+	}
+	m.links, m.late = nil, nil
 	return nil
 }
 
@@ -313,6 +317,13 @@ func (n *ntNode) fade(current int) bool {
 // stream takes an alternate stream: that of a directory is kept, and that of a
 // file is found again by its place in the layer.
 func (m *ntMerge) stream(e *layer.Entry, content *layer.Blob, index int) error {
+	if slices.ContainsFunc(m.links, func(l *layer.Entry) bool { return ntfs.EqualFold(l.Name, e.Name) }) {
+		if m.late == nil {
+			m.late = make(map[int]string)
+		}
+		m.late[index] = e.Name
+		return nil
+	}
 	n := m.find(e.Name)
 	if n == nil {
 		return &layer.EntryError{Op: "merge", Name: e.Name, Err: invalid("stream %q belongs to nothing in the layer", e.Stream)}
