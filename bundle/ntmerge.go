@@ -85,8 +85,9 @@ type ntMerge struct {
 	removed  map[string]*ntNode // of lower layers by the current one, by name in upper case
 	emptied  map[string]bool    // directories of which the current layer has taken all that lower ones have
 	links    []*layer.Entry
-	late     map[int]string // alternate streams of hard links, by index: whose
-	streamed int64 // bytes of directories' streams
+	linked   map[string]bool // their names in upper case
+	late     map[int]string  // alternate streams of hard links, by index: whose
+	streamed int64           // bytes of directories' streams
 }
 
 // ntDelta is what a layer changes in a hive.
@@ -121,6 +122,7 @@ func mergeNT(ctx context.Context, layers []rootfs.LayerBlob, r Reading) (*ntMerg
 
 func (m *ntMerge) begin(i int) {
 	m.current, m.entries, m.removed, m.emptied = i, 0, make(map[string]*ntNode), make(map[string]bool)
+	m.linked = make(map[string]bool)
 	m.objects = append(m.objects, make(map[int]*ntObject))
 	m.streams = append(m.streams, make(map[int]*ntObject))
 }
@@ -142,6 +144,7 @@ func (m *ntMerge) add(e *layer.Entry, content *layer.Blob) error {
 		return nil
 	case layer.Hardlink:
 		m.links = append(m.links, e)
+		m.linked[ntfs.Upcase(e.Name)] = true
 		return nil
 	}
 	if hive := deltaOf(e); hive != "" {
@@ -317,7 +320,7 @@ func (n *ntNode) fade(current int) bool {
 // stream takes an alternate stream: that of a directory is kept, and that of a
 // file is found again by its place in the layer.
 func (m *ntMerge) stream(e *layer.Entry, content *layer.Blob, index int) error {
-	if slices.ContainsFunc(m.links, func(l *layer.Entry) bool { return ntfs.EqualFold(l.Name, e.Name) }) {
+	if m.linked[ntfs.Upcase(e.Name)] {
 		if m.late == nil {
 			m.late = make(map[int]string)
 		}
