@@ -68,7 +68,7 @@ func importFlat(ctx context.Context, src image.Source, img *image.Image, dir str
 
 // layerStream is the stream of a layer in its directory, which is of no use
 // once its files may change.
-const layerStream = "entries.tar.zst"
+const layerStream = "headers.s2"
 
 // moveParts moves what is in a layer's directory up, as a bundle has it.
 func moveParts(from, to string) error {
