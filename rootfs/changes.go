@@ -227,7 +227,8 @@ func (c *comparer) same(was *mtree.Entry, o *object) (bool, error) {
 		has(mtree.KeyTime) && is.Seconds != was.Seconds,
 		is.Type != mtree.Dir && has(mtree.KeySize) && is.Size != was.Size:
 		return false, nil
-	case is.Type != mtree.Dir && has(mtree.KeyNlink) && is.Nlink != was.Nlink:
+	case is.Type != mtree.Dir && has(mtree.KeyNlink) && is.Nlink != was.Nlink,
+		has(mtree.KeyDevice) && (is.Major != was.Major || is.Minor != was.Minor):
 		return false, nil
 	}
 	is, err := o.describe()

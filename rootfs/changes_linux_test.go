@@ -167,6 +167,33 @@ func withoutComments(manifest []byte) []byte {
 }
 
 // TestRepack changes trees at random, and applies the changes as a layer to the image: the result has to be the changed tree.
+// TestChangedDevices has devices become others, of which nothing else tells, and equal ones.
+func TestChangedDevices(t *testing.T) {
+	t.Parallel()
+	testenv.NeedRoot(t)
+	when := time.Unix(1_000_000_000, 0)
+	device := func(name string, kind byte, minor int64) tar.Header {
+		return tar.Header{Typeflag: kind, Name: name, Mode: 0o600, Devmajor: 1, Devminor: minor, ModTime: when}
+	}
+	image := [][]byte{tarOf(t, device("c", tar.TypeChar, 3), device("b", tar.TypeBlock, 3), device("same", tar.TypeChar, 3))}
+	inOrder := append(image, tarOf(t, dir("d"), symlink("l", "d"), file("m", "")), tarOf(t, file("l/x", "y")))
+	for _, blobs := range [][][]byte{image, inOrder} {
+		dir, manifest := unpacked(t, rootfs.TreeOptions{}, blobs...)
+		top, err := os.Stat(dir)
+		must(t, err)
+		for name, dev := range map[string]int{"c": syscall.S_IFCHR | 5<<32, "b": syscall.S_IFBLK | 4<<32, "same": syscall.S_IFCHR | 3<<32} {
+			path := filepath.Join(dir, name)
+			must(t, os.Remove(path))
+			must(t, syscall.Mknod(path, uint32(dev)|0o600, 1<<8|dev>>32))
+			must(t, os.Chtimes(path, when, when))
+		}
+		must(t, os.Chtimes(dir, top.ModTime(), top.ModTime()))
+		if got := changesOf(t, dir, manifest); got != "m b, m c" {
+			t.Errorf("changes are %q", got)
+		}
+	}
+}
+
 func TestRepack(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()

@@ -48,7 +48,7 @@ func (t *nodeTable) described(n *node) *layer.Entry {
 
 // record is what the manifest will say of a node. Several names of one object share it.
 type record struct {
-	sum                    [sha256.Size]byte
+	sum                    [sha256.Size]byte // of a file's content; a device's numbers
 	inode                  uint64
 	size, seconds, changed int64
 	more                   textRef // a symbolic link's target; others' extended attributes
@@ -62,6 +62,10 @@ func (r *record) take(st *sys.Stat) {
 	r.mode, r.uid, r.gid, r.nlink = st.Mode, st.UID, st.GID, uint32(st.Nlink)
 	r.size, r.seconds = st.Size, st.MTime.Unix()
 	r.inode, r.changed = st.Ino, st.CTime.UnixNano()
+	if t := st.Type(); t == sys.ModeChar || t == sys.ModeBlock {
+		binary.LittleEndian.PutUint32(r.sum[:], st.Major)
+		binary.LittleEndian.PutUint32(r.sum[4:], st.Minor)
+	}
 }
 
 // record returns a node's record until the next trim, nil if it has none.
@@ -98,6 +102,9 @@ func (t *nodeTable) inManifest(n namedNode) *mtree.Entry {
 	e := &mtree.Entry{
 		Name: n.name, Type: manifestTypes[r.mode&sys.ModeType], Mode: r.mode & sys.ModePerm, UID: r.uid, GID: r.gid,
 		Nlink: uint64(r.nlink), Size: r.size, Seconds: r.seconds, SHA256: r.sum, Inode: r.inode, Changed: time.Unix(0, r.changed),
+	}
+	if e.Type == mtree.Char || e.Type == mtree.Block {
+		e.Major, e.Minor = binary.LittleEndian.Uint32(r.sum[:]), binary.LittleEndian.Uint32(r.sum[4:])
 	}
 	if e.Type == mtree.Link {
 		e.Link = t.string(r.more)

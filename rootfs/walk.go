@@ -110,6 +110,7 @@ func manifestEntry(name string, st *sys.Stat) *mtree.Entry {
 	return &mtree.Entry{
 		Name: name, Type: manifestTypes[st.Type()], Mode: st.Mode & sys.ModePerm, UID: st.UID, GID: st.GID,
 		Nlink: st.Nlink, Size: st.Size, Seconds: st.MTime.Unix(), Inode: st.Ino, Changed: st.CTime,
+		Major: st.Major, Minor: st.Minor,
 	}
 }
 

@@ -19,7 +19,7 @@ var all = []mtree.Entry{
 	{Name: "l", Type: mtree.Link, Mode: 0o777, Nlink: 1, Size: 4, Link: "x \\\n\xff"},
 	{Name: "p#*?[", Type: mtree.Fifo, Mode: 0, Nlink: 1, Inode: 77, Changed: time.Unix(5, 6)},
 	{Name: "d", Type: mtree.Dir, Mode: 0o4755, UID: 1, GID: 4294967294, Nlink: 2, Size: 4096, Xattrs: map[string]string{"user.a b": "\x00\n", "user.empty": ""}},
-	{Name: "d/ä\t\x7f\\", Type: mtree.Char, Mode: 0o600, UID: 1, GID: 4294967294, Nlink: 1, Seconds: 1 << 40},
+	{Name: "d/ä\t\x7f\\", Type: mtree.Char, Mode: 0o600, UID: 1, GID: 4294967294, Nlink: 1, Seconds: 1 << 40, Inode: 78, Changed: time.Unix(5, 7), Major: 1, Minor: 1 << 20},
 	{Name: "d/e", Type: mtree.Dir, Mode: 0o700, Nlink: 2},
 	{Name: "d/e/f", Type: mtree.File, Mode: 0o664, Nlink: 1},
 	{Name: "z", Type: mtree.Dir, Mode: 0o700, Nlink: 2},
@@ -61,7 +61,7 @@ func TestRoundTrip(t *testing.T) {
 		x, y := *got, want
 		x.Keys, x.Changed, y.Changed, x.Xattrs, y.Xattrs = 0, time.Time{}, time.Time{}, nil, nil
 		if !same || x.Name != y.Name || x.Type != y.Type || x.Mode != y.Mode || x.UID != y.UID || x.GID != y.GID || x.Link != y.Link ||
-			x.Nlink != y.Nlink || x.Size != y.Size || x.Seconds != y.Seconds || x.SHA256 != y.SHA256 || x.Inode != y.Inode {
+			x.Nlink != y.Nlink || x.Size != y.Size || x.Seconds != y.Seconds || x.SHA256 != y.SHA256 || x.Inode != y.Inode || x.Major != y.Major || x.Minor != y.Minor {
 			t.Errorf("%q is\n%+v, want\n%+v", want.Name, *got, want)
 		}
 	}

@@ -131,8 +131,7 @@ type parser struct {
 	dir  string
 	deep []string
 
-	inode   uint64
-	changed time.Time
+	object Entry // what our comment says of the next entry
 }
 
 // parse takes a line, and returns the entry that it is, if it is one.
@@ -174,14 +173,23 @@ func (p *parser) comment(line string) {
 		}
 		return
 	}
-	inode, changed, _ := strings.Cut(strings.TrimPrefix(line, objectMark), " ")
-	if !strings.HasPrefix(line, objectMark) {
+	line, ours := strings.CutPrefix(line, objectMark)
+	if !ours {
 		return
 	}
+	inode, line, _ := strings.Cut(line, " ")
+	changed, device, isDevice := strings.Cut(line, " ")
 	number, err1 := strconv.ParseUint(inode, 36, 64)
 	ns, err2 := strconv.ParseInt(changed, 36, 64)
-	if err1 == nil && err2 == nil {
-		p.inode, p.changed = number, time.Unix(0, ns)
+	if err1 != nil || err2 != nil {
+		return
+	}
+	p.object = Entry{Inode: number, Changed: time.Unix(0, ns)}
+	major, minor, _ := strings.Cut(device, ":")
+	m, err1 := strconv.ParseUint(major, 10, 32)
+	n, err2 := strconv.ParseUint(minor, 10, 32)
+	if isDevice && err1 == nil && err2 == nil {
+		p.object.Major, p.object.Minor, p.object.Keys = uint32(m), uint32(n), KeyDevice
 	}
 }
 
@@ -191,8 +199,9 @@ func (p *parser) entry(encoded, keys string) (*Entry, error) {
 		return nil, err
 	}
 	e := p.set
-	e.Inode, e.Changed = p.inode, p.changed
-	p.inode, p.changed = 0, time.Time{}
+	e.Inode, e.Changed, e.Major, e.Minor = p.object.Inode, p.object.Changed, p.object.Major, p.object.Minor
+	e.Keys |= p.object.Keys
+	p.object = Entry{}
 	if err := e.apply(keys); err != nil {
 		return nil, fmt.Errorf("entry %q: %w", name, err)
 	}

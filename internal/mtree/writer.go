@@ -40,9 +40,11 @@ type Entry struct {
 	SHA256 [32]byte          // of a file's content
 	Xattrs map[string]string // of files and directories alone
 
-	// Inode and Changed are the object's number and the time when it last changed in any way; zero if unknown.
-	Inode   uint64
-	Changed time.Time
+	// Inode and Changed are the object's number and the time when it last changed in any way; zero if unknown. Major and
+	// Minor say which device a device is: only an entry with an inode has them.
+	Inode        uint64
+	Changed      time.Time
+	Major, Minor uint32
 
 	// Keys says which of the fields a manifest that was read gives; a Writer writes those that the type has.
 	Keys Keys
@@ -63,6 +65,7 @@ const (
 	KeyLink
 	KeySHA256
 	KeyXattr
+	KeyDevice // of our comment
 )
 
 // Has reports whether all keywords of k are in the set.
@@ -109,6 +112,9 @@ func (w *Writer) Write(e *Entry) error {
 		b = strconv.AppendUint(b, e.Inode, 36)
 		b = append(b, ' ')
 		b = strconv.AppendInt(b, e.Changed.UnixNano(), 36)
+		if e.Type == Char || e.Type == Block {
+			b = fmt.Appendf(b, " %d:%d", e.Major, e.Minor)
+		}
 		b = append(b, '\n')
 	}
 	if e.Type != Dir {
