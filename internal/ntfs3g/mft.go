@@ -178,6 +178,30 @@ func find(b []byte, kind uint32) ([]byte, error) {
 	return nil, malformed("file record without attribute %#x", kind)
 }
 
+// resident returns the content of a file that has it in its record.
+func resident(f volumeFile, number uint64) ([]byte, error) {
+	t, err := openTable(f)
+	if err != nil {
+		return nil, err
+	}
+	b, _, err := t.read(number)
+	if err != nil {
+		return nil, err
+	}
+	attribute, err := find(b, data)
+	if err != nil {
+		return nil, err
+	}
+	size, value := int(le.Uint32(attribute[16:])), int(le.Uint16(attribute[20:]))
+	switch {
+	case attribute[8] != 0 || attribute[9] != 0:
+		return nil, fmt.Errorf("content of file record %d is not in it: %w", number, errdefs.ErrNotImplemented)
+	case value+size > len(attribute):
+		return nil, malformed("content of file record %d", number)
+	}
+	return attribute[value : value+size], nil
+}
+
 func (t *table) setChangeTime(number uint64, to ntfs.FileTime) error {
 	b, at, err := t.read(number)
 	if err != nil {

@@ -1,6 +1,7 @@
 package ntfs3g
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -49,15 +50,24 @@ func (w *walker) object(name string) error {
 	if e.Kind != layer.Dir && st.Nlink > 1 {
 		w.first[st.Ino] = name
 	}
-	if e.Kind == layer.File {
-		e.Size = st.Size
+	if e.Kind != layer.File || st.Mode&syscall.S_IFMT == syscall.S_IFREG {
+		if e.Kind == layer.File {
+			e.Size = st.Size
+		}
+		err = w.content(name, e)
+	} else {
+		err = w.disguised(st.Ino, e)
 	}
-	if err := w.content(name, e); err != nil {
+	if err != nil {
 		return err
 	}
 	for _, s := range e.NT.Streams {
 		stream := &layer.Entry{Name: e.Name, Kind: layer.Stream, Stream: s.Name, Size: s.Size, NT: &ntfs.Meta{}}
-		if err := w.content(name+":"+s.Name, stream); err != nil {
+		read := func() error { return w.content(name+":"+s.Name, stream) }
+		if e.NT.Reparse != nil { // nothing below the name can be opened, and of what is a FIFO to the kernel would wait for ever
+			read = func() error { return w.f(stream, unreadable{}) }
+		}
+		if err := read(); err != nil {
 			return err
 		}
 	}
@@ -65,6 +75,13 @@ func (w *walker) object(name string) error {
 		return nil
 	}
 	return w.children(name)
+}
+
+// unreadable is the content of a stream that ntfs-3g does not open.
+type unreadable struct{}
+
+func (unreadable) Read([]byte) (int, error) {
+	return 0, fmt.Errorf("read stream of a reparse point: %w", errdefs.ErrNotImplemented)
 }
 
 func (w *walker) children(name string) error {
@@ -85,12 +102,27 @@ func (w *walker) children(name string) error {
 	return nil
 }
 
+// disguised calls f with a file of the system's that ntfs-3g takes for a device, as Interix had them: what it has is in its
+// record.
+func (w *walker) disguised(number uint64, e *layer.Entry) error {
+	f, err := os.Open(w.v.path)
+	if err != nil {
+		return err
+	}
+	b, err := resident(f, number)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("%s: %w", e.Name, err)
+	}
+	e.Size = int64(len(b))
+	return w.f(e, bytes.NewReader(b))
+}
+
 // content calls f with an entry and its content.
 func (w *walker) content(name string, e *layer.Entry) error {
 	if e.Kind != layer.File && e.Kind != layer.Stream {
 		return w.f(e, nil)
 	}
-	f, err := os.Open(w.v.at(name))
+	f, err := os.OpenFile(w.v.at(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

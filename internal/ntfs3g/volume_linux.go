@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -74,7 +75,46 @@ type Volume struct {
 	pending []pending         // directories, whose times come last
 	last    *pending          // the file whose streams may follow
 	changes map[uint64]ntfs.FileTime
+	given   map[uint64]ntfs.Attributes
+	system  []pending // files that become the system's last: ntfs-3g takes short ones for devices, as Interix has them
 	buffer  []byte
+	deep    deepDir
+}
+
+// deepDir is a directory that is open because the names below it are too long for one system call.
+type deepDir struct {
+	name string // "": none
+	dir  *os.File
+}
+
+// maxPath is what a path below the mount may have, so that it does with what it is put together with.
+const maxPath = 3500
+
+// at returns a path to what is called name in the volume, until the next call.
+func (v *Volume) at(name string) string {
+	if len(name) <= maxPath {
+		return filepath.Join(v.root, name)
+	}
+	cut := strings.LastIndexByte(name[:maxPath], '/')
+	if cut < 0 {
+		return filepath.Join(v.root, name)
+	}
+	if v.deep.name != name[:cut] {
+		v.leaveDeep()
+		dir, err := os.Open(filepath.Join(v.root, name[:cut]))
+		if err != nil {
+			return filepath.Join(v.root, name) // which tells what is wrong
+		}
+		v.deep = deepDir{name[:cut], dir}
+	}
+	return fmt.Sprintf("/proc/self/fd/%d%s", v.deep.dir.Fd(), name[cut:])
+}
+
+func (v *Volume) leaveDeep() {
+	if v.deep.dir != nil {
+		_ = v.deep.dir.Close() // only read
+	}
+	v.deep = deepDir{}
 }
 
 // Mount mounts the volume in the file path.
@@ -93,7 +133,7 @@ func mount(ctx context.Context, path string) (*Volume, error) {
 	}
 	v := &Volume{
 		path: path, dir: dir, root: filepath.Join(dir, "volume"), exited: make(chan error, 1), dirs: map[string]string{"": ""},
-		names: map[string]uint64{}, changes: map[uint64]ntfs.FileTime{},
+		names: map[string]uint64{}, changes: map[uint64]ntfs.FileTime{}, given: map[uint64]ntfs.Attributes{},
 	}
 	if err := v.start(ctx); err != nil {
 		return nil, errors.Join(err, v.detach())
@@ -111,7 +151,7 @@ func (v *Volume) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.cmd = program(context.WithoutCancel(ctx), "ntfs-3g", "-o", "no_def_opts,big_writes,streams_interface=windows,no_detach", v.path, v.root)
+	v.cmd = program(context.WithoutCancel(ctx), "ntfs-3g", "-o", "no_def_opts,big_writes,streams_interface=windows,special_files=wsl,no_detach", v.path, v.root)
 	v.cmd.Stdout, v.cmd.Stderr = &v.output, &v.output
 	if err := v.cmd.Start(); err != nil {
 		v.cmd = nil
@@ -164,6 +204,7 @@ func (v *Volume) setChangeTimes() error {
 // detach undoes mount.
 func (v *Volume) detach() error {
 	var errs []error
+	v.leaveDeep()
 	if v.cmd != nil {
 		if err := sys.Unmount(v.root); err != nil {
 			errs = append(errs, err, v.cmd.Process.Kill())

@@ -1,12 +1,12 @@
 package ntfs3g
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -30,8 +30,13 @@ const (
 	attrStreams  = "ntfs.streams.list"
 )
 
-// settable are the attributes that a file is given; the others follow from what it is.
-const settable = 0x1 | 0x2 | 0x4 | 0x20 | 0x80 | 0x100 | 0x1000 | 0x2000
+// settable are the attributes that a file is given, and inherited those that a directory is for what will be made in it. The
+// others follow from what an object is.
+const (
+	settable = ntfs.AttrReadonly | ntfs.AttrHidden | ntfs.AttrSystem | ntfs.AttrArchive | ntfs.AttrNormal | ntfs.AttrTemporary |
+		ntfs.AttrOffline | ntfs.AttrNotIndexed
+	inherited = ntfs.AttrCompressed
+)
 
 // pending is what is set once a file's streams are there, or a directory's children.
 type pending struct {
@@ -124,8 +129,6 @@ func (v *Volume) place(name string) (string, error) {
 	return name, nil
 }
 
-func (v *Volume) at(name string) string { return filepath.Join(v.root, name) }
-
 func (v *Volume) mkdir(name string) error {
 	if _, ok := v.dirs[fold(name)]; ok && name == "" {
 		return nil
@@ -135,8 +138,31 @@ func (v *Volume) mkdir(name string) error {
 	return os.Mkdir(v.at(name), 0o700)
 }
 
+// special are the reparse points without data that ntfs-3g makes of devices and the like, and in no other way.
+var special = map[ntfs.ReparseTag]uint32{
+	ntfs.TagAFUnix: sys.ModeSocket, ntfs.TagLXFIFO: sys.ModeFIFO, ntfs.TagLXCharDevice: sys.ModeChar, ntfs.TagLXBlockDevice: sys.ModeBlock,
+}
+
+// specialOf returns the mode of what has the reparse buffer b on a volume by itself.
+func specialOf(b []byte) (mode uint32, ok bool) {
+	r, err := ntfs.ParseReparse(b)
+	if err != nil || len(r.Data) > 0 || r.Reserved != 0 {
+		return 0, false
+	}
+	mode, ok = special[r.Tag]
+	return mode, ok
+}
+
 // addLink makes what a reparse point is put on: a directory or a file, as its attributes say.
 func (v *Volume) addLink(name string, e *layer.Entry) error {
+	if mode, ok := specialOf(e.NT.Reparse); ok {
+		return v.in(name, func(dir int, base string) error {
+			if err := sys.MknodAt(dir, base, mode|0o600, 0, 0); err != nil {
+				return fmt.Errorf("make special file %#o: %w", mode, err)
+			}
+			return nil
+		})
+	}
 	if e.NT.Attributes&ntfs.AttrDirectory != 0 {
 		return os.Mkdir(v.at(name), 0o700)
 	}
@@ -153,14 +179,21 @@ func (v *Volume) link(name, target string) error {
 	if !ok {
 		return fmt.Errorf("no target %s: %w", target, errdefs.ErrNotFound)
 	}
-	if err := os.Link(v.at(path.Join(parent, base)), v.at(name)); err != nil {
+	err := v.in(path.Join(parent, base), func(from int, old string) error {
+		return v.in(name, func(to int, base string) error { return sys.LinkAt(from, old, to, base) })
+	})
+	if err != nil {
 		return err
 	}
 	v.names[fold(name)] = number
-	return nil
+	return v.setAttributes(name, v.given[number]&^ntfs.AttrSystem) // a new name makes it one to archive
 }
 
-// write makes a file, or a stream of one, without its holes.
+func (v *Volume) setAttributes(name string, a ntfs.Attributes) error {
+	return v.set(name, attrAttrib, le.AppendUint32(nil, uint32(a)))
+}
+
+// write makes a file, or a stream of one.
 func (v *Volume) write(name string, flag int, e *layer.Entry, content io.Reader) (err error) {
 	f, err := os.OpenFile(v.at(name), os.O_WRONLY|os.O_CREATE|flag, 0o600)
 	if err != nil {
@@ -170,11 +203,39 @@ func (v *Volume) write(name string, flag int, e *layer.Entry, content io.Reader)
 	if e.Size == 0 || content == nil {
 		return nil
 	}
+	if e.Data != nil || e.NT != nil && e.NT.Attributes&ntfs.AttrSparse != 0 {
+		return writeSparse(f, e.Size, content)
+	}
 	n, err := io.Copy(f, io.LimitReader(content, e.Size))
 	if err == nil && n < e.Size {
 		err = fmt.Errorf("content ends after %d of %d bytes: %w", n, e.Size, io.ErrUnexpectedEOF)
 	}
 	return err
+}
+
+// holeUnit is what NTFS makes holes of: 16 clusters of 4 KiB.
+const holeUnit = 64 << 10
+
+// writeSparse leaves holes where content has zeros. That the file was longer before it had content makes it a sparse one
+// even without any.
+func writeSparse(f *os.File, size int64, content io.Reader) error {
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	unit := make([]byte, holeUnit)
+	for at := int64(0); at < size; at += holeUnit {
+		b := unit[:min(holeUnit, size-at)]
+		if n, err := io.ReadFull(content, b); err != nil {
+			return fmt.Errorf("content ends after %d of %d bytes: %w", at+int64(n), size, err)
+		}
+		if bytes.Count(b, []byte{0}) == len(b) {
+			continue
+		}
+		if _, err := f.WriteAt(b, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (v *Volume) addStream(e *layer.Entry, content io.Reader) error {
@@ -194,6 +255,11 @@ func (v *Volume) addStream(e *layer.Entry, content io.Reader) error {
 	}
 	if owner == "" { // the root directory
 		return fmt.Errorf("stream %s of the root directory: %w", e.Stream, errdefs.ErrNotImplemented)
+	}
+	if v.last != nil && v.last.name == owner {
+		if _, made := specialOf(v.last.entry.NT.Reparse); made {
+			return fmt.Errorf("stream %s of a device or socket: %w", e.Stream, errdefs.ErrNotImplemented)
+		}
 	}
 	if err := v.write(owner+":"+e.Stream, os.O_EXCL, e, content); err != nil {
 		return fmt.Errorf("stream %s: %w", e.Stream, err)
@@ -216,6 +282,10 @@ func (v *Volume) finish() error {
 		return nil
 	}
 	errs := []error{v.finishLast()}
+	for _, s := range v.system {
+		errs = append(errs, v.setAttributes(s.name, v.given[s.number]))
+	}
+	v.system = nil
 	for len(v.pending) > 0 {
 		p := &v.pending[len(v.pending)-1]
 		if err := errors.Join(v.setTimes(p), v.setReparse(p)); err != nil {
@@ -227,7 +297,11 @@ func (v *Volume) finish() error {
 }
 
 func (v *Volume) set(name, attr string, value []byte) error {
-	return v.in(name, func(dir int, base string) error { return sys.SetXattrAt(dir, base, attr, string(value)) })
+	err := v.in(name, func(dir int, base string) error { return sys.SetXattrAt(dir, base, attr, string(value)) })
+	if err != nil {
+		return fmt.Errorf("set %s: %w", attr, err)
+	}
+	return nil
 }
 
 // in calls f with the directory that a name is in.
@@ -252,7 +326,8 @@ func (v *Volume) describe(p *pending) error {
 		errs = append(errs, v.set(p.name, attrDOSName, []byte(m.ShortName)))
 	}
 	if m.SecurityDescriptor != nil {
-		errs = append(errs, v.set(p.name, attrACL, m.SecurityDescriptor))
+		b, err := owned(m.SecurityDescriptor)
+		errs = append(errs, err, v.set(p.name, attrACL, b))
 	}
 	if len(m.EA) > 0 {
 		b, err := chained(m.EA)
@@ -263,6 +338,28 @@ func (v *Volume) describe(p *pending) error {
 	}
 	return errors.Join(errs...)
 }
+
+// owned gives a descriptor the owner and the group that it lacks, or has by default only, which ntfs-3g does not take. On
+// Windows they are those of who sets it: an administrator, and the system.
+func owned(b []byte) ([]byte, error) {
+	d, err := ntfs.ParseSecurityDescriptor(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if d.Owner.IsZero() {
+		d.Owner = administrators
+	}
+	if d.Group.IsZero() {
+		d.Group = localSystem
+	}
+	d.Control &^= ntfs.OwnerDefaulted | ntfs.GroupDefaulted
+	return d.Append(nil)
+}
+
+var (
+	administrators = ntfs.NewSID(5, 32, 544)
+	localSystem    = ntfs.NewSID(5, 18)
+)
 
 // chained encodes extended attributes as ntfs-3g wants them: the last entry tells its length too.
 func chained(eas []ntfs.EA) ([]byte, error) {
@@ -282,7 +379,7 @@ func chained(eas []ntfs.EA) ([]byte, error) {
 // setReparse comes last: the object is another kind to the kernel then, which it may call an error.
 func (v *Volume) setReparse(p *pending) error {
 	b := p.entry.NT.Reparse
-	if b == nil {
+	if _, made := specialOf(b); made || b == nil {
 		return nil
 	}
 	return v.set(p.name, attrReparse, b)
@@ -302,8 +399,17 @@ func (v *Volume) setTimes(p *pending) error {
 		b = le.AppendUint64(b, uint64(or(t)))
 	}
 	v.changes[p.number] = or(e.ChangeTime)
-	attributes := le.AppendUint32(nil, uint32(e.NT.Attributes)&settable)
-	return errors.Join(v.set(p.name, attrAttrib, attributes), v.set(p.name, attrTimes, b))
+	given := settable
+	if e.Kind == layer.Dir {
+		given |= inherited
+	}
+	given &= e.NT.Attributes
+	v.given[p.number] = given
+	if e.Kind == layer.File && given&ntfs.AttrSystem != 0 {
+		v.system = append(v.system, pending{name: p.name, number: p.number})
+		given &^= ntfs.AttrSystem
+	}
+	return errors.Join(v.setAttributes(p.name, given), v.set(p.name, attrTimes, b))
 }
 
 // rootRecord is the number of the root directory, which the kernel knows by another.
