@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -116,7 +117,7 @@ func checkByArchiveTar(t testing.TB, files []file, in []byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Kind < layer.Whiteout && filepath.Clean(h.Name) != f.Name || h.Size != f.Size ||
+		if f.Kind < layer.Whiteout && path.Clean(h.Name) != f.Name || h.Size != f.Size ||
 			h.Uid != int(f.UID) || h.Gid != int(f.GID) || h.Mode != int64(f.Mode) || !h.ModTime.Equal(f.ModTime) ||
 			h.Linkname != f.Link || !bytes.Equal(content, f.Content) {
 			t.Errorf("archive/tar reads %+v from what is\n%+v", h, f.Entry)
