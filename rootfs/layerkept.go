@@ -109,7 +109,7 @@ func exportKept(ctx context.Context, dir string, emit Emit) (trailer layer.Trail
 		return trailer, false, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	r := layer.ReadOptions{Limits: noLimits(), Hollow: true}.NewReader(unpackedHeaders{s2.NewReader(file)})
+	r := layer.ReadOptions{Limits: noLimits(), Hollow: true}.NewReader(&unpackedHeaders{r: s2.NewReader(file), want: unknownLength})
 	for e, err := range r.All() {
 		if err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -67,6 +67,7 @@ type ntLayerRecord struct {
 	Whole     bool       `json:"whole,omitempty"` // the stream's entries have records of what a tar stream cannot tell
 	Entries   int64      `json:"entries"`
 	Size      int64      `json:"size"`
+	Headers   int64      `json:"headers"` // bytes of the stream without the content of files
 
 	DiffID  digest.Digest `json:"diffID,omitempty"`
 	Created time.Time     `json:"created,omitzero"`
@@ -166,7 +167,7 @@ func fillNT(
 	}
 	s.stats.Bytes = done.Bytes
 	record := ntLayerRecord{
-		UserXattr: opts.UserXattr, Whole: opts.whole, Entries: s.stats.Entries, Size: s.stats.Bytes,
+		UserXattr: opts.UserXattr, Whole: opts.whole, Entries: s.stats.Entries, Size: s.stats.Bytes, Headers: s.packed.n,
 		Created: time.Now().UTC(),
 	}
 	if record.DiffID, err = opts.diffID(); err != nil {

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -62,17 +63,26 @@ func exportNT(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer
 	defer func() { err = errors.Join(err, file.Close()) }()
 	x := &ntExporter{
 		root: root, names: newNTNames([]*inroot.Root{root}), emit: emit, whole: record.Whole, replaced: replaced,
-		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT, Hollow: true}.NewReader(unpackedHeaders{s2.NewReader(file)}),
+		r: layer.ReadOptions{Limits: noLimits(), Encoding: layer.NT, Hollow: true}.NewReader(&unpackedHeaders{r: s2.NewReader(file), want: record.Headers}),
 	}
 	return x.all(ctx)
 }
 
 // unpackedHeaders gives what is damaged its class.
-type unpackedHeaders struct{ r io.Reader }
+type unpackedHeaders struct {
+	r    io.Reader
+	n    int64
+	want int64 // bytes that there should be, or unknownLength
+}
 
-func (u unpackedHeaders) Read(p []byte) (int, error) {
+const unknownLength = -1
+
+func (u *unpackedHeaders) Read(p []byte) (int, error) {
 	n, err := u.r.Read(p)
-	if errors.Is(err, s2.ErrCorrupt) || errors.Is(err, s2.ErrCRC) || errors.Is(err, io.ErrUnexpectedEOF) {
+	u.n += int64(n)
+	if err == io.EOF && u.want != unknownLength && u.n != u.want {
+		err = fmt.Errorf("%s has %d bytes, not %d: %w", ntEntries, u.n, u.want, errdefs.ErrDataLoss)
+	} else if errors.Is(err, s2.ErrCorrupt) || errors.Is(err, s2.ErrCRC) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("%s is damaged: %w: %w", ntEntries, err, errdefs.ErrDataLoss)
 	}
 	return n, err
@@ -266,6 +276,29 @@ func ntEntry(name string, st *sys.Stat) *layer.Entry {
 	return e
 }
 
+// maxChecked is how much metadata is held against its digest before it is read: more of it is content of streams, which
+// nobody wants to read twice.
+const maxChecked = 1 << 20
+
+// checkSpilled returns what is in a file that is called by its digest, and closes the file unless it is large.
+func checkSpilled(file *os.File, name string, sum [sha256.Size]byte) (io.ReadCloser, error) {
+	st, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	if st.Size() > maxChecked {
+		return file, nil
+	}
+	b, err := io.ReadAll(file)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return nil, err
+	}
+	if sha256.Sum256(b) != sum {
+		return nil, fmt.Errorf("%s is damaged: %w", name, errdefs.ErrDataLoss)
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
 // spillsOf opens what the layers in roots have beside their trees.
 func spillsOf(roots ...*inroot.Root) spills {
 	return func(sum [sha256.Size]byte) (io.ReadCloser, error) {
@@ -275,7 +308,10 @@ func spillsOf(roots ...*inroot.Root) spills {
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
-			return file, err
+			if err != nil {
+				return nil, err
+			}
+			return checkSpilled(file, name, sum)
 		}
 		return nil, fmt.Errorf("find Windows metadata: no layer has %s: %w", name, errdefs.ErrDataLoss)
 	}

@@ -36,7 +36,7 @@ type ntSource struct {
 	stats   NTStats
 
 	file     *os.File
-	packed   io.WriteCloser
+	packed   *packedHeaders
 	skeleton *layer.Writer
 
 	brought  map[string]layer.Kind // by name as spelled
@@ -63,10 +63,24 @@ func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, op
 	if s.file, err = os.OpenFile(filepath.Join(dir, ntEntries), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); err != nil {
 		return nil, err
 	}
-	s.packed = s2.NewWriter(s.file) // several times as fast as zstd, which would take longer than to parse the layer
+	s.packed = &packedHeaders{w: s2.NewWriter(s.file)}
 	s.skeleton = layer.NewWriter(s.packed)
 	return s, nil
 }
+
+// packedHeaders compresses and counts. S2 is several times as fast as zstd, which would take longer than parsing the layer.
+type packedHeaders struct {
+	w *s2.Writer // not embedded: it has more ways to write
+	n int64
+}
+
+func (p *packedHeaders) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	p.n += int64(n)
+	return n, err
+}
+
+func (p *packedHeaders) Close() error { return p.w.Close() }
 
 func (s *ntSource) Read(p []byte) (int, error)               { return s.r.Read(p) }
 func (s *ntSource) WriteDataAt(w io.WriterAt) (int64, error) { return s.r.WriteDataAt(w) }
