@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"runtime"
+	"sync"
 
 	"github.com/hostcompute/hcs/layer"
 )
@@ -18,16 +19,62 @@ const (
 	holeUnit = 64 * kib
 )
 
+// copyBuffers is how many chunks are on the way from the one disk to the other.
+const copyBuffers = 4
+
 // Copy writes the first size bytes of src to dst, which is zero there: zeros are not written, so that holes stay holes and
-// blocks without data are not allocated. Use io.NewOffsetWriter and io.NewSectionReader for parts of a disk.
+// blocks without data are not allocated. Use io.NewOffsetWriter and io.NewSectionReader for parts of a disk. One goroutine
+// reads while this one writes; both have ended when Copy returns. It takes 4 MiB of memory.
 func Copy(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64) error {
-	c := copier{ctx: ctx, dst: dst, src: src, buf: make([]byte, copyChunk)}
-	for x, err := range dataOf(src, size) {
+	c := copier{
+		dst: dst, src: src, full: make(chan chunk, copyBuffers), spare: make(chan []byte, copyBuffers), stop: make(chan struct{}),
+	}
+	for range copyBuffers {
+		c.spare <- nil // made when first needed: many parts of disks are small
+	}
+	var group sync.WaitGroup
+	group.Go(func() {
+		defer close(c.full)
+		c.failure = c.read(size)
+	})
+	err := c.write(ctx)
+	close(c.stop)
+	group.Wait()
+	if err == nil {
+		err = c.failure
+	}
+	if err != nil {
+		return fmt.Errorf("copy disk: %w", err)
+	}
+	return nil
+}
+
+// copier is the way from the one disk to the other: the reader fills buffers, the writer gives them back.
+type copier struct {
+	dst     io.WriterAt
+	src     io.ReaderAt
+	full    chan chunk
+	spare   chan []byte
+	stop    chan struct{} // closed when the writer wants no more
+	failure error         // of the reader, once full is closed
+}
+
+// chunk is what was read at an offset. It ends at a multiple of copyChunk, or where the data does.
+type chunk struct {
+	data []byte
+	at   int64
+}
+
+func (c *copier) read(size int64) error {
+	for x, err := range dataOf(c.src, size) {
 		if err == nil {
 			err = c.extent(x.Offset, min(x.Offset+x.Length, size))
 		}
+		if errors.Is(err, errCopyStopped) {
+			return nil
+		}
 		if err != nil {
-			return fmt.Errorf("copy disk: %w", err)
+			return err
 		}
 		if x.Offset+x.Length >= size {
 			break
@@ -36,31 +83,45 @@ func Copy(ctx context.Context, dst io.WriterAt, src io.ReaderAt, size int64) err
 	return nil
 }
 
-type copier struct {
-	ctx context.Context //nolint:containedctx // lives for one call of Copy
-	dst io.WriterAt
-	src io.ReaderAt
-	buf []byte
-}
+// errCopyStopped ends the reading when the writer has failed.
+var errCopyStopped = errors.New("stopped")
 
-// extent copies what is from start up to end, in chunks that end at their own multiples.
+// extent reads what is from start up to end.
 func (c *copier) extent(start, end int64) error {
 	for start < end {
-		if c.ctx.Err() != nil {
-			return context.Cause(c.ctx)
-		}
 		n := min(end-start, copyChunk-start%copyChunk)
-		p := c.buf[:n]
+		var p []byte
+		select {
+		case <-c.stop:
+			return errCopyStopped
+		case p = <-c.spare:
+		}
+		if int64(cap(p)) < n {
+			p = make([]byte, n, copyChunk)
+		}
+		p = p[:n]
 		if m, err := c.src.ReadAt(p, start); int64(m) < n {
 			if err == nil || errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return fmt.Errorf("read at offset %d: %w", start+int64(m), err)
 		}
-		if err := c.put(p, start); err != nil {
+		c.full <- chunk{p, start} // which has room for all buffers
+		start += n
+	}
+	return nil
+}
+
+// write writes what comes until there is no more.
+func (c *copier) write(ctx context.Context) error {
+	for b := range c.full {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := c.put(b.data, b.at); err != nil {
 			return err
 		}
-		start += n
+		c.spare <- b.data
 	}
 	return nil
 }

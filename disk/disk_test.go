@@ -239,4 +239,22 @@ func TestCopy(t *testing.T) {
 	if err := disk.Copy(t.Context(), &memory{}, bytes.NewReader(model), int64(len(model))+1); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("short source: %v", err)
 	}
+	large := bytes.Repeat([]byte{1}, 20*mib)
+	for _, after := range []int64{0, 3 * mib, 19 * mib} { // with data read ahead, and at the end
+		if err := disk.Copy(t.Context(), fullAt(after), bytes.NewReader(large), int64(len(large))); !errors.Is(err, errFull) {
+			t.Errorf("full after %d bytes: %v", after, err)
+		}
+	}
+}
+
+var errFull = errors.New("full")
+
+// fullAt takes what ends up to an offset.
+type fullAt int64
+
+func (f fullAt) WriteAt(b []byte, offset int64) (int, error) {
+	if offset+int64(len(b)) > int64(f) {
+		return 0, errFull
+	}
+	return len(b), nil
 }

@@ -247,3 +247,20 @@ func TestNTRepeated(t *testing.T) {
 		}
 	}
 }
+
+// TestNTLinkThroughLink: a hard link cannot get at a parent's directory by way of a link in it.
+func TestNTLinkThroughLink(t *testing.T) {
+	t.Parallel()
+	top := t.TempDir()
+	lower, upper := filepath.Join(top, "base"), filepath.Join(top, "child")
+	_, err := importNT(t, lower, nil, tarOf(t, nt(dir("Files")), nt(file("Files/f", "x")),
+		nt(tar.Header{Name: "Files/up", Typeflag: tar.TypeSymlink, Linkname: ".."}),
+		nt(tar.Header{Name: "Files/self", Typeflag: tar.TypeSymlink, Linkname: `C:\`}), nt(dir("Hives"))))
+	must(t, err)
+	for _, target := range []string{"Files/up/layer.json", "Files/up/headers.s2", "Files/self/f", "Files/UP/Files/f"} {
+		link := nt(tar.Header{Name: "Files/x", Typeflag: tar.TypeLink, Linkname: target})
+		if _, err := importNT(t, upper, []string{lower}, tarOf(t, nt(dir("Files")), link, nt(dir("Hives")))); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}

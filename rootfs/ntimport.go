@@ -304,7 +304,14 @@ func (s *ntSource) linkToParent(e *layer.Entry) error {
 	return fmt.Errorf("find the hard link's target %q: %w", e.Link, fs.ErrNotExist)
 }
 
+// isFile reports whether there is a file or link of that name, which does not lead through links: below one in Files might
+// be what is not the layer's, but the layer directory's own.
 func isFile(root *inroot.Root, name string) (bool, error) {
+	names := realNames{root: root, known: map[string]string{".": ".", "": "."}}
+	parent, _ := cut(name)
+	if found, err := names.of(parent); found != parent || err != nil {
+		return false, nothingThere(err)
+	}
 	st, err := root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
