@@ -135,9 +135,22 @@ func FuzzRead(f *testing.F) {
 func TestPlaceCompare(t *testing.T) {
 	t.Parallel()
 	places := []mtree.Place{
-		{".", true}, {".a", false}, {"a", false}, {"a-", false}, {"b", false},
-		{".a", true}, {".a/b", true}, {"a", true}, {"a/z", false}, {"a/b", true}, {"a/b/c", false}, {"a/c", true},
-		{"a-", true}, {"a-/b", false}, {"a.b", true}, {"b", true},
+		{".", true},
+		{".a", false},
+		{"a", false},
+		{"a-", false},
+		{"b", false},
+		{".a", true},
+		{".a/b", true},
+		{"a", true},
+		{"a/z", false},
+		{"a/b", true},
+		{"a/b/c", false},
+		{"a/c", true},
+		{"a-", true},
+		{"a-/b", false},
+		{"a.b", true},
+		{"b", true},
 	}
 	for i, a := range places {
 		for j, b := range places {
