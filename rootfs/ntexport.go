@@ -189,6 +189,23 @@ func OpenNT(dirs []string, name string) (e *layer.Entry, content *os.File, err e
 	return nil, nil, fmt.Errorf("open %s: %w: %w", name, fs.ErrNotExist, errdefs.ErrNotFound)
 }
 
+// ReadNT gives emit what OpenNT opens, and then its alternate streams. Content is valid during the call.
+func ReadNT(dirs []string, name string, emit Emit) (err error) {
+	e, content, err := OpenNT(dirs, name)
+	if err != nil {
+		return err
+	}
+	if content == nil {
+		err = emit(e, nil)
+	} else {
+		err = errors.Join(emit(e, content), content.Close())
+	}
+	if err != nil || len(e.NT.Streams) == 0 {
+		return err
+	}
+	return readNTStreams(dirs, name, emit)
+}
+
 // readNTStreams gives emit the alternate streams of what OpenNT opens.
 func readNTStreams(dirs []string, name string, emit Emit) (err error) {
 	roots, err := openRoots(dirs)

@@ -415,36 +415,22 @@ func (w *transportWriter) copyOf(e *layer.Entry) error {
 	if err != nil {
 		return err
 	}
-	target, content, err := OpenNT(w.parents, name)
+	err = ReadNT(w.parents, name, func(target *layer.Entry, content io.Reader) error {
+		target.Name = e.Name
+		switch {
+		case target.Kind == layer.Stream:
+			return w.stream(target, content)
+		case target.Kind == layer.Dir:
+			return fmt.Errorf("it is a directory: %w", errdefs.ErrInvalidArgument)
+		case staged(e.Name):
+			return w.staged(target, e.Name, content)
+		}
+		return w.plain(target, content)
+	})
 	if err != nil {
 		return err
 	}
-	if target.Kind == layer.Dir {
-		return fmt.Errorf("it is a directory: %w", errdefs.ErrInvalidArgument)
-	}
-	target.Name = e.Name
-	var from io.Reader
-	if content != nil {
-		from = content
-	}
-	if staged(e.Name) {
-		err = w.staged(target, e.Name, from)
-		if err == nil {
-			err = readNTStreams(w.parents, name, func(s *layer.Entry, content io.Reader) error {
-				s.Name = e.Name
-				return w.stream(s, content)
-			})
-		}
-		if err == nil {
-			err = w.close()
-		}
-	} else {
-		err = w.plain(target, from)
-	}
-	if content != nil {
-		err = errors.Join(err, content.Close())
-	}
-	return err
+	return w.close()
 }
 
 // copyBootStore keeps the boot configuration of a utility VM as it came, as Windows' importers do before it is changed.

@@ -153,13 +153,7 @@ func export(ctx context.Context, path string, parents []string, links rootfs.Lin
 // linksOf finds what a layer's hard links stand for.
 func linksOf(path string, parents []string) transfer.LinkSource {
 	dirs := append([]string{path}, parents...)
-	return func(name string) (*layer.Entry, io.Reader, error) {
-		e, content, err := rootfs.OpenNT(dirs, name)
-		if err != nil || content == nil {
-			return e, nil, err
-		}
-		return e, content, nil
-	}
+	return func(name string, emit transfer.Emit) error { return rootfs.ReadNT(dirs, name, emit) }
 }
 
 // ExportStream writes the layer at path to w as a tar stream: the one that it was imported from, byte for byte, or that of

@@ -35,29 +35,48 @@ type Reader struct {
 	aheadContent io.Reader
 	current      *layer.Entry
 	stream       io.Reader // what is left of the current piece of the backup stream
-	links        LinkSource
-	link         io.Closer // of the current hard link's content; may be nil
 	closed       bool
 	err          error // stays
 }
 
-// LinkSource returns a name's entry and its content, which hard links stand for. The content is
-// closed if it is an io.Closer.
-type LinkSource func(name string) (*layer.Entry, io.Reader, error)
+// LinkSource gives the entry of a name, with its content, and then its alternate streams: what a hard link stands for.
+type LinkSource func(name string, emit Emit) error
 
 // NewReader returns a Reader of what source gives. Hard links become files with the content that links finds for them, as a
 // backup stream does not tell of them.
 func NewReader(source Source, links LinkSource) *Reader {
-	r := &Reader{links: links}
+	r := new(Reader)
 	r.pull, r.stop = iter.Pull2(func(yield func(*layer.Entry, io.Reader) bool) {
-		r.failure = source(func(e *layer.Entry, content io.Reader) error {
+		give := func(e *layer.Entry, content io.Reader) error {
 			if !yield(e, content) {
 				return errStopped
 			}
 			return nil
+		}
+		r.failure = source(func(e *layer.Entry, content io.Reader) error {
+			if e.Kind != layer.Hardlink {
+				return give(e, content)
+			}
+			return follow(e, links, give)
 		})
 	})
 	return r
+}
+
+// follow gives what a hard link stands for, under the link's name.
+func follow(e *layer.Entry, links LinkSource, give Emit) error {
+	err := fmt.Errorf("nobody knows what that is: %w", errdefs.ErrNotImplemented)
+	if links != nil {
+		err = links(e.Link, func(target *layer.Entry, content io.Reader) error {
+			file := *target
+			file.Name = e.Name
+			return give(&file, content)
+		})
+	}
+	if err == nil || errors.Is(err, errStopped) {
+		return err
+	}
+	return fmt.Errorf("read layer: %s is a link to %s: %w", e.Name, e.Link, err)
 }
 
 // Next goes to the next file and returns its name, with backslashes, the size of its content, and its times and attributes.
@@ -85,9 +104,6 @@ func (r *Reader) Next() (string, int64, *winio.FileBasicInfo, error) {
 
 func (r *Reader) next() error {
 	r.stream = nil
-	if err := r.closeLink(); err != nil {
-		return err
-	}
 	for {
 		e, content, err := r.take()
 		if err != nil {
@@ -99,29 +115,10 @@ func (r *Reader) next() error {
 		case layer.Opaque:
 			return fmt.Errorf("read layer: %s hides all that lower layers have in it, which Windows has no form for: %w",
 				e.Name, errdefs.ErrNotImplemented)
-		case layer.Hardlink:
-			return r.open(r.resolve(e))
 		default:
-			return r.open(e, content, nil)
+			return r.open(e, content)
 		}
 	}
-}
-
-// resolve makes a file of a hard link.
-func (r *Reader) resolve(e *layer.Entry) (*layer.Entry, io.Reader, error) {
-	if r.links == nil {
-		return nil, nil, fmt.Errorf("read layer: %s is a link to %s: %w", e.Name, e.Link, errdefs.ErrNotImplemented)
-	}
-	target, content, err := r.links(e.Link)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read layer: %s is a link to %s: %w", e.Name, e.Link, err)
-	}
-	if c, ok := content.(io.Closer); ok {
-		r.link = c
-	}
-	file := *target
-	file.Name = e.Name
-	return &file, content, nil
 }
 
 // take returns the entry that was seen ahead, or the next.
@@ -142,10 +139,7 @@ func (r *Reader) take() (*layer.Entry, io.Reader, error) {
 }
 
 // open makes e the current file.
-func (r *Reader) open(e *layer.Entry, content io.Reader, err error) error {
-	if err != nil {
-		return err
-	}
+func (r *Reader) open(e *layer.Entry, content io.Reader) (err error) {
 	r.current = e
 	if e.Kind == layer.Whiteout {
 		return nil
@@ -205,22 +199,10 @@ func (r *Reader) nextStream() error {
 func (r *Reader) Close() error {
 	r.closed = true
 	r.stop()
-	if err := r.closeLink(); err != nil {
-		return err
-	}
 	if r.failure != nil && !errors.Is(r.failure, errStopped) && r.err == nil {
 		return r.failure
 	}
 	return nil
-}
-
-func (r *Reader) closeLink() error {
-	if r.link == nil {
-		return nil
-	}
-	err := r.link.Close()
-	r.link = nil
-	return err
 }
 
 // BasicInfo returns an entry's times and attributes.

@@ -261,18 +261,26 @@ func TestCloseEarly(t *testing.T) {
 func TestHardLink(t *testing.T) {
 	t.Parallel()
 	objects := []object{{&layer.Entry{Kind: layer.Hardlink, Name: "Files/b", Link: "Files/a", NT: &ntfs.Meta{}}, ""}}
-	r := transfer.NewReader(sourceOf(objects), func(name string) (*layer.Entry, io.Reader, error) {
+	r := transfer.NewReader(sourceOf(objects), func(name string, emit transfer.Emit) error {
 		if name != "Files/a" {
-			return nil, nil, errdefs.ErrNotFound
+			return errdefs.ErrNotFound
 		}
-		return &layer.Entry{Kind: layer.File, Name: name, Size: 3, NT: &ntfs.Meta{Attributes: ntfs.AttrHidden}}, strings.NewReader("abc"), nil
+		return errors.Join(
+			emit(&layer.Entry{Kind: layer.File, Name: name, Size: 3, NT: &ntfs.Meta{Attributes: ntfs.AttrHidden}}, strings.NewReader("abc")),
+			emit(&layer.Entry{Kind: layer.Stream, Name: name, Stream: "s", Size: 1, NT: new(ntfs.Meta)}, strings.NewReader("x")),
+		)
 	})
 	w, got := collect(t)
 	if err := pump(r, w, 100); err != nil {
 		t.Fatal(err)
 	}
-	if len(*got) != 1 || (*got)[0].Content != "abc" || (*got)[0].Entry.Name != "Files/b" || (*got)[0].Entry.NT.Attributes != ntfs.AttrHidden {
+	if len(*got) != 2 || (*got)[0].Content != "abc" || (*got)[0].Entry.Name != "Files/b" || (*got)[0].Entry.NT.Attributes != ntfs.AttrHidden ||
+		(*got)[1].Entry.Stream != "s" || (*got)[1].Content != "x" {
 		t.Errorf("got %+v", *got)
+	}
+	r = transfer.NewReader(sourceOf(objects), func(string, transfer.Emit) error { return errdefs.ErrNotFound })
+	if _, _, _, err := r.Next(); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "Files/b is a link to Files/a") {
+		t.Errorf("a link to nothing: %v", err)
 	}
 }
 
