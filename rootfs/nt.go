@@ -83,7 +83,8 @@ type ntLayerRecord struct {
 // lead to the same place in the tree if their target is known. Hard links to files of a parent share these.
 //
 // Where a layer with parents has a delta of a registry hive, the whole hive is made of the parents' and the delta, for
-// OpenHive, and where stacked trees show it. A delta that is no hive is an error of class errdefs.ErrInvalidArgument, if the parents have what it changes.
+// OpenHive, and where stacked trees show it. A delta that is no hive is an error of class errdefs.ErrInvalidArgument, if the
+// parents have what it changes.
 //
 // r is read to its end, its trailer included.
 func ImportNT(ctx context.Context, dir string, parents []string, r *layer.Reader, opts NTOptions) (NTStats, error) {

@@ -232,20 +232,21 @@ func (a *additions) missing(root *inroot.Root) (names []string, err error) {
 
 // publish gives the files their places. If one does not get it, those that were not there before go.
 func (a *additions) publish(w *workplace) (err error) {
-	if a.prepare != nil {
-		if err := a.prepare(w.parent); err != nil {
-			return err
-		}
-	}
 	fresh, err := a.missing(w.parent)
 	if err != nil {
 		return err
 	}
+	if a.prepare != nil {
+		if _, missing := w.parent.Lstat(hivesDir); errors.Is(missing, fs.ErrNotExist) {
+			fresh = append(fresh, hivesDir)
+		}
+		err = a.prepare(w.parent)
+	}
 	for _, name := range a.names {
-		err = keepTimes(w.parent, path.Dir(name), func() error { return w.parent.Rename(w.name+"/"+treeDir+"/"+name, name) })
 		if err != nil {
 			break
 		}
+		err = keepTimes(w.parent, path.Dir(name), func() error { return w.parent.Rename(w.name+"/"+treeDir+"/"+name, name) })
 	}
 	if err == nil {
 		err = inDirectory(w.dir, sys.SyncFS)
