@@ -53,11 +53,11 @@ func newRandomVolume(t testing.TB, seed uint64, n int) []object {
 func (v *randomVolume) object() {
 	parent := v.dirs[v.IntN(len(v.dirs))]
 	name := path.Join(parent, v.name())
-	if key := ntfs.Upcase(name); v.names[key] || strings.Count(name, "/") > 12 {
+	key := ntfs.Upcase(name)
+	if v.names[key] || strings.Count(name, "/") > 12 {
 		return
-	} else {
-		v.names[key] = true
 	}
+	v.names[key] = true
 	switch v.IntN(10) {
 	case 0, 1:
 		v.add(name, layer.Dir, ntfs.AttrDirectory|v.attributes()|v.sometimes(ntfs.AttrCompressed))
@@ -245,7 +245,6 @@ func byName(list []object, without func(*object)) string {
 		if o.Kind == layer.Hardlink {
 			continue
 		}
-		o := o
 		if o.NT != nil {
 			meta := *o.NT
 			o.NT = &meta
