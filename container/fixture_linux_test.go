@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(probeRole) != "" {
 		os.Exit(probe())
 	}
+	if os.Getenv(attackRole) != "" {
+		os.Exit(beHostile())
+	}
 	os.Exit(testenv.Main(m))
 }
 

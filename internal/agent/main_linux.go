@@ -122,6 +122,7 @@ func protect() error {
 	if _, _, e := syscall.Syscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); e != 0 {
 		return e
 	}
+	keepLimits()
 	const lastSignal = 64
 	for sig := syscall.Signal(1); sig <= lastSignal; sig++ {
 		switch sig {
@@ -133,6 +134,15 @@ func protect() error {
 		}
 	}
 	return nil
+}
+
+// keepLimits gives this process a saved group id of its own, as prlimit(2) is
+// for those all of whose ids are the caller's: without open files, say, this
+// process is of no use. A user namespace may not have the id; whoever is root
+// there can end the container like this.
+func keepLimits() {
+	const same, nobody = -1, 65534
+	_ = syscall.Setresgid(same, same, nobody)
 }
 
 // leaveCapabilities takes all capabilities but those of the mask, in

@@ -1,0 +1,87 @@
+package container_test
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hostcompute/hcs/container"
+)
+
+// TestKilledWhileStarting kills the shim, or what it has started, at any
+// point of a start. What the start returns is right or wrong by chance;
+// afterwards nothing is left, which the fixture sees to.
+func TestKilledWhileStarting(t *testing.T) {
+	rounds := 24
+	if testing.Short() {
+		rounds = 8
+	}
+	f := newFixture(t)
+	ctx := context.Background()
+	for round := range rounds {
+		s := f.created(container.Spec{Resources: container.Resources{Memory: 64 << 20, Pids: 20}})
+		done := make(chan error, 1)
+		go func() { done <- s.Start(ctx) }()
+		kill(f.runDir(s), round%2 == 0, time.Duration(rand.IntN(12_000))*time.Microsecond)
+		if err := <-done; err == nil {
+			f.check(s.Terminate(ctx))
+		}
+		f.must(s.Start(ctx)) // over what is left
+		f.ok(s, "true")
+		f.must(s.Terminate(ctx))
+		f.must(s.Delete(ctx))
+	}
+}
+
+func (f *fixture) runDir(s *container.System) string {
+	return filepath.Join(f.config.Run, "containers", s.ID())
+}
+
+// kill waits until there is a shim for the directory, and then for the delay,
+// and kills it, or, where there are any, its children.
+func kill(dir string, shim bool, delay time.Duration) {
+	var pid int
+	for deadline := time.Now().Add(time.Second); pid == 0 && time.Now().Before(deadline); {
+		pid = shimOf(dir)
+	}
+	if pid == 0 {
+		return // it was quicker
+	}
+	time.Sleep(delay)
+	if shim {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		return
+	}
+	lists, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for child := range strings.FieldsSeq(string(text)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				_ = syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+	}
+}
+
+// shimOf finds the shim that was started for the directory.
+func shimOf(dir string) int {
+	lists, _ := filepath.Glob("/proc/" + strconv.Itoa(os.Getpid()) + "/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for child := range strings.FieldsSeq(string(text)) {
+			argv, _ := os.ReadFile("/proc/" + child + "/cmdline")
+			if bytes.Contains(argv, []byte(dir)) && bytes.HasPrefix(argv, []byte("hcs-shim")) {
+				pid, _ := strconv.Atoi(child)
+				return pid
+			}
+		}
+	}
+	return 0
+}
