@@ -6,8 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/container"
@@ -134,21 +137,108 @@ func must(tb testing.TB, err error) {
 }
 
 // BenchmarkRun starts a container that does nothing, from the command line to
-// its removal, against runc's run of an equal bundle: with crun, which is the
-// default where there is one, and with the same runc.
+// its removal, against runc's run of an equal bundle: natively, which is the
+// default, with crun, and with the same runc.
 func BenchmarkRun(b *testing.B) {
 	f := newFixture(b)
 	theirs := func() error {
 		return exec.Command("runc", "--root", f.dir+"/runc", "run", "--bundle", f.bundle, "once").Run()
 	}
-	for _, runtime := range []string{"crun", "runc"} {
+	for _, runtime := range []string{"native", "crun", "runc"} {
 		b.Run(runtime, func(b *testing.B) {
-			testenv.NeedCommand(b, runtime)
+			if runtime != "native" {
+				testenv.NeedCommand(b, runtime)
+			}
 			ours := func() error {
 				return f.hcs("--runtime", runtime, "run", "--rm", "--rootfs", f.rootfs, "/bin/true").Run()
 			}
 			compare(b, ours, theirs)
 		})
+	}
+}
+
+// BenchmarkLife makes a container, starts it, runs a program in it, ends and
+// removes it, through the library and natively: against crun's run of an equal
+// bundle, against the command line's, and against the same through the library
+// with an OCI runtime.
+func BenchmarkLife(b *testing.B) {
+	f := newFixture(b)
+	testenv.NeedCommand(b, "crun")
+	native := f.lives(b, "native")
+	crun := f.crun(b)
+	b.Run("crun run", func(b *testing.B) { compare(b, native, crun) })
+	ours := func() error {
+		return f.hcs("--runtime", "native", "run", "--rm", "--rootfs", f.rootfs, "/bin/true").Run()
+	}
+	b.Run("hcs run to crun run", func(b *testing.B) { compare(b, ours, crun) })
+	for _, name := range []string{"crun", "runc"} {
+		b.Run("library with "+name, func(b *testing.B) { compare(b, native, f.lives(b, name)) })
+	}
+}
+
+// lives returns what leads a container through its life.
+func (f *fixture) lives(tb testing.TB, name string) func() error {
+	c := f.host.Config()
+	c.Runtime, c.Libexec = name, f.bin
+	host, err := hcs.Open(c)
+	must(tb, err)
+	ctx := context.Background()
+	return func() error {
+		s, err := host.Containers().Create(ctx, container.Spec{RootDir: f.rootfs, Ephemeral: true})
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		if err := s.Start(ctx); err != nil {
+			return err
+		}
+		p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"/bin/true"}, Role: container.Main})
+		if err != nil {
+			return err
+		}
+		if _, err := p.Wait(ctx); err != nil {
+			return err
+		}
+		if _, err = s.Wait(ctx); errdefs.IsNotFound(err) { // gone with its end
+			return nil
+		}
+		return err
+	}
+}
+
+// crun returns crun's run of the bundle, from a thread in a mount namespace of
+// its own: it refuses machines with v1 control groups and a v2 tree that has
+// controllers.
+func (f *fixture) crun(tb testing.TB) func() error {
+	orders, results := make(chan struct{}), make(chan error)
+	hide := func() error {
+		const unified = "/sys/fs/cgroup/unified"
+		if _, err := os.Stat(unified); err != nil {
+			return nil
+		}
+		if err := syscall.Unshare(syscall.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := syscall.Mount("", "/", "", syscall.MS_PRIVATE|syscall.MS_REC, ""); err != nil {
+			return err
+		}
+		return syscall.Mount("tmpfs", unified, "tmpfs", 0, "")
+	}
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this
+		err := hide()
+		for range orders {
+			if err == nil {
+				results <- exec.Command("crun", "--root", f.dir+"/crun", "run", "--bundle", f.bundle, "once").Run()
+			} else {
+				results <- err
+			}
+		}
+	}()
+	tb.Cleanup(func() { close(orders) })
+	return func() error {
+		orders <- struct{}{}
+		return <-results
 	}
 }
 
