@@ -8,8 +8,8 @@
 // them, such as running an image or making one of what a container has
 // written.
 //
-// Running containers takes an OCI runtime (runc or crun), and root, or what an
-// ordinary user has of it after EnterUserNamespace.
+// Running containers takes root, or what an ordinary user has of it after
+// EnterUserNamespace.
 package hcs
 
 import (
