@@ -11,14 +11,14 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/hostcompute/hcs/internal/seccomp"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
 // native returns what the shim is to do where no OCI runtime does it, for the
 // same container: it is made of the same configuration. V1 are the directories
-// of the system's control group in the v1 hierarchies, by their names.
-func (b *bundle) native(v1 map[string]string) (*wire.Native, error) {
+// of the system's control group in the v1 hierarchies, by their names; filter
+// is what the configuration's list of system calls is, compiled.
+func (b *bundle) native(v1 map[string]string, filter []byte) (*wire.Native, error) {
 	c := b.config()
 	build := wire.Build{
 		Root: c.Root.Path, ReadOnly: c.Root.Readonly, Hostname: c.Hostname,
@@ -28,6 +28,7 @@ func (b *bundle) native(v1 map[string]string) (*wire.Native, error) {
 		Fixed:        c.Linux.ReadonlyPaths,
 		Bounding:     capabilityMask(b.caps), // the agent's own are for nobody else
 		Capabilities: capabilityMask(c.Process.Capabilities.Permitted), NoNewPrivileges: c.Process.NoNewPrivileges,
+		Seccomp: filter,
 	}
 	for i := range c.Mounts {
 		list, err := nativeMounts(&c.Mounts[i], v1)
@@ -46,12 +47,6 @@ func (b *bundle) native(v1 map[string]string) (*wire.Native, error) {
 		build.Rlimits = append(build.Rlimits, wire.Rlimit{
 			Name: l.Type, Resource: uint32(slices.Index(rlimitNames, l.Type)), Soft: l.Soft, Hard: l.Hard,
 		})
-	}
-	if c.Linux.Seccomp != nil {
-		var err error
-		if build.Seccomp, err = seccomp.Compile(c.Linux.Seccomp); err != nil {
-			return nil, err
-		}
 	}
 	return &wire.Native{
 		Agent: b.agent, Args: args, Network: build.Loopback,

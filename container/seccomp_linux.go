@@ -4,8 +4,10 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/moby/profiles/seccomp"
+	moby "github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hostcompute/hcs/internal/seccomp"
 )
 
 // seccompFilter returns docker's filter for the capabilities, or none.
@@ -19,11 +21,37 @@ func (s *Security) seccompFilter(capabilities []string) (*specs.LinuxSeccomp, er
 	return seccompFor(capabilities)
 }
 
+// seccompProgram returns docker's filter for the capabilities, compiled, or
+// none.
+func (s *Security) seccompProgram(capabilities []string) ([]byte, error) {
+	switch {
+	case s.Seccomp == SeccompUnconfined:
+		return nil, nil
+	case slices.Equal(capabilities, defaultCapabilities):
+		return defaultProgram()
+	}
+	c, err := seccompFor(capabilities)
+	if err != nil {
+		return nil, err
+	}
+	return seccomp.Compile(c)
+}
+
+// defaultProgram returns docker's filter for the default capabilities,
+// compiled: it is not to be changed.
+var defaultProgram = sync.OnceValues(func() ([]byte, error) {
+	c, err := defaultSeccomp()
+	if err != nil {
+		return nil, err
+	}
+	return seccomp.Compile(c)
+})
+
 // defaultSeccomp returns docker's filter for the default capabilities.
 var defaultSeccomp = sync.OnceValues(func() (*specs.LinuxSeccomp, error) { return seccompFor(defaultCapabilities) })
 
 func seccompFor(capabilities []string) (*specs.LinuxSeccomp, error) {
-	return seccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{
+	return moby.GetDefaultProfile(&specs.Spec{Process: &specs.Process{
 		Capabilities: &specs.LinuxCapabilities{Bounding: capabilities},
 	}})
 }

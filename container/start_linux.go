@@ -169,7 +169,11 @@ func (s *System) native(dir, agent string) (*wire.Native, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.native(group.V1Dirs())
+	filter, err := s.record.Spec.Security.seccompProgram(b.caps)
+	if err != nil {
+		return nil, fmt.Errorf("make the seccomp filter: %w", err)
+	}
+	return b.native(group.V1Dirs(), filter)
 }
 
 // startShim starts the shim, in a session and a mount namespace of its own,
