@@ -228,7 +228,8 @@ func TestStartersMakeTheSame(t *testing.T) {
 			ReadOnly: true, Hostname: "box", Resources: limited,
 			Security: container.Security{CapDrop: []string{"all"}, CapAdd: []string{"chown", "net_raw"}, NoNewPrivileges: true},
 			Mounts: []container.Mount{
-				{Type: "tmpfs", Target: "/tmp", Size: 1 << 20, NoExec: true}, {Source: "/etc", Target: "/mnt", ReadOnly: true},
+				{Type: "tmpfs", Target: "/tmp", Size: 1 << 20, NoExec: true},
+				{Source: "/etc", Target: "/mnt", ReadOnly: true},
 				{Source: "/etc/passwd", Target: "/srv/new/file"},
 			},
 			Ulimits: []container.Ulimit{{Name: "nofile", Soft: 64, Hard: 128}, {Name: "core", Soft: 0, Hard: 0}},
