@@ -450,6 +450,27 @@ func linkAll(root, outside string) error {
 	return nil
 }
 
+// TestNativeSaysWhy has the first process find what it cannot make: it is its
+// reason that is told, not that it ended.
+func TestNativeSaysWhy(t *testing.T) {
+	f := newFixture(t)
+	f.config.Runtime = "native"
+	f.open()
+	for range 10 {
+		for want, spec := range map[string]container.Spec{
+			"make the mount point /etc/passwd/below: not a directory": {Mounts: []container.Mount{{Type: "tmpfs", Target: "/etc/passwd/below"}}},
+			"make device /etc/passwd: file exists":                    {Devices: []container.Device{{Source: "/dev/null", Target: "/etc/passwd"}}},
+		} {
+			spec.Name = "unlucky"
+			s := f.created(spec)
+			if err := s.Start(t.Context()); err == nil || err.Error() != "start container unlucky: "+want {
+				t.Errorf("got %v, want %q", err, want)
+			}
+			f.must(s.Delete(t.Context()))
+		}
+	}
+}
+
 func hostileRoot(t *testing.T, starter string, prepare func(root, outside string) error) {
 	f := newFixture(t)
 	f.config.Runtime = starter

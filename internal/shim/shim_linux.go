@@ -126,7 +126,7 @@ func (s *shim) start() error {
 		return errors.Join(err, agent.Close())
 	}
 	s.agent = agent
-	failed := make(chan error, 2) // the agent's word, and its end
+	failed := make(chan error, 1)
 	if err := s.starter.start(agent, theirs, func(err error) { failed <- err }); err != nil {
 		return err
 	}
@@ -140,14 +140,14 @@ func (s *shim) start() error {
 const startTimeout = 60 * time.Second
 
 // awaitAgent returns when the agent has reported, or the starter failed.
-func (s *shim) awaitAgent(failed chan error) error {
+func (s *shim) awaitAgent(failed <-chan error) error {
 	ready := make(chan error, 1)
 	var pid int
 	go func() {
 		m, err := s.agent.Receive()
 		wire.CloseFiles(m.Files)
 		if err == nil && m.Type == wire.Error {
-			failed <- refusal(m.Body)
+			ready <- refusal(m.Body)
 			return
 		}
 		if err == nil && m.Type != wire.Ready {
@@ -158,8 +158,11 @@ func (s *shim) awaitAgent(failed chan error) error {
 	}()
 	select {
 	case err := <-failed:
-		return err
+		return s.lastWord(ready, err)
 	case err := <-ready:
+		if _, ok := errors.AsType[*wire.Failure](err); ok {
+			return err
+		}
 		if err != nil {
 			return s.whyNot(failed, err)
 		}
@@ -173,6 +176,22 @@ func (s *shim) awaitAgent(failed chan error) error {
 	defer s.mu.Unlock()
 	s.status.State, s.status.Pid, s.status.Started = wire.Running, pid, time.Now().UnixNano()
 	return nil
+}
+
+// lastWord prefers what an agent that makes the container itself has said to
+// the mere end of it.
+func (s *shim) lastWord(ready <-chan error, err error) error {
+	if s.spec.Native == nil {
+		return err
+	}
+	select {
+	case said := <-ready:
+		if f, ok := errors.AsType[*wire.Failure](said); ok {
+			return f
+		}
+	case <-time.After(2 * time.Second):
+	}
+	return err
 }
 
 // refusal is what an agent says that cannot make the container.
