@@ -341,7 +341,13 @@ func attackFrom(t *testing.T, starter string, network container.Network) {
 	leak := leakDescriptor(t, secret)
 	self, err := os.Executable()
 	f.must(err)
-	s := f.running(container.Spec{Network: network, Mounts: []container.Mount{{Source: self, Target: "/opt/attack", ReadOnly: true}}})
+	mounts := []container.Mount{{Source: self, Target: "/opt/attack", ReadOnly: true}}
+	for _, dir := range []string{"/lib", "/lib64", "/usr/lib"} { // a program that was built with cgo needs some of it
+		if _, err := os.Stat(dir); err == nil {
+			mounts = append(mounts, container.Mount{Source: dir, Target: dir, ReadOnly: true})
+		}
+	}
+	s := f.running(container.Spec{Network: network, Mounts: mounts})
 	before := f.agentDigest()
 	order, err := json.Marshal(target{Socket: filepath.Join(f.config.Run, "containers", s.ID(), "shim.sock"), Secret: secret})
 	f.must(err)
