@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
@@ -84,22 +83,11 @@ func ExpandScratchSize(ctx context.Context, path string, size uint64) (err error
 	return v.Grow(ctx, size)
 }
 
-// scratch returns the scratch layer at a path, and nil for a read-only layer. What containerd makes, a directory with a copy
-// of the base layer's blank scratch, becomes a scratch layer.
+// scratch returns the scratch layer at a path, and nil for a read-only layer.
 func scratch(ctx context.Context, path string) (*rootfs.Volume, error) {
-	v, err := rootfs.OpenVolume(path)
-	if !errdefs.IsNotFound(err) {
-		return v, err
-	}
-	if _, err := os.Stat(path); err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(filepath.Join(path, "sandbox.vhdx")); errors.Is(err, fs.ErrNotExist) {
+	v, err := rootfs.OpenScratchLayer(ctx, path)
+	if errdefs.IsNotFound(err) && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // a read-only layer has nothing to mount
-	}
-	v, err = rootfs.CreateVolume(ctx, path)
-	if errdefs.IsAlreadyExists(err) { // another process was first
-		return rootfs.OpenVolume(path)
 	}
 	return v, err
 }
