@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -32,6 +34,7 @@ func FuzzReader(f *testing.F) {
 		f.Add(archiveTar(f, format))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
+		checkPassing(t, in, fuzzLimits)
 		var same bytes.Buffer
 		var files []file
 		r := layer.NewReader(bytes.NewReader(in), fuzzLimits)
@@ -56,6 +59,30 @@ func FuzzReader(f *testing.F) {
 		checkSame(t, in, r, w, &same)
 		checkAnew(t, files)
 	})
+}
+
+// checkPassing checks that a reader whose entries are not written again reads
+// what others read.
+func checkPassing(t *testing.T, in []byte, limits layer.Limits) {
+	t.Helper()
+	read := func(r *layer.Reader) (files []file, failed error) {
+		for e, err := range r.All() {
+			if err != nil {
+				return files, err
+			}
+			content, err := io.ReadAll(r)
+			e.Forget()
+			if files = append(files, file{e, content}); err != nil {
+				return files, err
+			}
+		}
+		return files, nil
+	}
+	want, wantErr := read(layer.NewReader(bytes.NewReader(in), limits))
+	got, err := read(layer.ReadOptions{Limits: limits, Passing: true}.NewReader(bytes.NewReader(in)))
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) || !reflect.DeepEqual(got, want) {
+		t.Fatalf("in passing %d entries, %v, else %d, %v", len(got), err, len(want), wantErr)
+	}
 }
 
 // checkClass checks that an error of a layer has one of the promised classes.

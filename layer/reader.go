@@ -185,6 +185,10 @@ func (r *Reader) headerError(err error) error {
 // keepSource keeps an entry's header and, of an entry that should have no
 // content, the content.
 func (r *Reader) keepSource(s *slot, pad int) error {
+	if r.tape.passing {
+		s.e.Forget()
+		return nil
+	}
 	if !s.e.hasContent() && s.s.stored > 0 {
 		kept, err := r.keepContent()
 		if err != nil || !kept {

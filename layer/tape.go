@@ -70,6 +70,8 @@ type tape struct {
 	slab  []byte // slab[start:] is recorded; what is before it belongs to earlier entries
 	start int
 	most  int64 // bytes that may be recorded
+
+	passing bool // nobody has what is recorded when the next recording starts
 }
 
 const slabSize = 32 << 10
@@ -79,8 +81,12 @@ const slabSize = 32 << 10
 var errLostTrack = errors.New("content of an entry does not end where its header says")
 
 // startRecording forgets what was recorded. The slices that recorded returned
-// stay as they are.
+// stay as they are, unless nobody has them.
 func (t *tape) startRecording() {
+	if t.passing && cap(t.slab) == slabSize {
+		t.slab, t.start = t.slab[:0], 0
+		return
+	}
 	t.start = len(t.slab)
 	if cap(t.slab)-len(t.slab) < 3*blockSize || cap(t.slab) > slabSize {
 		t.slab, t.start = make([]byte, 0, slabSize), 0

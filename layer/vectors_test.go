@@ -50,6 +50,9 @@ func TestVectors(t *testing.T) {
 			if !slices.Equal(got, v.Gives) {
 				t.Errorf("got entries\n%q\nwant\n%q", got, v.Gives)
 			}
+			for _, l := range v.Layers {
+				checkPassing(t, l, layer.Limits{})
+			}
 			if v.Want == "ok" {
 				for _, l := range v.Layers {
 					if out := rewrite(t, l); !bytes.Equal(out, l) {

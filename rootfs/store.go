@@ -310,7 +310,7 @@ func (s *Store) apply(
 	ctx context.Context, diffID digest.Digest, root *inroot.Root, stream io.ReadCloser,
 ) (stats Stats, err error) {
 	defer func() { err = errors.Join(err, stream.Close()) }()
-	blob, err := layer.OpenBlob(stream, s.cfg.Limits)
+	blob, err := layer.ReadOptions{Limits: s.cfg.Limits, Passing: true}.OpenBlob(stream)
 	if err != nil {
 		return stats, err
 	}

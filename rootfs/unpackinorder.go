@@ -67,7 +67,7 @@ func (l *LayerBlob) open(ctx context.Context, limits layer.Limits) (*openBlob, e
 	if err != nil {
 		return nil, err
 	}
-	blob, err := layer.OpenBlob(stream, limits)
+	blob, err := layer.ReadOptions{Limits: limits, Passing: true}.OpenBlob(stream)
 	if err != nil {
 		return nil, errors.Join(err, stream.Close())
 	}
