@@ -467,7 +467,8 @@ func TestNTUnlimited(t *testing.T) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, h := range []*tar.Header{
-		{Name: "Files", Typeflag: tar.TypeDir}, {Name: "Hives", Typeflag: tar.TypeDir},
+		{Name: "Files", Typeflag: tar.TypeDir},
+		{Name: "Hives", Typeflag: tar.TypeDir},
 		{Name: "Files/f", Format: tar.FormatPAX, PAXRecords: map[string]string{"MSWINDOWS.rawsd": sd}},
 	} {
 		if err := w.WriteHeader(h); err != nil {

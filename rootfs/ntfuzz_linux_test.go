@@ -80,9 +80,9 @@ func FuzzNTHeaders(f *testing.F) {
 	must(f, errors.Join(err, packed.Close()))
 	record, err := os.ReadFile(filepath.Join(dir, "layer.json"))
 	must(f, err)
-	f.Add(stream, []byte(record), false)
+	f.Add(stream, record, false)
 	f.Add(stream, []byte(strings.Replace(string(record), `"entries"`, `"whole": true, "entries"`, 1)), false)
-	f.Add([]byte("\xff\x06\x00\x00S2sTwO"), []byte(record), true)
+	f.Add([]byte("\xff\x06\x00\x00S2sTwO"), record, true)
 	f.Fuzz(func(t *testing.T, stream, record []byte, raw bool) {
 		if !raw {
 			var b bytes.Buffer

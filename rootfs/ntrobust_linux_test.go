@@ -112,12 +112,12 @@ func TestNTDiskFull(t *testing.T) {
 			top := t.TempDir()
 			mountSmall(t, top, "tmpfs", fmt.Sprintf(kind.option, n))
 			dir := filepath.Join(top, "layer")
-			if _, err := importNT(t, dir, nil, stream); err == nil {
+			_, err := importNT(t, dir, nil, stream)
+			if err == nil {
 				checkStored(t, dir, stream)
 				break
-			} else {
-				oneLine(t, err, sys.ErrNoSpace, "import layer to "+dir)
 			}
+			oneLine(t, err, sys.ErrNoSpace, "import layer to "+dir)
 			failed++
 			empty(t, top)
 		}
