@@ -122,9 +122,7 @@ func setUser(p *specs.Process, user, rootfs string) error {
 func annotations(config v1.Image) map[string]string {
 	const prefix = "org.opencontainers.image."
 	all := map[string]string{}
-	for k, v := range config.Config.Labels {
-		all[k] = v
-	}
+	maps.Copy(all, config.Config.Labels)
 	created := time.Time{}
 	if config.Created != nil {
 		created = *config.Created

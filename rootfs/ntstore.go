@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,10 +208,8 @@ func (s *Store) publishNT(ctx context.Context, diffIDs []digest.Digest, key stri
 func (s *Store) childOf(chainID digest.Digest) (digest.Digest, error) {
 	layers, err := s.Layers()
 	for _, l := range layers {
-		for _, p := range l.parents {
-			if p == chainID {
-				return l.id, nil
-			}
+		if slices.Contains(l.parents, chainID) {
+			return l.id, nil
 		}
 	}
 	return "", err

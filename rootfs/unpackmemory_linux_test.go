@@ -153,7 +153,8 @@ func unpackBig(t *testing.T, name string) {
 		if b.name != name {
 			continue
 		}
-		peaks := "peaks"
+		var peaks strings.Builder
+		peaks.WriteString("peaks")
 		for _, n := range []int{1000, count} {
 			manifest, err := os.Create(filepath.Join(dir, "manifest"))
 			must(t, err)
@@ -164,7 +165,7 @@ func unpackBig(t *testing.T, name string) {
 			if inOrder := name == "in order"; stats.InOrder != inOrder {
 				t.Errorf("the layers were applied in order: %v", stats.InOrder)
 			}
-			peaks += fmt.Sprint(" ", peakMemory(t))
+			peaks.WriteString(fmt.Sprint(" ", peakMemory(t)))
 		}
 		debug.FreeOSMemory()
 		must(t, os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)) // proc(5): the peak begins anew
@@ -173,9 +174,9 @@ func unpackBig(t *testing.T, name string) {
 		if len(changes) > 0 {
 			t.Errorf("the tree has %d changes, first %v", len(changes), changes[0])
 		}
-		peaks += fmt.Sprint(" ", peakMemory(t))
+		peaks.WriteString(fmt.Sprint(" ", peakMemory(t)))
 		if !t.Failed() {
-			fmt.Println(peaks)
+			fmt.Println(peaks.String())
 		}
 	}
 }

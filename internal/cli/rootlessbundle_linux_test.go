@@ -56,13 +56,13 @@ func (o *ordinary) bundle(unpack, dir string) {
 // layers lists the digests of an image's layers.
 func (o *ordinary) layers(tag string) string {
 	o.t.Helper()
-	var list string
+	var list strings.Builder
 	for line := range strings.Lines(o.shell("hcs image stat --image layout:" + tag)) {
 		if strings.HasPrefix(line, "sha256:") {
-			list += strings.Fields(line)[0] + "\n"
+			list.WriteString(strings.Fields(line)[0] + "\n")
 		}
 	}
-	return list
+	return list.String()
 }
 
 // shell runs a script as the user and returns what it writes.

@@ -201,15 +201,16 @@ func (p *parser) statement(word string, args []string) (err error) {
 }
 
 func gives(args []string) string {
-	s := args[0] + " " + strconv.Quote(args[1])
+	var s strings.Builder
+	s.WriteString(args[0] + " " + strconv.Quote(args[1]))
 	for i := 2; i < len(args); i++ {
-		s += " " + args[i]
+		s.WriteString(" " + args[i])
 		if args[i] != "implied" && i+1 < len(args) {
 			i++
-			s += " " + strconv.Quote(args[i])
+			s.WriteString(" " + strconv.Quote(args[i]))
 		}
 	}
-	return s
+	return s.String()
 }
 
 // parts adds what every Windows layer begins with.

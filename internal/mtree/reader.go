@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"strconv"
 	"strings"
@@ -254,9 +255,7 @@ func (e *Entry) xattr(encoded, value string, shared map[string]string) error {
 	}
 	if e.Xattrs == nil || shared != nil {
 		e.Xattrs = make(map[string]string, 1)
-		for k, v := range shared {
-			e.Xattrs[k] = v
-		}
+		maps.Copy(e.Xattrs, shared)
 	}
 	e.Xattrs[attr] = string(data)
 	e.Keys |= KeyXattr

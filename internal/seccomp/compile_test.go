@@ -28,7 +28,8 @@ func compile(t testing.TB, c *specs.LinuxSeccomp) []byte {
 	return p
 }
 
-func errno(n uint) *uint { return &n }
+//go:fix inline
+func errno(n uint) *uint { return new(n) }
 
 func calls(action specs.LinuxSeccompAction, names ...string) specs.LinuxSyscall {
 	return specs.LinuxSyscall{Names: names, Action: action}
@@ -55,7 +56,7 @@ func TestCompile(t *testing.T) {
 		DefaultAction: specs.ActErrno, Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32},
 		Syscalls: []specs.LinuxSyscall{
 			calls(specs.ActAllow, "read", "close", "no such call"),
-			{Names: []string{"write"}, Action: specs.ActErrno, ErrnoRet: errno(7)},
+			{Names: []string{"write"}, Action: specs.ActErrno, ErrnoRet: new(uint(7))},
 			calls(specs.ActTrap, "statx"),
 			calls(specs.ActKillProcess, "ioctl"),
 		},
@@ -65,7 +66,7 @@ func TestCompile(t *testing.T) {
 		Syscalls: []specs.LinuxSyscall{calls(specs.ActTrace, "read"), calls(specs.ActLog, "write"), calls(specs.ActKill, "open")},
 	}
 	arm := &specs.LinuxSeccomp{
-		DefaultAction: specs.ActErrno, DefaultErrnoRet: errno(38), Architectures: []specs.Arch{specs.ArchAARCH64, specs.ArchARM},
+		DefaultAction: specs.ActErrno, DefaultErrnoRet: new(uint(38)), Architectures: []specs.Arch{specs.ArchAARCH64, specs.ArchARM},
 		Syscalls: []specs.LinuxSyscall{calls(specs.ActAllow, "read")},
 	}
 	for _, tt := range []struct {
@@ -123,7 +124,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"flag", base(func(c *specs.LinuxSeccomp) { c.Flags = []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog} }), "flags", errdefs.ErrNotImplemented},
 		{"argument", base(func(c *specs.LinuxSeccomp) { c.Syscalls[0].Args = []specs.LinuxSeccompArg{arg(6, specs.OpEqualTo, 1)} }), "argument 6", errdefs.ErrInvalidArgument},
 		{"operator", base(func(c *specs.LinuxSeccomp) { c.Syscalls[0].Args = []specs.LinuxSeccompArg{arg(0, "x", 1)} }), "operator x", errdefs.ErrNotImplemented},
-		{"error number", base(func(c *specs.LinuxSeccomp) { c.DefaultErrnoRet = errno(1 << 16) }), "65536", errdefs.ErrInvalidArgument},
+		{"error number", base(func(c *specs.LinuxSeccomp) { c.DefaultErrnoRet = new(uint(1 << 16)) }), "65536", errdefs.ErrInvalidArgument},
 	} {
 		_, err := seccomp.Compile(tt.config)
 		if err == nil || !strings.Contains(err.Error(), tt.want) || !errors.Is(err, tt.class) {

@@ -158,7 +158,7 @@ func TestStoreFails(t *testing.T) {
 		s := spill.New(spill.Config{Create: create})
 		a := spill.NewArray[int](s)
 		var err error
-		for i := 0; i < 10_000; i++ {
+		for i := range 10_000 {
 			a.Append(i)
 			_ = a.Get(i / 2)
 			err = s.Trim()

@@ -2,6 +2,7 @@ package userns
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -27,11 +28,11 @@ func TestMapping(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
 	}
-	var lines string
+	var lines strings.Builder
 	for range 1000 {
-		lines += "me:1:1\n"
+		lines.WriteString("me:1:1\n")
 	}
-	if got := mapping(0, lines, "me"); len(got) != 2 {
+	if got := mapping(0, lines.String(), "me"); len(got) != 2 {
 		t.Errorf("a thousand equal lines: got %v", got)
 	}
 }
