@@ -39,14 +39,18 @@ func (s *layerSource) cat(ctx context.Context, a *app, ref, name string) error {
 // be read. The layer is read to its end, because only that proves its digest.
 func (s *layerSource) find(ctx context.Context, a *app, ref, name string, f func(*layer.Reader) error) error {
 	name = strings.Trim(strings.ReplaceAll(name, `\`, "/"), "/")
+	missing := fmt.Errorf("find %q in layer %s: there is no such file: %w", name, ref, errdefs.ErrNotFound)
 	found := false
 	err := s.each(ctx, a, ref, func(r *layer.Reader, e *layer.Entry) error {
 		if found || !isNamed(e, name) {
 			return nil
 		}
-		found = true
 		switch e.Kind {
+		case layer.Whiteout: // which may be there for what the layer has in place of it
+			missing = fmt.Errorf("find %q in layer %s: the layer deletes it: %w", name, ref, errdefs.ErrNotFound)
+			return nil
 		case layer.File, layer.Stream:
+			found = true
 			return f(r)
 		case layer.Hardlink:
 			return fmt.Errorf("%q is another name of %q: %w", e.Name, e.Link, errdefs.ErrFailedPrecondition)
@@ -54,7 +58,7 @@ func (s *layerSource) find(ctx context.Context, a *app, ref, name string, f func
 		return fmt.Errorf("%q is a %s: %w", e.Name, e.Kind, errdefs.ErrFailedPrecondition)
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("find %q in layer %s: there is no such file: %w", name, ref, errdefs.ErrNotFound)
+		return missing
 	}
 	return err
 }

@@ -109,7 +109,7 @@ func (o *layerExportOptions) exportStack(ctx context.Context, a *app, st *layerS
 		if err != nil {
 			return err
 		}
-		parents, err := o.parentDirs(ref)
+		parents, err := o.parentDirs(st, ref)
 		if err != nil {
 			return err
 		}
@@ -135,9 +135,9 @@ func (o *layerExportOptions) source(ctx context.Context, a *app, st *layerStack,
 }
 
 // parentDirs are the directories of the layers below one that is exported by
-// itself, as far as they are known.
-func (o *layerExportOptions) parentDirs(ref string) ([]string, error) {
-	if o.flatten || len(o.parents) > 0 {
+// itself, as far as they are known: a tar stream notes none.
+func (o *layerExportOptions) parentDirs(st *layerStack, ref string) ([]string, error) {
+	if o.flatten || len(o.parents) > 0 || st.single.dir == nil {
 		return o.parents[:len(o.parents):len(o.parents)], nil
 	}
 	l, err := rootfs.InspectLayer(ref)

@@ -181,8 +181,10 @@ func keyBelow(key, root string) (string, bool) {
 		return "", true
 	case len(key) > len(root):
 		return key[len(root)+1:], key[len(root)] == '\\' && regf.EqualNames(key[:len(root)], root)
+	case len(key) < len(root):
+		return "", root[len(key)] == '\\' && regf.EqualNames(root[:len(key)], key)
 	}
-	return "", root[len(key)] == '\\' && regf.EqualNames(root[:len(key)], key)
+	return "", false // as of SOFTWARE and SECURITY
 }
 
 // readHive reads all of a hive, and looks for what would make a walk long.

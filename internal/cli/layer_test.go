@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,8 @@ import (
 )
 
 // TestLayer runs the scripts on Windows layers, which find base.tar, an
-// edition of it in base2.tar, child.tar.gz and broken.tar in $LAYERS.
+// edition of it in base2.tar, child.tar.gz, broken.tar, replaced.tar with a
+// file and a whiteout of its name, and hives.tar with two hives, in $LAYERS.
 func TestLayer(t *testing.T) {
 	t.Parallel()
 	layerScripts(t, "testdata/layer", t.TempDir())
@@ -67,7 +69,21 @@ func windowsLayers(t *testing.T) map[string][]content {
 		windowsDir(t, "Files", system), windowsDir(t, "Hives", system),
 		{Entry: layer.Entry{Kind: layer.Whiteout, Name: "Files/Windows/win.ini", NT: &ntfs.Meta{}}},
 	}
-	return map[string][]content{"base.tar": first, "base2.tar": second, "child.tar.gz": child, "broken.tar": first[5:]}
+	replaced := []content{
+		windowsDir(t, "Files", system), windowsDir(t, "Hives", system),
+		{Entry: layer.Entry{Kind: layer.Whiteout, Name: "Files/replaced", NT: &ntfs.Meta{}}},
+		windowsFile(t, "Files/replaced", system, []byte("new\n")),
+	}
+	const config = "Files/Windows/System32/config/"
+	hives := append(
+		slices.Clone(first[:5]),
+		windowsFile(t, config+"SECURITY", system, hive(t, "[HKEY_LOCAL_MACHINE\\SOFTWARE]\n\"of\"=\"security\"\n")),
+		windowsFile(t, config+"SOFTWARE", system, hive(t, "[HKEY_LOCAL_MACHINE\\SOFTWARE]\n\"of\"=\"software\"\n")),
+	)
+	return map[string][]content{
+		"base.tar": first, "base2.tar": second, "child.tar.gz": child, "broken.tar": first[5:],
+		"replaced.tar": replaced, "hives.tar": hives,
+	}
 }
 
 func windowsDir(t *testing.T, name, sddl string) content {
