@@ -19,10 +19,11 @@ import (
 // are missing are made up, Files and Hives first. Descriptors are inherited
 // from the directory, as Windows does it for new files; that of Files, where
 // lower layers do not tell, is what BuildKit and Buildah give to directories.
-// Targets of symbolic links get backslashes, and the attribute of directories
-// if the tree has shown such a directory before the link, or lower layers have
-// it. A directory should come before what is in it: a later entry for it is
-// passed over.
+// Targets of symbolic links get backslashes. A link has the attribute of
+// directories if it leads to one, of the tree or of lower layers; links whose
+// targets the tree has not shown before them come at the end, when it is known
+// what they lead to. A directory should come before what is in it: a later entry
+// for it is passed over.
 //
 // A file whose mode lets nobody write is readonly. What Windows has no place
 // for is left out: owners, other modes, extended attributes. What a layer cannot tell at all (devices, fifos, opaque
@@ -45,7 +46,10 @@ type WindowsTree struct {
 // error ends the sequence.
 func (t WindowsTree) Entries(entries iter.Seq2[*Entry, error]) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
-		m := &treeMaker{WindowsTree: t, tree: newNTTree(), descriptors: make(map[string][]byte)}
+		m := &treeMaker{
+			WindowsTree: t, tree: newNTTree(), descriptors: make(map[string][]byte),
+			links: make(map[string]string), waits: make(map[string]struct{}),
+		}
 		m.yield = func(e *Entry) error {
 			if !yield(e, nil) {
 				return errStopped
@@ -66,6 +70,9 @@ type treeMaker struct {
 	WindowsTree
 	yield       func(*Entry) error
 	tree        *ntTree
+	links       map[string]string   // targets of the symbolic links so far, by upper-case name
+	late        []*Entry            // links that wait for what they lead to
+	waits       map[string]struct{} // their upper-case names
 	begun       bool
 	descriptors map[string][]byte // of the directories so far
 	made        Descriptors
@@ -82,7 +89,18 @@ func (m *treeMaker) all(entries iter.Seq2[*Entry, error]) error {
 			return &EntryError{"convert", e.Name, err}
 		}
 	}
-	return m.begin(time.Unix(0, 0).UTC())
+	if err := m.begin(time.Unix(0, 0).UTC()); err != nil {
+		return err
+	}
+	for _, w := range m.late {
+		if err := m.finish(w); errors.Is(err, errStopped) {
+			return err
+		} else if err != nil {
+			_, name := SplitPart(w.Name)
+			return &EntryError{"convert", name, err}
+		}
+	}
+	return nil
 }
 
 // entry gives an entry of the tree and what has to come before it.
@@ -113,13 +131,38 @@ func (m *treeMaker) entry(e *Entry) error {
 	if err := m.tree.add(&w, m.refuse); err != nil {
 		return err
 	}
-	if err := m.describe(&w); err != nil {
+	if w.Kind == File && e.Mode != 0 && e.Mode&0o222 == 0 {
+		w.NT.Attributes = ntfs.AttrReadonly
+	}
+	if m.mustWait(&w) {
+		m.late = append(m.late, &w)
+		m.waits[ntfs.Upcase(w.Name)] = struct{}{}
+		return nil
+	}
+	return m.finish(&w)
+}
+
+// mustWait says whether it is not known yet what a link leads to. Other names of
+// a link that waits do, too.
+func (m *treeMaker) mustWait(w *Entry) bool {
+	switch w.Kind {
+	case Symlink:
+		m.links[ntfs.Upcase(w.Name)] = w.Link
+		_, known := m.leadsTo(w)
+		return !known
+	case Hardlink:
+		_, waits := m.waits[ntfs.Upcase(w.Link)]
+		return waits
+	}
+	return false
+}
+
+// finish gives an entry that has a name and a place.
+func (m *treeMaker) finish(w *Entry) error {
+	if err := m.describe(w); err != nil {
 		return err
 	}
-	if w.Kind == File && e.Mode != 0 && e.Mode&0o222 == 0 {
-		w.NT.Attributes |= ntfs.AttrReadonly
-	}
-	return m.yield(&w)
+	return m.yield(w)
 }
 
 // begin gives the entries for Files and Hives.
@@ -193,7 +236,7 @@ func (m *treeMaker) describe(w *Entry) error {
 		w.NT.Attributes = ntfs.AttrDirectory
 	case Symlink:
 		w.NT.Attributes = ntfs.AttrReparse
-		if dir = m.leadsToDir(w); dir {
+		if dir, _ = m.leadsTo(w); dir {
 			w.NT.Attributes |= ntfs.AttrDirectory
 		}
 		var err error
@@ -201,7 +244,7 @@ func (m *treeMaker) describe(w *Entry) error {
 			return err
 		}
 	default:
-		w.NT.Attributes = ntfs.AttrArchive
+		w.NT.Attributes |= ntfs.AttrArchive
 	}
 	if w.Kind == Hardlink {
 		return nil // its object has a descriptor
@@ -217,20 +260,33 @@ func (m *treeMaker) describe(w *Entry) error {
 	return nil
 }
 
-// leadsToDir says whether a symbolic link's target is a directory that the
-// tree has shown, or that lower layers have.
-func (m *treeMaker) leadsToDir(w *Entry) bool {
-	target := strings.ReplaceAll(w.Link, `\`, "/")
-	if strings.HasPrefix(target, "/") {
-		target = string(FilesPart) + target
-	} else {
-		target = path.Dir(w.Name) + "/" + target
+// maxLinks is how many symbolic links are followed before one leads nowhere.
+const maxLinks = 40
+
+// leadsTo says whether a symbolic link's target is a directory, and whether that
+// is known: whether the tree has shown the target, or lower layers have such a
+// directory.
+func (m *treeMaker) leadsTo(w *Entry) (dir, known bool) {
+	name, link := w.Name, w.Link
+	for range maxLinks {
+		target := strings.ReplaceAll(link, `\`, "/")
+		if strings.HasPrefix(target, "/") {
+			target = string(FilesPart) + target
+		} else {
+			target = path.Dir(name) + "/" + target
+		}
+		name = path.Clean(target)
+		s, ok := m.tree.find(name)
+		if !ok {
+			dir = m.lower(name) != nil
+			return dir, dir
+		}
+		if s.kind != Symlink {
+			return s.kind == Dir, true
+		}
+		link = m.links[ntfs.Upcase(name)]
 	}
-	target = path.Clean(target)
-	if s, ok := m.tree.find(target); ok {
-		return s.kind == Dir
-	}
-	return m.lower(target) != nil
+	return false, true
 }
 
 // makeDir gives the entry of a directory that the tree lacks: that of the lower

@@ -90,6 +90,44 @@ func TestWindowsTree(t *testing.T) {
 	readNT(t, buf.Bytes(), nil)
 }
 
+// TestWindowsTreeLinks shows links before what they lead to, as trees that are
+// walked by name do.
+func TestWindowsTreeLinks(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1_700_000_000, 0)
+	link := func(name, target string) *layer.Entry {
+		return &layer.Entry{Name: name, Kind: layer.Symlink, Link: target, ModTime: at}
+	}
+	got, _, err := makeWindows(
+		t, layer.WindowsTree{},
+		link("abs", "/SUB/"), link("chain", "current"), link("current", "sub/deep"), link("file", "sub/f"),
+		&layer.Entry{Name: "hard", Kind: layer.Hardlink, Link: "Current", ModTime: at}, link("loop", "loop"), link("none", "gone"),
+		&layer.Entry{Name: "sub", Kind: layer.Dir, ModTime: at},
+		&layer.Entry{Name: "sub/deep", Kind: layer.Dir, ModTime: at},
+		&layer.Entry{Name: "sub/f", ModTime: at},
+		link("up", "sub/../sub/deep/.."),
+	)
+	must(t, err)
+	want := []string{
+		`dir "Files" directory`,
+		`dir "Hives" directory`,
+		`symlink "Files/loop" -> "loop" reparse`,
+		`dir "Files/sub" directory`,
+		`dir "Files/sub/deep" directory`,
+		`file "Files/sub/f" archive`,
+		`symlink "Files/up" -> "sub\\..\\sub\\deep\\.." directory|reparse`,
+		`symlink "Files/abs" -> "\\SUB\\" directory|reparse`,
+		`symlink "Files/chain" -> "current" directory|reparse`,
+		`symlink "Files/current" -> "sub\\deep" directory|reparse`,
+		`symlink "Files/file" -> "sub\\f" reparse`,
+		`hardlink "Files/hard" -> "Files/Current" archive`,
+		`symlink "Files/none" -> "gone" reparse`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // TestWindowsTreeInherits checks the descriptors: those of lower layers stay,
 // and what is new inherits from them.
 func TestWindowsTreeInherits(t *testing.T) {
