@@ -171,7 +171,7 @@ func (e *Edit) mediaType(c layer.Compression) string {
 // indexes they are written anew, with the image in the old one's place, and
 // the tag is the outermost one's.
 func (e *Edit) Commit(ctx context.Context, tag string) (*Image, error) {
-	if err := checkTag(tag); err != nil {
+	if err := CheckTag(tag); err != nil {
 		return nil, err
 	}
 	img, err := e.encoded()

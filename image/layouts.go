@@ -82,7 +82,7 @@ func (l *Layout) Tags(ctx context.Context) ([]string, error) {
 // Tag gives what has a tag another one as well: a manifest, an index, or
 // whatever it is. What had the new tag loses it.
 func (l *Layout) Tag(ctx context.Context, tag, newTag string) error {
-	if err := checkTag(newTag); err != nil {
+	if err := CheckTag(newTag); err != nil {
 		return fmt.Errorf("tag image: %w", err)
 	}
 	err := l.update(ctx, func(list []v1.Descriptor) ([]v1.Descriptor, error) {
@@ -139,7 +139,8 @@ func withTag(annotations map[string]string, tag string) map[string]string {
 	return with
 }
 
-func checkTag(tag string) error {
+// CheckTag returns an error of class errdefs.ErrInvalidArgument unless an image in a layout can have the tag.
+func CheckTag(tag string) error {
 	if !validRefName(tag) {
 		return invalid("tag %q is malformed", tag)
 	}

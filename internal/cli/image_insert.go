@@ -70,6 +70,10 @@ func (o *layoutInsertOptions) run(ctx context.Context, a *app, c *cobra.Command,
 	if err != nil {
 		return err
 	}
+	h, err := o.history.entry(c, "")
+	if err != nil {
+		return err
+	}
 	e, err := l.Edit(ctx, img)
 	if err != nil {
 		return err
@@ -91,10 +95,6 @@ func (o *layoutInsertOptions) run(ctx context.Context, a *app, c *cobra.Command,
 	r := o.reading.reading(a)
 	into := bundle.Side{Source: l, Image: img, Strict: r.Strict, Warn: r.Warn}
 	if _, err := bundle.Insert(ctx, into, e, o.compress.of(e), in); err != nil {
-		return err
-	}
-	h, err := o.history.entry(c, "")
-	if err != nil {
 		return err
 	}
 	addHistory(e, h)

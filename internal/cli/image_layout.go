@@ -147,8 +147,19 @@ func (d layoutDir) open(c *cobra.Command) (*image.Layout, error) {
 type newTag string
 
 func (t *newTag) addFlags(f *pflag.FlagSet) {
-	f.StringVar((*string)(t), "tag", "", "`tag` of the new image (default: that of --image, which is replaced)")
+	f.Var(t, "tag", "`tag` of the new image (default: that of --image, which is replaced)")
 }
+
+// Set refuses an empty tag, too: a script that has none to give does not mean
+// that the image is to be replaced.
+func (t *newTag) Set(s string) error {
+	*t = newTag(s)
+	return image.CheckTag(s)
+}
+
+func (t *newTag) String() string { return string(*t) }
+
+func (*newTag) Type() string { return "tag" }
 
 func (t newTag) or(tag string) string {
 	if t != "" {
@@ -190,7 +201,7 @@ func (h *historyFlags) addFlags(f *pflag.FlagSet) {
 // author.
 func (h *historyFlags) entry(c *cobra.Command, by string) (*v1.History, error) {
 	if h.none {
-		return nil, nil
+		return nil, h.checkNone(c)
 	}
 	created, err := sourceDate()
 	if err != nil {
@@ -215,6 +226,16 @@ func (h *historyFlags) entry(c *cobra.Command, by string) (*v1.History, error) {
 		entry.CreatedBy = h.createdBy
 	}
 	return entry, nil
+}
+
+// checkNone refuses words for an entry that there is not to be.
+func (*historyFlags) checkNone(c *cobra.Command) error {
+	for _, name := range []string{"history.author", "history.comment", "history.created", "history.created_by"} {
+		if c.Flags().Changed(name) {
+			return usageError(c, "--no-history and --"+name+" may not be specified together")
+		}
+	}
+	return nil
 }
 
 func parseStamp(flag, s string) (*time.Time, error) {

@@ -96,11 +96,11 @@ func (o *rawAddLayerOptions) run(ctx context.Context, c *cobra.Command, name str
 		return err
 	}
 	defer e.Close()
-	if _, err := e.AddTar(ctx, o.compress.of(e), tar); err != nil {
-		return err
-	}
 	h, err := o.history.entry(c, e.Config.Author)
 	if err != nil {
+		return err
+	}
+	if _, err := e.AddTar(ctx, o.compress.of(e), tar); err != nil {
 		return err
 	}
 	addHistory(e, h)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -32,7 +34,7 @@ const (
 // umociMain runs the command line of umoci.
 func umociMain(a *app, args []string) int {
 	root := newUmoci(a)
-	root.SetArgs(args)
+	root.SetArgs(withTwoDashes(root, args))
 	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return 0
@@ -44,6 +46,46 @@ func umociMain(a *app, args []string) int {
 	return umociFailed
 }
 
+// withTwoDashes writes long flags as this command line has them. Umoci's takes
+// one dash for two, as package flag does.
+func withTwoDashes(c *cobra.Command, args []string) []string {
+	args = slices.Clone(args)
+	for i := 0; i < len(args) && args[i] != "--"; i++ {
+		word, dashed := strings.CutPrefix(args[i], "-")
+		if !dashed {
+			c = subcommand(c, args[i])
+			continue
+		}
+		name, _, withValue := strings.Cut(strings.TrimPrefix(word, "-"), "=")
+		f := longFlag(c, name)
+		if f == nil {
+			continue
+		}
+		args[i] = "--" + strings.TrimPrefix(word, "-")
+		if !withValue && f.NoOptDefVal == "" {
+			i++ // its value
+		}
+	}
+	return args
+}
+
+func longFlag(c *cobra.Command, name string) *pflag.Flag {
+	if len(name) < 2 {
+		return nil
+	}
+	return c.Flag(name)
+}
+
+// subcommand returns that of c with a name, or c itself.
+func subcommand(c *cobra.Command, name string) *cobra.Command {
+	for _, sub := range c.Commands() {
+		if sub.Name() == name || sub.HasAlias(name) {
+			return sub
+		}
+	}
+	return c
+}
+
 func newUmoci(a *app) *cobra.Command {
 	a.config.Root, a.config.Run = os.Getenv("HCS_ROOT"), os.Getenv("HCS_RUN")
 	root := &cobra.Command{
@@ -52,7 +94,7 @@ func newUmoci(a *app) *cobra.Command {
 		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          func(_ *cobra.Command, args []string) error { return a.noTopic(args) },
+		Args:          topics(a),
 		RunE:          showHelp,
 	}
 	root.SetVersionTemplate("umoci version {{.Version}}\n")
@@ -67,10 +109,21 @@ func newUmoci(a *app) *cobra.Command {
 	for _, e := range umociCommands {
 		c := e.make(a)
 		c.GroupID = umociCategory(c)
+		if c.HasSubCommands() {
+			c.Args = topics(a)
+			help := newUmociHelp(a, c)
+			help.Hidden = true
+			c.AddCommand(help)
+		}
 		root.AddCommand(c)
 	}
 	root.SetHelpCommand(newUmociHelp(a, root))
 	return root
+}
+
+// topics are the arguments of a command that has others: none.
+func topics(a *app) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error { return a.noTopic(args) }
 }
 
 // noTopic is what umoci says of what is no command.

@@ -58,6 +58,14 @@ func TestUmociAgrees(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(p.dir, "tree/sub/file"), []byte("content"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.Mkdir(filepath.Join(p.dir, "full"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"plain", "layer.tar", "full/other"} {
+			if err := os.WriteFile(filepath.Join(p.dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	for _, line := range []string{
 		"init --layout l", "init --layout l", "init", "ls --layout missing", "ls --layout l", "new --image l:b", "new --image l", "new --image l:b",
@@ -72,6 +80,16 @@ func TestUmociAgrees(t *testing.T) {
 		"raw unpack --image l:c r", "raw runtime-config --image l:c config.json", "raw config --image l:c --rootfs r config.json",
 		"raw add-layer --image l:c missing.tar", "rm --image l:r", "rm --image l:r", "remove --image l:a", "gc --layout l", "ls --layout l",
 		"bogus", "ls --layout l extra",
+		"raw bogus", "raw help bogus", "help bogus", "ls -layout l", "-log=debug ls -layout=l", "-verbose list --layout l", "--log fatal ls --layout l",
+		"--log=bogus ls --layout l", "--log=INFO ls --layout l", "stat -json -image l:c", "config -image l:c -tag dash -config.cmd -image -history.author me", "stat --image=l:dash",
+		"config --image l:c --no-history --history.comment x", "repack --image l:x --no-history --history.author x b",
+		"insert --image l:c --tag x --no-history --history.created_by x tree /q", "raw add-layer --image l:c --tag x --no-history --history.created x layer.tar",
+		"config --image l:c --tag= --author you", "insert --image l:c --tag bad:/ tree /q", "new --image l:bad//tag", "new --image :x", "tag --image l:c a/b+c",
+		"tag --image l:c bad//tag", "tag --image l:c", "tag --image l:c one two", "rm --image l:c extra", "gc", "gc --layout missing",
+		"stat --image l:c extra", "stat l:c", "unpack --image l:c plain", "unpack --image l:c full", "repack --image l:again full",
+		"unpack late --image l:c", "unpack --rootless --image l:c rootless", "unpack --uid-map bogus --image l:c d", "raw config --image l:c",
+		"raw config --image l:c --uid-map 0:1000 --gid-map 0:1000:2 mapped.json", "raw config --image l:c --rootfs full/rootfs --rootless rootless.json",
+		"ls --layout l",
 	} {
 		args := strings.Fields(line)
 		got, status := ours.run(args...)
