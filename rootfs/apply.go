@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -460,9 +459,4 @@ func entryError(name string, err error) error {
 		return e
 	}
 	return &layer.EntryError{Op: "apply", Name: name, Err: err}
-}
-
-// split cuts a clean name into its parent's and its last component.
-func split(name string) (parent, last string) {
-	return path.Dir(name), path.Base(name)
 }

@@ -138,7 +138,7 @@ const impliedMode = 0o755
 
 // parent opens the directory of an entry, making it if it is missing, and returns the entry's last component.
 func (a *applier) parent(name string) (*dirHandle, string, error) {
-	parent, last := split(name)
+	parent, last := cut(name)
 	h, err := a.directory(parent)
 	return h, last, err
 }
@@ -149,7 +149,7 @@ func (a *applier) directory(name string) (*dirHandle, error) {
 	if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, sys.ErrNotDir) {
 		return h, err
 	}
-	parent, last := split(name)
+	parent, last := cut(name)
 	above, err := a.directory(parent)
 	if err != nil {
 		return nil, err
@@ -247,7 +247,7 @@ func (a *applier) existing(name string) (*dirHandle, string, error) {
 	if name == "." {
 		return nil, "", fmt.Errorf("it is the root: %w", errdefs.ErrInvalidArgument)
 	}
-	parent, last := split(name)
+	parent, last := cut(name)
 	h, err := a.lookup(parent)
 	return h, last, err
 }

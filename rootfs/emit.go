@@ -69,7 +69,7 @@ func (x *emitter) change(c Change) error {
 		}
 		return errors.Join(x.dir(top, "."), top.Close())
 	}
-	parent, last := split(c.Name)
+	parent, last := cut(c.Name)
 	if strings.HasPrefix(last, ".wh.") {
 		return fmt.Errorf("a layer would take it for a whiteout: %w", errdefs.ErrInvalidArgument)
 	}
@@ -92,7 +92,7 @@ func (x *emitter) below(name string, f func(*inroot.Dir) error) error {
 		}
 		return errors.Join(f(top), top.Close())
 	}
-	parent, last := split(name)
+	parent, last := cut(name)
 	if d, err := x.root.OpenDir(name); err == nil {
 		return errors.Join(f(d), d.Close())
 	}

@@ -153,7 +153,7 @@ func (b *baseLayer) makeHivesDir(into *inroot.Root) error {
 		ModTime: st.MTime, AccessTime: st.ATime, ChangeTime: st.MTime,
 	}
 	if b.attr != "" {
-		value, err := appendNTMeta(e, nil) // too little to be spilled
+		value, err := appendNTMeta(nil, e, nil) // too little to be spilled
 		if err != nil {
 			return err
 		}

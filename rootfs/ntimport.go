@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -40,6 +41,7 @@ type ntSource struct {
 	skeleton *layer.Writer
 
 	brought  map[string]layer.Kind // by name as spelled
+	within   string                // the last directory that was found to be there, "" if it may be gone
 	replaced ntReplaced
 	aside    *aside // what of the layer is not in the tree yet
 
@@ -47,6 +49,8 @@ type ntSource struct {
 	waiting map[string]*layer.Entry // those of them that nothing has taken the name of since
 	streams ntStreams
 	spilled map[[sha256.Size]byte]struct{}
+	tails   map[string][]byte // backup streams of a descriptor alone, by the descriptor: most files share a few
+	value   []byte            // for an attribute
 }
 
 func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, opts NTOptions) (*ntSource, error) {
@@ -154,6 +158,7 @@ func (s *ntSource) hasOwnMeta(name string) bool {
 // onDisk returns the entry for the tree, or nil if it waits for the end.
 func (s *ntSource) onDisk(e *layer.Entry) (*layer.Entry, error) {
 	made := *e
+	made.Forget()
 	var err error
 	if made.Name, err = s.names.spell(e.Name); err != nil {
 		return nil, err
@@ -190,11 +195,15 @@ func (s *ntSource) note(e *layer.Entry) error {
 	if e.Kind == layer.Whiteout || e.Kind == layer.Opaque {
 		return nil
 	}
-	if parent, _ := split(e.Name); parent != "." && s.brought[parent] != layer.Dir {
-		return fmt.Errorf("the layer has replaced directory %q: %w", parent, errdefs.ErrInvalidArgument)
+	if parent, _ := cut(e.Name); parent != "." && parent != s.within {
+		if s.brought[parent] != layer.Dir {
+			return fmt.Errorf("the layer has replaced directory %q: %w", parent, errdefs.ErrInvalidArgument)
+		}
+		s.within = parent
 	}
 	before, ok := s.brought[e.Name]
 	if ok {
+		s.within = ""
 		delete(s.waiting, e.Name)
 	}
 	if ok && (before != layer.Dir || e.Kind != layer.Dir) {
@@ -211,11 +220,41 @@ func (s *ntSource) note(e *layer.Entry) error {
 
 // describe puts the metadata into an attribute.
 func (s *ntSource) describe(e *layer.Entry) error {
-	b, err := appendNTMeta(e, s.spill)
+	var err error
+	if tail := s.tail(e.NT); tail != nil {
+		s.value, err = appendNTAttr(s.value[:0], e, 0, tail)
+	} else {
+		s.value, err = appendNTMeta(s.value[:0], e, s.spill)
+	}
 	if err == nil {
-		e.Xattrs = map[string]string{s.attr: string(b)}
+		e.Xattrs = map[string]string{s.attr: string(s.value)}
+		e.NT = nil // directories stay to the end, and their headers would with it
 	}
 	return err
+}
+
+// maxTails is how many descriptors' backup streams are kept.
+const maxTails = 1024
+
+// tail returns the backup stream of metadata that has a descriptor and nothing else for one, which is encoded once; nil for
+// other metadata, and for what has to be spilled.
+func (s *ntSource) tail(m *ntfs.Meta) []byte {
+	d := m.SecurityDescriptor
+	if len(d) == 0 || len(d) > ntInline || m.Reparse != nil || m.ObjectID != nil || len(m.EA)+len(m.Kept) > 0 {
+		return nil
+	}
+	if tail, ok := s.tails[string(d)]; ok {
+		return tail
+	}
+	var b bytes.Buffer
+	if err := ntfs.NewBackupWriter(&b).WriteMeta(m); err != nil || b.Len() > ntInline {
+		return nil
+	}
+	if s.tails == nil || len(s.tails) >= maxTails {
+		s.tails = make(map[string][]byte)
+	}
+	s.tails[string(d)] = b.Bytes()
+	return b.Bytes()
 }
 
 // spill stores metadata that is too big for an attribute.

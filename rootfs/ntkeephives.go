@@ -98,7 +98,7 @@ func (k *hiveKeeper) makeDir(name string) error {
 		return err
 	}
 	e.NT = &ntfs.Meta{Attributes: ntfs.AttrDirectory, SecurityDescriptor: e.NT.SecurityDescriptor}
-	value, err := appendNTMeta(e, func(b []byte) ([sha256.Size]byte, error) {
+	value, err := appendNTMeta(nil, e, func(b []byte) ([sha256.Size]byte, error) {
 		return spillTo(filepath.Join(k.dir, ntSpill), func(w io.Writer) error {
 			_, err := w.Write(b)
 			return err

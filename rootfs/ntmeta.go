@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -38,30 +39,30 @@ func ntAttrName(user UserXattrs) string {
 // UserXattrs says that marks and metadata are in attributes user.*, for processes that may not write trusted.*.
 type UserXattrs bool
 
-// appendNTMeta encodes what Windows keeps of e and Linux does not, but for alternate streams. spill stores a big piece and
+// appendNTMeta appends to b what Windows keeps of e and Linux does not, but for alternate streams. spill stores a big piece and
 // returns its digest.
-func appendNTMeta(e *layer.Entry, spill func([]byte) ([sha256.Size]byte, error)) ([]byte, error) {
+func appendNTMeta(b []byte, e *layer.Entry, spill func([]byte) ([sha256.Size]byte, error)) ([]byte, error) {
 	var stream bytes.Buffer
 	if err := ntfs.NewBackupWriter(&stream).WriteMeta(e.NT); err != nil {
 		return nil, fmt.Errorf("encode Windows metadata: %w", err)
 	}
 	if stream.Len() <= ntInline {
-		return appendNTAttr(e, 0, stream.Bytes())
+		return appendNTAttr(b, e, 0, stream.Bytes())
 	}
 	sum, err := spill(stream.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("store Windows metadata: %w", err)
 	}
-	return appendNTAttr(e, ntSpilled, sum[:])
+	return appendNTAttr(b, e, ntSpilled, sum[:])
 }
 
-// appendNTAttr encodes an attribute with a backup stream, or with the digest of one that is spilled.
-func appendNTAttr(e *layer.Entry, flags byte, tail []byte) ([]byte, error) {
+// appendNTAttr appends an attribute with a backup stream, or with the digest of one that is spilled.
+func appendNTAttr(b []byte, e *layer.Entry, flags byte, tail []byte) ([]byte, error) {
 	short := e.NT.ShortName
 	if len(short) > maxShortBytes {
 		return nil, fmt.Errorf("the short name has %d bytes: %w", len(short), errdefs.ErrInvalidArgument)
 	}
-	b := make([]byte, 0, ntHeader+len(short)+len(tail))
+	b = slices.Grow(b, ntHeader+len(short)+len(tail))
 	b = append(b, ntVersion, flags)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(short)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(e.NT.Attributes))

@@ -27,12 +27,12 @@ func FuzzNTMeta(f *testing.F) {
 		spilled = b
 		return sha256.Sum256(b), nil
 	}
-	short, err := appendNTMeta(e, spill)
+	short, err := appendNTMeta(nil, e, spill)
 	if err != nil {
 		f.Fatal(err)
 	}
 	e.NT.SecurityDescriptor = bytes.Repeat([]byte("d"), ntInline)
-	long, err := appendNTMeta(e, spill)
+	long, err := appendNTMeta(nil, e, spill)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func FuzzNTMeta(f *testing.F) {
 			}
 			return
 		}
-		again, err := appendNTMeta(&first, func(b []byte) ([sha256.Size]byte, error) {
+		again, err := appendNTMeta(nil, &first, func(b []byte) ([sha256.Size]byte, error) {
 			spilled = b
 			return sha256.Sum256(b), nil
 		})

@@ -3,7 +3,6 @@ package rootfs
 import (
 	"errors"
 	"io/fs"
-	"path"
 	"strings"
 	"syscall"
 
@@ -17,6 +16,15 @@ type ntNames struct {
 	roots   []*inroot.Root
 	dirs    map[string]map[string]string // by directory as spelled: names by their upper case
 	spelled map[string]string            // directories as spelled, by how entries call them
+
+	last ntDir // that of the last name: entries come directory by directory
+}
+
+// ntDir is a directory of ntNames.
+type ntDir struct {
+	called string // by entries; "" is none
+	dir    string
+	names  map[string]string
 }
 
 func newNTNames(roots []*inroot.Root) *ntNames {
@@ -29,26 +37,51 @@ func newNTNames(roots []*inroot.Root) *ntNames {
 
 // spell returns the name as it is spelled on the disk, and remembers it.
 func (n *ntNames) spell(name string) (string, error) {
-	parent, last := split(name)
+	parent, last := cut(name)
+	if err := n.enter(parent); err != nil {
+		return "", err
+	}
+	d := n.last
+	key := ntfs.Upcase(last)
+	if known, ok := d.names[key]; ok {
+		return join(d.dir, known), nil
+	}
+	name = join(d.dir, last) // a copy: what comes of a header would keep all of it in memory
+	spelled := name[len(name)-len(last):]
+	if key == last {
+		key = spelled
+	}
+	d.names[key] = spelled
+	return name, nil
+}
+
+// enter makes parent the last directory.
+func (n *ntNames) enter(parent string) error {
+	if parent == n.last.called {
+		return nil
+	}
 	dir, ok := n.spelled[parent]
 	if !ok {
 		var err error
 		if dir, err = n.spell(parent); err != nil {
-			return "", err
+			return err
 		}
-		n.spelled[parent] = dir
+		n.spelled[strings.Clone(parent)] = dir
 	}
 	names, err := n.names(dir)
 	if err != nil {
-		return "", err
+		return err
 	}
-	key := ntfs.Upcase(last)
-	if known, ok := names[key]; ok {
-		last = known
-	} else {
-		names[key] = last
+	n.last = ntDir{called: strings.Clone(parent), dir: dir, names: names}
+	return nil
+}
+
+// join returns the name of last in dir, both clean, in memory of its own.
+func join(dir, last string) string {
+	if dir == "." {
+		return strings.Clone(last)
 	}
-	return path.Join(dir, last), nil
+	return dir + "/" + last
 }
 
 // names returns what the layers have in a directory.

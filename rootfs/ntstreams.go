@@ -92,14 +92,14 @@ func (s *ntStreams) encode(e *layer.Entry, streams []spooledStream) ([]byte, err
 			return nil, err
 		}
 		if b.Len() <= ntInline {
-			return appendNTAttr(e, 0, b.Bytes())
+			return appendNTAttr(nil, e, 0, b.Bytes())
 		}
 	}
 	sum, err := spillTo(s.dir, func(w io.Writer) error { return s.write(w, e, streams) })
 	if err != nil {
 		return nil, fmt.Errorf("store Windows metadata: %w", err)
 	}
-	return appendNTAttr(e, ntSpilled, sum[:])
+	return appendNTAttr(nil, e, ntSpilled, sum[:])
 }
 
 func (s *ntStreams) write(to io.Writer, e *layer.Entry, streams []spooledStream) error {

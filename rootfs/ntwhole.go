@@ -45,7 +45,7 @@ func tellable(e *layer.Entry, spill func([]byte) ([sha256.Size]byte, error)) (*l
 		told.Data = nil
 	}
 	if described {
-		meta, err := appendNTMeta(e, spill)
+		meta, err := appendNTMeta(nil, e, spill)
 		if err != nil {
 			return nil, err
 		}

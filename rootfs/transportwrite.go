@@ -203,7 +203,7 @@ func (w *transportWriter) write(e *layer.Entry, content io.Reader) error {
 
 // claim takes a name. Only a directory may have it already, and only if nobody told of it.
 func (w *transportWriter) claim(e *layer.Entry, sidecar bool) (again bool, err error) {
-	_, last := split(e.Name)
+	_, last := cut(e.Name)
 	switch {
 	case isSidecar(last):
 		return false, fmt.Errorf("a transport folder has its own files under such names: %w", errdefs.ErrInvalidArgument)
@@ -295,7 +295,7 @@ func (w *transportWriter) describeStaged(e *layer.Entry) error {
 }
 
 func (w *transportWriter) describe(e *layer.Entry, set func(attr, value string) error) error {
-	meta, err := appendNTMeta(e, func(b []byte) ([sha256.Size]byte, error) {
+	meta, err := appendNTMeta(nil, e, func(b []byte) ([sha256.Size]byte, error) {
 		return [sha256.Size]byte{}, fmt.Errorf("%d bytes are more than an attribute has room for: %w", len(b), errdefs.ErrNotImplemented)
 	})
 	if err != nil {
