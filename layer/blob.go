@@ -283,5 +283,5 @@ func (r *Reader) abandon() {
 	if r.err == nil {
 		r.err = errAbandoned
 	}
-	r.tape.chunk = nil
+	r.tape.chunk, r.tape.after = nil, nil
 }

@@ -50,26 +50,35 @@ func (r *Reader) header(pad int) (*tar.Header, error) {
 	return r.tar.Next()
 }
 
-// plainHeader reads headers that lie whole in the tape's chunk.
+// plainHeader reads plain headers.
 func (r *Reader) plainHeader(pad int) (bool, error) {
 	if r.tape.fill() != nil {
 		return false, nil // archive/tar meets the error again
 	}
-	b := r.tape.chunk
-	if len(b) < pad+blockSize {
+	n := r.parseChunk(pad)
+	if n == 0 && r.tape.join() {
+		n = r.parseChunk(pad)
+	}
+	if n == 0 {
 		return false, nil
 	}
-	var n int
-	if n, r.records = parsePlain(b[pad:], &r.plain, r.records); n == 0 {
-		r.records = r.records[:0]
-		return false, nil
-	}
-	if err := r.tape.record(b[:pad+n]); err != nil {
+	if err := r.tape.record(r.tape.chunk[:pad+n]); err != nil {
 		return false, err
 	}
 	r.tape.advance(pad + n)
 	r.tape.ghost, r.stale = 0, true
 	return true, nil
+}
+
+// parseChunk is parsePlain for what follows pad bytes in the tape's chunk.
+func (r *Reader) parseChunk(pad int) (n int) {
+	if b := r.tape.chunk; len(b) >= pad {
+		n, r.records = parsePlain(b[pad:], &r.plain, r.records[:0])
+	}
+	if n == 0 {
+		r.records = r.records[:0]
+	}
+	return n
 }
 
 // located says where in a Windows layer an error is: names of such layers may

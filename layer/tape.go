@@ -64,6 +64,9 @@ func (f *sliceFeed) next() ([]byte, error) {
 type tape struct {
 	feed  feeder
 	chunk []byte // what is left of the last chunk
+	after []byte // what follows chunk of the same piece of the stream
+	joint []byte // the memory of a chunk that join made
+	err   error  // that feed met when join looked ahead
 	pos   int64  // bytes taken from feed
 	ghost int64
 
@@ -139,9 +142,36 @@ func (t *tape) fill() error {
 	if len(t.chunk) > 0 {
 		return nil
 	}
+	if t.chunk, t.after = t.after, nil; len(t.chunk) > 0 {
+		return nil
+	}
+	if t.err != nil {
+		return t.err
+	}
 	var err error
 	t.chunk, err = t.feed.next()
 	return err
+}
+
+// joinMost is how much of a chunk join copies to what was left of the one before.
+const joinMost = 16 << 10
+
+// join makes the chunk longer by what follows it, so that headers lie in one piece, and says whether it could.
+func (t *tape) join() bool {
+	if len(t.chunk) > joinMost || len(t.after) > 0 || t.err != nil {
+		return false
+	}
+	t.joint = append(t.joint[:0], t.chunk...)
+	t.chunk = t.joint
+	next, err := t.feed.next()
+	if err != nil {
+		t.err = err
+		return false
+	}
+	n := min(len(next), joinMost)
+	t.joint = append(t.joint, next[:n]...)
+	t.chunk, t.after = t.joint, next[n:]
+	return true
 }
 
 // take reads without recording.
