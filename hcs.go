@@ -45,6 +45,12 @@ import (
 // other's containers. Mounts are the program's own and end with it.
 func EnterUserNamespace() error { return userns.Enter() }
 
+// ArriveInUserNamespace is for programs that call EnterUserNamespace late, or
+// for some of their tasks alone: called first in main it has the program that
+// was run again be in its working directory from the beginning. Elsewhere it
+// does nothing.
+func ArriveInUserNamespace() error { return userns.Arrive() }
+
 // Config says where a host keeps its state and what it runs containers with.
 // The zero value is right for most.
 type Config struct {

@@ -35,6 +35,9 @@ func Main() int { return (&app{}).main() }
 
 func (a *app) main() int {
 	a.in, a.out, a.err, a.signals = os.Stdin, os.Stdout, os.Stderr, new(signals)
+	if err := hcs.ArriveInUserNamespace(); err != nil {
+		return a.report(err)
+	}
 	switch {
 	case isCalled(os.Args[0], "umoci"):
 		return umociMain(a, os.Args[1:])

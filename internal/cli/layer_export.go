@@ -68,7 +68,7 @@ func (o *layerExportOptions) run(ctx context.Context, a *app, ref string) error 
 	case o.format != "tar" && (o.output == "" || o.gzip):
 		return usage(fmt.Sprintf("export: format %s needs --output, and is not compressed", o.format))
 	case o.format == "tar" && !o.flatten:
-		return o.tar(func(out io.Writer) error { return o.write(ctx, a, ref, out) }, a.out)
+		return o.exportOne(ctx, a, ref)
 	}
 	st, err := o.layersOf(ctx, a, ref)
 	if err != nil {
@@ -200,12 +200,18 @@ func (o *layerExportOptions) writeEntries(out io.Writer, source rootfs.EntrySour
 	return err
 }
 
-func (o *layerExportOptions) write(ctx context.Context, a *app, ref string, out io.Writer) error {
+// exportOne writes a layer as it is. It opens it first: for that the program
+// may have to be started again, and would find its own output there.
+func (o *layerExportOptions) exportOne(ctx context.Context, a *app, ref string) error {
 	l, err := o.open(ctx, a, ref)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = l.close() }() // read only
+	return o.tar(func(out io.Writer) error { return o.write(ctx, l, ref, out) }, a.out)
+}
+
+func (o *layerExportOptions) write(ctx context.Context, l *layerStream, ref string, out io.Writer) error {
 	b, err := layer.CreateBlob(out, o.compression())
 	if err != nil {
 		return err

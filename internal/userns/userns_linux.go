@@ -58,18 +58,21 @@ const arrivalVariable = "HCS_USERNS_ARRIVAL"
 // setuid programs newuidmap and newgidmap are needed. It has the one id alone
 // where neither file names the user.
 func Enter() error {
-	arrival, again := os.LookupEnv(arrivalVariable)
-	if again {
-		return arrive(arrival)
-	}
-	if os.Geteuid() == 0 {
-		return nil
+	if err := Arrive(); err != nil || os.Geteuid() == 0 {
+		return err
 	}
 	return fmt.Errorf("become root of a user namespace: %w", enter())
 }
 
-// arrive tidies up in the program that was started again.
-func arrive(arrival string) error {
+// Arrive ends what Enter began, in the program that was started again: it
+// returns to the working directory, which a mount namespace does not keep. Enter
+// does it too; a program that looks at names before it calls Enter, or only
+// sometimes does, calls Arrive first. It does nothing in other programs.
+func Arrive() error {
+	arrival, again := os.LookupEnv(arrivalVariable)
+	if !again {
+		return nil
+	}
 	if err := os.Unsetenv(arrivalVariable); err != nil {
 		return err
 	}

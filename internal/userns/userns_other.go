@@ -13,6 +13,9 @@ var errUnsupported = fmt.Errorf("user namespaces on %s: %w", runtime.GOOS, error
 // Enter is for Linux.
 func Enter() error { return errUnsupported }
 
+// Arrive has nothing to end here.
+func Arrive() error { return nil }
+
 // IsInitial reports that there are no other user namespaces here.
 func IsInitial() bool { return true }
 
