@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,6 +69,13 @@ func (m Mappings) WithDefaults() Mappings {
 		m.GIDs = []specs.LinuxIDMapping{{HostID: uint32(os.Getegid()), Size: 1}}
 	}
 	return m
+}
+
+// mapped says whether owners are mapped otherwise than Rootless implies.
+func (m Mappings) mapped() bool {
+	m = m.WithDefaults()
+	implied := Mappings{Rootless: m.Rootless}.WithDefaults()
+	return !slices.Equal(m.UIDs, implied.UIDs) || !slices.Equal(m.GIDs, implied.GIDs)
 }
 
 // ParseMapping parses "container:host:size", or "container:host" for one id.

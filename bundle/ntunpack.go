@@ -29,9 +29,10 @@ func (o UnpackOptions) reading() Reading {
 // unpackNT makes a bundle of an image for Windows. It is a layer directory
 // whose Files are called rootfs.
 func unpackNT(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
-	if len(o.Mappings.UIDs)+len(o.Mappings.GIDs) > 0 || o.KeepDirlinks {
+	if o.Mappings.mapped() || o.KeepDirlinks {
 		return invalid("an image for %s has no owners to map, and no links to keep", img.Config.OS)
 	}
+	o.Mappings.Rootless = o.Mappings.Rootless || os.Geteuid() > 0 // which costs nothing where nobody owns anything
 	return stage(ctx, dir, func(stage string) error {
 		flat := filepath.Join(stage, "layer")
 		if err := importFlat(ctx, src, img, flat, o); err != nil {

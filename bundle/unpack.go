@@ -68,8 +68,9 @@ func (m Mappings) changeOptions() rootfs.ChangeOptions {
 // An image for Windows is unpacked as one layer: rootfs is what drive C: holds,
 // with Windows' metadata in extended attributes, and beside it are Hives, with
 // the registry's hives as they are when nothing has changed, and UtilityVM. The
-// metadata needs root's rights, or else Mappings.Rootless. Other mappings have
-// nothing to map, and are of class ErrInvalidArgument.
+// metadata needs root's rights, or else Mappings.Rootless, which ordinary users
+// have without asking. Other mappings have nothing to map, and are of class
+// ErrInvalidArgument.
 func Unpack(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
 	if err := unpack(ctx, src, img, dir, o); err != nil {
 		return fmt.Errorf("unpack image to bundle %s: %w", dir, err)

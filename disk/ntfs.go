@@ -20,7 +20,7 @@ import (
 type Adder func(e *layer.Entry, content io.Reader) error
 
 // CreateNTFS makes the image name, which must not exist: a disk with the partitions of WindowsTable, and in the one of basic
-// data an NTFS volume with what fill adds. With a nil fill the volume is empty. It needs root and the programs of ntfs-3g,
+// data an NTFS volume with what fill adds. With a nil fill the volume is empty. It needs root, or an ntfs-3g that is setuid root, and its programs,
 // and beside the image space for the volume as long as it runs. The result is durable; after an error nothing is left.
 func CreateNTFS(ctx context.Context, name, label string, o Options, fill func(Adder) error) error {
 	if err := createNTFS(ctx, name, label, o, fill); err != nil {
@@ -97,7 +97,7 @@ func fillVolume(ctx context.Context, path string, fill func(Adder) error) error 
 }
 
 // ReadNTFS calls f for everything on the first NTFS volume of a disk: parents before what is in them, streams right after
-// their file. It needs root and ntfs-3g, and in the directory for temporary files space for the volume's data.
+// their file. It needs root, or an ntfs-3g that is setuid root, and in the directory for temporary files space for the volume's data.
 func ReadNTFS(ctx context.Context, d *Disk, f func(e *layer.Entry, content io.Reader) error) error {
 	if err := readNTFS(ctx, d, f); err != nil {
 		return fmt.Errorf("read NTFS of disk: %w", err)

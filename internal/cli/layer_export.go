@@ -34,7 +34,8 @@ As dir a Windows layer becomes a transport folder, the form that Windows' own
 ExportLayer has, and a Linux layer a tree of files, without what it removes. As
 vhdx, vhd or ntfs (a raw image) a Windows layer becomes a disk with one NTFS volume
 of what is below Files, with every descriptor, stream and reparse point; that needs
-root and the programs of ntfs-3g. A disk has no place for what a layer deletes.
+the programs of ntfs-3g, and root unless ntfs-3g is setuid root. A disk has no place
+for what a layer deletes.
 
 With --flatten it is the layer and all those below it as one: those before it in
 the image, or the parents that a directory notes or --layer tells. Files are from

@@ -1,6 +1,8 @@
 package cli_test
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -73,4 +75,60 @@ func (o *ordinary) shell(script string) string {
 		o.t.Fatalf("%s: %v\n%s", script, err, out)
 	}
 	return string(out)
+}
+
+// TestRootlessWindowsBundles is for images for Windows, which have no owners: nothing has to be asked for.
+func TestRootlessWindowsBundles(t *testing.T) {
+	o := &ordinary{t: t, user: testenv.NewUser(t, testenv.OneID)}
+	o.windowsLayout()
+	for _, unpack := range []string{"hcs image unpack", "hcs image unpack --rootless"} {
+		o.shell(unpack + " --image layout:three web && hcs image repack --image layout:same web")
+		if before, after := o.layers("three"), o.layers("same"); before == "" || after != before {
+			t.Errorf("%s: repacking without a change makes of\n%s\nthese layers:\n%s", unpack, before, after)
+		}
+		o.shell("echo new >web/rootfs/app/new && chmod a-w web/rootfs/app/App.EXE && hcs image repack --image layout:new web && rm -rf web")
+		want := "M /Files/app (time)\nM /Files/app/App.EXE (attributes archive -> readonly|archive)\nA /Files/app/new\n"
+		if diff := o.shell("hcs image diff oci:layout:three oci:layout:new"); diff != want {
+			t.Errorf("%s: what is new is\n%s", unpack, diff)
+		}
+	}
+	if _, err := o.user.Command(nil, "hcs", "image", "unpack", "--uid-map", "0:5:1", "--image", "layout:three", "web").CombinedOutput(); err == nil {
+		t.Error("owners are mapped")
+	}
+}
+
+// TestRootlessVolume makes a disk with an NTFS volume as an ordinary user, who can where ntfs-3g is setuid root: nothing
+// stays mounted.
+func TestRootlessVolume(t *testing.T) {
+	testenv.NeedCommand(t, "mkntfs", "ntfs-3g")
+	o := &ordinary{t: t, user: testenv.NewUser(t, testenv.OneID)}
+	o.windowsLayout()
+	out, err := o.user.Command([]string{"TMPDIR=" + o.user.Home}, "hcs", "layer", "export", "--flatten", "--format", "vhdx", "--size", "64m", "-o", "three.vhdx", "oci:layout:three#3").CombinedOutput()
+	program, lookErr := exec.LookPath("ntfs-3g")
+	if lookErr != nil {
+		t.Fatal(lookErr)
+	}
+	info, statErr := os.Stat(program)
+	if statErr != nil {
+		t.Fatal(statErr)
+	}
+	if info.Mode()&os.ModeSetuid != 0 && err != nil {
+		t.Errorf("make a disk: %v\n%s", err, out)
+	}
+	for name := range strings.FieldsSeq(o.shell("ls -A")) {
+		if name != "layout" && name != "three.vhdx" {
+			t.Errorf("left behind: %s", name)
+		}
+	}
+}
+
+// windowsLayout gives the user a layout with an image of three layers.
+func (o *ordinary) windowsLayout() {
+	o.t.Helper()
+	dir := filepath.Join(o.t.TempDir(), "layout")
+	windowsLayout(o.t, dir)
+	if out, err := exec.Command("chmod", "-R", "a+rX", dir).CombinedOutput(); err != nil {
+		o.t.Fatalf("%v\n%s", err, out)
+	}
+	o.shell("cp -r '" + dir + "' layout")
 }

@@ -206,7 +206,7 @@ func (v *Volume) detach() error {
 	var errs []error
 	v.leaveDeep()
 	if v.cmd != nil {
-		if err := sys.Unmount(v.root); err != nil {
+		if err := v.unmount(); err != nil {
 			errs = append(errs, err, v.cmd.Process.Kill())
 		}
 		if err := <-v.exited; err != nil {
@@ -220,4 +220,21 @@ func (v *Volume) detach() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// unmount takes the mount away. An ordinary user, for whom ntfs-3g mounts where it is installed setuid root, has FUSE's own
+// program for that.
+func (v *Volume) unmount() error {
+	err := sys.Unmount(v.root)
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	for _, name := range []string{"fusermount3", "fusermount"} {
+		out, failed := program(context.Background(), name, "-u", "-z", v.root).CombinedOutput()
+		if failed == nil {
+			return nil
+		}
+		err = errors.Join(err, fmt.Errorf("%s: %w: %s", name, failed, bytes.TrimSpace(out)))
+	}
+	return err
 }
