@@ -86,3 +86,26 @@ func TestUnpackTreeSpillLeft(t *testing.T) {
 	must(t, os.RemoveAll(tree))
 	empty(t, top)
 }
+
+// TestUnpackTreeSpillNamed unpacks to a file system that has no nameless files.
+func TestUnpackTreeSpillNamed(t *testing.T) {
+	t.Parallel()
+	testenv.NeedRoot(t)
+	programs := testenv.NeedCommand(t, "mkntfs", "ntfs-3g", "umount")
+	top := t.TempDir()
+	disk, mnt := filepath.Join(top, "disk"), filepath.Join(top, "mnt")
+	must(t, os.WriteFile(disk, nil, 0o600))
+	must(t, os.Truncate(disk, 64<<20))
+	must(t, exec.Command(programs[0], "-F", "-Q", "-q", disk).Run())
+	must(t, os.Mkdir(mnt, 0o755))
+	must(t, exec.Command(programs[1], "-o", "permissions", disk, mnt).Run())
+	defer func() { must(t, exec.Command(programs[2], mnt).Run()) }()
+	tree := filepath.Join(mnt, "tree")
+	_, err := rootfs.UnpackTree(t.Context(), tree, blobsOf(tarOf(t, manyNames(1000, "")...)), rootfs.TreeOptions{Memory: 1})
+	must(t, err)
+	if found := names(t, filepath.Join(tree, "d")); len(found) != 1000 {
+		t.Errorf("%d names", len(found))
+	}
+	must(t, os.RemoveAll(tree))
+	empty(t, mnt)
+}

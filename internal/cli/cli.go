@@ -27,7 +27,7 @@ type app struct {
 	config     hcs.Config
 	registries *Registries // nil in hcs itself
 	logLevel   string
-	wclayer    bool // the program is called by that name
+	called     string // "umoci", "wclayer" where the program is called by that name
 }
 
 // Main runs the command line of this process and returns its exit status.

@@ -32,7 +32,7 @@ The input is a LAYER. ` + layerUsage,
 		Args: takes(1, 1, "the layer's directory"),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0]) },
 	}
-	if a.wclayer {
+	if a.called == "wclayer" {
 		o.os = "windows"
 	}
 	o.addFlags(c.Flags())

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,8 +31,9 @@ const (
 
 // umociMain runs the command line of umoci.
 func umociMain(a *app, args []string) int {
+	a.called = "umoci"
 	root := newUmoci(a)
-	root.SetArgs(withTwoDashes(root, args))
+	root.SetArgs(doubleDashes(root, args))
 	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return 0
@@ -44,46 +43,6 @@ func umociMain(a *app, args []string) int {
 	}
 	fmt.Fprintln(a.err, "   ⨯ "+sentence(err))
 	return umociFailed
-}
-
-// withTwoDashes writes long flags as this command line has them. Umoci's takes
-// one dash for two, as package flag does.
-func withTwoDashes(c *cobra.Command, args []string) []string {
-	args = slices.Clone(args)
-	for i := 0; i < len(args) && args[i] != "--"; i++ {
-		word, dashed := strings.CutPrefix(args[i], "-")
-		if !dashed {
-			c = subcommand(c, args[i])
-			continue
-		}
-		name, _, withValue := strings.Cut(strings.TrimPrefix(word, "-"), "=")
-		f := longFlag(c, name)
-		if f == nil {
-			continue
-		}
-		args[i] = "--" + strings.TrimPrefix(word, "-")
-		if !withValue && f.NoOptDefVal == "" {
-			i++ // its value
-		}
-	}
-	return args
-}
-
-func longFlag(c *cobra.Command, name string) *pflag.Flag {
-	if len(name) < 2 {
-		return nil
-	}
-	return c.Flag(name)
-}
-
-// subcommand returns that of c with a name, or c itself.
-func subcommand(c *cobra.Command, name string) *cobra.Command {
-	for _, sub := range c.Commands() {
-		if sub.Name() == name || sub.HasAlias(name) {
-			return sub
-		}
-	}
-	return c
 }
 
 func newUmoci(a *app) *cobra.Command {

@@ -1,14 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // The command line of wclayer (https://github.com/microsoft/hcsshim, cmd/wclayer),
@@ -21,7 +19,7 @@ const wclayerFailed = 1
 
 // wclayerMain runs the command line of wclayer.
 func wclayerMain(a *app, args []string) int {
-	a.wclayer = true
+	a.called = "wclayer"
 	root := newWclayer(a)
 	root.SetArgs(doubleDashes(root, args))
 	if code := a.report(root.ExecuteContext(context.Background())); code != 0 {
@@ -57,33 +55,9 @@ func newWclayer(a *app) *cobra.Command {
 	return root
 }
 
-// doubleDashes gives long flags that come with one dash the second.
-func doubleDashes(root *cobra.Command, args []string) []string {
-	long := make(map[string]bool)
-	note := func(f *pflag.Flag) { long[f.Name] = true }
-	root.PersistentFlags().VisitAll(note)
-	for _, c := range root.Commands() {
-		c.Flags().VisitAll(note)
-	}
-	args = slices.Clone(args)
-	for i, arg := range args {
-		if arg == "--" {
-			break
-		}
-		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
-		if strings.HasPrefix(arg, "-") && len(name) > 1 && long[name] {
-			args[i] = "-" + arg
-		}
-	}
-	return args
-}
-
 // program is the name that messages begin with.
 func (a *app) program() string {
-	if a.wclayer {
-		return "wclayer"
-	}
-	return "hcs"
+	return cmp.Or(a.called, "hcs")
 }
 
 // warn prints what does not keep a command from its work.
