@@ -51,6 +51,7 @@ func FuzzNTReader(f *testing.F) {
 		}
 		checkSame(t, in, r, w, &same)
 		checkHollow(t, in, opts)
+		checkLent(t, in, same.Bytes(), opts)
 		checkNTAnew(t, files)
 	})
 }
@@ -102,4 +103,48 @@ func checkNTAnew(t *testing.T, files []file) {
 	if diff := cmp.Diff(files, again, sameFiles); diff != "" {
 		t.Fatalf("encoded anew (-was +is):\n%s", diff)
 	}
+}
+
+// checkLent checks that entries whose headers are lent are written like others
+// as long as they are, and afterwards like those that come from no stream.
+func checkLent(t *testing.T, in, want []byte, opts layer.ReadOptions) {
+	t.Helper()
+	var same bytes.Buffer
+	var late []*layer.Entry
+	r := opts.NewReader(bytes.NewReader(in))
+	r.Lend()
+	w := layer.NewWriter(&same)
+	for e, err := range r.All() {
+		must(t, err)
+		must(t, w.Write(e, r))
+		if e.Kind != layer.Stream {
+			late = append(late, e)
+		}
+	}
+	trailer, err := r.Trailer()
+	must(t, err)
+	must(t, w.CloseWith(trailer))
+	if !bytes.Equal(same.Bytes(), want) {
+		t.Fatal("entries that are written at once differ from the stream")
+	}
+	for _, e := range late {
+		anew := *e
+		anew.Forget()
+		if e.Implied {
+			continue // written only where it comes from no stream
+		}
+		if got, want := headers(e), headers(&anew); !bytes.Equal(got, want) {
+			t.Fatalf("%q: its headers are %q, anew %q", e.Name, got, want)
+		}
+	}
+}
+
+// headers returns what is written of an entry alone, nothing if it cannot be.
+func headers(e *layer.Entry) []byte {
+	var b bytes.Buffer
+	w := layer.NewWriter(&b)
+	if err := w.WriteHeader(e); err != nil || w.Close() != nil {
+		return nil
+	}
+	return b.Bytes()
 }

@@ -83,7 +83,8 @@ func (o ReadOptions) OpenBlob(r io.Reader) (*Blob, error) {
 func (o ReadOptions) reader(f feeder) *Reader {
 	r := newReader(f, o.Limits.effective())
 	r.hollow = o.Hollow
-	r.tape.passing = o.Passing && o.Encoding == POSIX
+	r.passing = o.Passing && o.Encoding == POSIX
+	r.tape.passing = r.passing
 	switch o.Encoding {
 	case NT:
 		r.nt = newNTReader(o)

@@ -55,6 +55,10 @@ type Reader struct {
 	sparse  bool
 	trailer Trailer
 
+	passing bool    // sources are not kept at all
+	lends   bool    // sources are kept until the next header
+	lent    *source // that of the last entry, which goes then
+
 	hollow bool // files have no content in the stream
 	absent bool // which is so for the current entry
 
@@ -122,6 +126,7 @@ func (r *Reader) next() (*Entry, error) {
 	if err := r.skipContent(); err != nil {
 		return nil, err
 	}
+	r.takeBack()
 	r.tape.startRecording()
 	firstPad := int(padding(r.tape.pos))
 	for {
@@ -185,7 +190,7 @@ func (r *Reader) headerError(err error) error {
 // keepSource keeps an entry's header and, of an entry that should have no
 // content, the content.
 func (r *Reader) keepSource(s *slot, pad int) error {
-	if r.tape.passing {
+	if r.passing {
 		s.e.Forget()
 		return nil
 	}
@@ -197,7 +202,22 @@ func (r *Reader) keepSource(s *slot, pad int) error {
 		s.s.stored = 0
 	}
 	s.s.take(r.tape.recorded(), pad)
+	r.lent = &s.s
 	return nil
+}
+
+// Lend is for who writes entries at once or not at all. What was read of an
+// entry's header, for writing the same bytes again, is gone with the next call
+// of Next, and takes no memory of its own: a Writer that gets the entry later
+// encodes it anew. The entry itself is the caller's as ever.
+func (r *Reader) Lend() { r.lends, r.tape.passing = true, true }
+
+// takeBack takes what was lent with the last entry.
+func (r *Reader) takeBack() {
+	if r.lends && r.lent != nil {
+		r.lent.raw, r.lent.pad = nil, nil
+	}
+	r.lent = nil
 }
 
 // keepContent records the current entry's content with its header, unless it

@@ -62,6 +62,7 @@ func importLayer(ctx context.Context, dir string, parents []string, r *layer.Rea
 
 func importWindows(ctx context.Context, dir string, parents []string, r *layer.Reader, opts NTOptions) error {
 	opts.overEmpty, opts.parents = true, parents
+	r.Lend()
 	_, err := importNT(ctx, dir, parents, r, opts)
 	return err
 }

@@ -88,6 +88,7 @@ type ntLayerRecord struct {
 //
 // r is read to its end, its trailer included.
 func ImportNT(ctx context.Context, dir string, parents []string, r *layer.Reader, opts NTOptions) (NTStats, error) {
+	r.Lend()
 	stats, err := importNT(ctx, dir, parents, r, opts)
 	if err != nil {
 		return stats, fmt.Errorf("import layer to %s: %w", dir, err)

@@ -184,6 +184,7 @@ func (s *Store) fillNT(
 		}
 		return diffID, err
 	}
+	blob.Lend()
 	_, err = importNT(ctx, s.temp(key), parents, blob.Reader, opts)
 	return err
 }
