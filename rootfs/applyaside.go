@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"errors"
+	"hash/maphash"
 
 	"github.com/hostcompute/hcs/layer"
 )
@@ -12,7 +13,8 @@ import (
 // The order matters only where a name comes twice, and where a name leads through a symbolic link to nowhere: then what was
 // left aside is done first.
 type aside struct {
-	known map[nameID]struct{} // all names that there are, or will be
+	seed  maphash.Seed
+	known map[uint64]struct{} // hashes of all names that there are, or will be: where two have the same one, order is kept
 	links []asideLink
 
 	applier *applier
@@ -20,7 +22,9 @@ type aside struct {
 
 type asideLink struct{ name, target string }
 
-func newAside() *aside { return &aside{known: make(map[nameID]struct{})} }
+func newAside() *aside {
+	return &aside{seed: maphash.MakeSeed(), known: make(map[uint64]struct{})}
+}
 
 // done does what was left aside for whoever looks at the tree between two entries, and says whether the tree is as the layer
 // has it so far: it is not after a writer has failed, which ends the layer soon.
@@ -32,7 +36,7 @@ func (s *aside) done() (bool, error) {
 // add notes a name, and says whether it is a new one.
 func (s *aside) add(dir *dirHandle, last string) bool {
 	n := len(s.known)
-	s.known[nameID{dir.id, last}] = struct{}{}
+	s.known[maphash.Comparable(s.seed, nameID{dir.id, last})] = struct{}{}
 	return len(s.known) > n
 }
 
