@@ -2,13 +2,16 @@ package sys
 
 import (
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // SetXattrFD sets an extended attribute of what fd stands for.
 func SetXattrFD(fd int, name, value string) error {
-	return again(func() error { return unix.Fsetxattr(fd, name, []byte(value), 0) })
+	// The kernel only reads the value, of which importing a Windows layer would otherwise make a copy for each file.
+	data := unsafe.Slice(unsafe.StringData(value), len(value))
+	return again(func() error { return unix.Fsetxattr(fd, name, data, 0) })
 }
 
 // SetXattrAt sets an extended attribute of base in dir and does not follow symbolic links. base must be a single name.
