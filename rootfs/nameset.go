@@ -1,11 +1,13 @@
 package rootfs
 
 import (
+	"crypto/rand"
 	"errors"
 	"hash/maphash"
 	"os"
 
 	"github.com/hostcompute/hcs/internal/spill"
+	"github.com/hostcompute/hcs/internal/sys"
 )
 
 // nameID is a name in a directory, whatever path led there.
@@ -46,16 +48,10 @@ func newNameSet(create spillFile) *nameSet {
 	return n
 }
 
-// temporaryFile opens a file of the system's temporary directory that has no name.
+// temporaryFile opens a file of the system's temporary directory that has no name, if the kernel can do without one from the
+// beginning: then a process that is killed leaves nothing.
 func temporaryFile() (*os.File, error) {
-	f, err := os.CreateTemp("", "hcs-*")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return sys.UnnamedFile(os.TempDir(), "hcs-"+rand.Text())
 }
 
 func (s *nameSet) close() error { return s.store.Close() }

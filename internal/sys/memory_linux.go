@@ -28,7 +28,7 @@ func UnmapMemory(b []byte) error {
 }
 
 // UnnamedFile opens a new file in dir that has no name there and goes when it is closed. On a file system that knows no such
-// files it is called name for a moment, so the caller has to be alone in dir, and to expect that a killed process left it.
+// files it is called name for a moment, so the name has to be the caller's alone, and a killed process may leave it.
 func UnnamedFile(dir, name string) (*os.File, error) {
 	fd, err := OpenAt(CWD, dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_EXCL, 0o600)
 	switch {
