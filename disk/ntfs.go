@@ -20,8 +20,9 @@ import (
 type Adder func(e *layer.Entry, content io.Reader) error
 
 // CreateNTFS makes the image name, which must not exist: a disk with the partitions of WindowsTable, and in the one of basic
-// data an NTFS volume with what fill adds. With a nil fill the volume is empty. It needs root, or an ntfs-3g that is setuid root, and its programs,
-// and beside the image space for the volume as long as it runs. The result is durable; after an error nothing is left.
+// data an NTFS volume with what fill adds. With a nil fill the volume is empty. It needs the programs of ntfs-3g, root unless
+// ntfs-3g is setuid root, and beside the image space for the volume as long as it runs. The result is durable; after an error
+// nothing is left. A call that is killed leaves the volume's file, called .volume-*, and an empty directory for temporary files.
 func CreateNTFS(ctx context.Context, name, label string, o Options, fill func(Adder) error) error {
 	if err := createNTFS(ctx, name, label, o, fill); err != nil {
 		return fmt.Errorf("create NTFS disk image %s: %w", name, err)
@@ -97,7 +98,8 @@ func fillVolume(ctx context.Context, path string, fill func(Adder) error) error 
 }
 
 // ReadNTFS calls f for everything on the first NTFS volume of a disk: parents before what is in them, streams right after
-// their file. It needs root, or an ntfs-3g that is setuid root, and in the directory for temporary files space for the volume's data.
+// their file. It needs ntfs-3g, root unless that is setuid root, and in the directory for temporary files space for the
+// volume's data.
 func ReadNTFS(ctx context.Context, d *Disk, f func(e *layer.Entry, content io.Reader) error) error {
 	if err := readNTFS(ctx, d, f); err != nil {
 		return fmt.Errorf("read NTFS of disk: %w", err)

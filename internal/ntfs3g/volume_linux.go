@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -153,11 +154,10 @@ func (v *Volume) start(ctx context.Context) error {
 	}
 	v.cmd = program(context.WithoutCancel(ctx), "ntfs-3g", "-o", "no_def_opts,big_writes,streams_interface=windows,special_files=wsl,no_detach", v.path, v.root)
 	v.cmd.Stdout, v.cmd.Stderr = &v.output, &v.output
-	if err := v.cmd.Start(); err != nil {
+	if err := v.run(); err != nil {
 		v.cmd = nil
 		return err
 	}
-	go func() { v.exited <- v.cmd.Wait() }()
 	tick := time.NewTicker(2 * time.Millisecond) // it does not tell when it is ready but by the mount
 	defer tick.Stop()
 	for {
@@ -173,6 +173,24 @@ func (v *Volume) start(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// run starts the program, whose end v.exited tells. It unmounts the volume on SIGTERM, which it gets when this process is
+// killed: the kernel sends it when the thread ends that has started the program. To a program that is setuid root it sends
+// none if an ordinary user started it: that volume stays mounted.
+func (v *Volume) run() error {
+	cmd, started := v.cmd, make(chan error)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			v.exited <- cmd.Wait()
+		}
+	}()
+	return <-started
 }
 
 func device(dir string) (uint64, error) {

@@ -1,6 +1,7 @@
 package ntfs3g_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -214,4 +215,52 @@ func TestVolumeRefuses(t *testing.T) {
 	if v, err := ntfs3g.Mount(t.Context(), path); !errors.Is(err, errdefs.ErrFailedPrecondition) {
 		t.Errorf("not a volume: %v, %v", v, err)
 	}
+}
+
+// TestKilled kills a process that has mounted a volume: the mount and the program go with it, and what was written is there.
+func TestKilled(t *testing.T) {
+	if path := os.Getenv("HCS_TEST_NTFS3G_VOLUME"); path != "" {
+		v, err := ntfs3g.Mount(t.Context(), path)
+		must(t, err)
+		must(t, v.Add(&layer.Entry{Name: "written", Size: 4, NT: &ntfs.Meta{Attributes: ntfs.AttrArchive}}, strings.NewReader("text")))
+		fmt.Println("mounted")
+		testenv.AwaitKill()
+	}
+	path, temporary := formatted(t), t.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.v=false")
+	cmd.Env = append(os.Environ(), "HCS_TEST_NTFS3G_VOLUME="+path, "TMPDIR="+temporary)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	first, err := bufio.NewReader(out).ReadString('\n')
+	if err = errors.Join(err, cmd.Process.Kill()); err != nil || first != "mounted\n" {
+		t.Errorf("the process that is to be killed says %q: %v", first, err)
+	}
+	_ = cmd.Wait() // it was killed
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		mounts, err := os.ReadFile("/proc/self/mounts")
+		must(t, err)
+		if !strings.Contains(string(mounts), temporary) && !runs(t, temporary) {
+			break
+		}
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("it stays mounted, or ntfs-3g runs on:\n%s", mounts)
+		}
+	}
+	if list := read(t, path); len(list) != 2 || list[1].Name != "written" || list[1].content != "text" {
+		t.Errorf("the volume has %+v", list)
+	}
+}
+
+// runs says whether a program runs that has arg in its arguments.
+func runs(t *testing.T, arg string) bool {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	must(t, err)
+	for _, name := range lines {
+		if line, err := os.ReadFile(name); err == nil && bytes.Contains(line, []byte(arg)) {
+			return true
+		}
+	}
+	return false
 }
