@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,7 +175,11 @@ func TestLiesAboutTheRest(t *testing.T) {
 				if diff := cmp.Diff(before, tree(t, store.Dir())); !resume && diff != "" {
 					t.Errorf("the store before (-) and after (+):\n%s", diff)
 				}
-				if left := parts(t, store); resume && (len(left) > 0) != tt.keep {
+				// Of another blob, which was on its way meanwhile, there may be a part in any case.
+				left := slices.DeleteFunc(parts(t, store), func(name string) bool {
+					return !strings.HasSuffix(name, img.Manifest.Layers[0].Digest.Encoded())
+				})
+				if resume && (len(left) > 0) != tt.keep {
 					t.Errorf("parts in the store: %q", left)
 				}
 				_, err = load(t.Context(), store, parse(t, addr+ref), image.LoadOptions{Resume: resume})
