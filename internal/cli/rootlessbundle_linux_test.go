@@ -100,6 +100,7 @@ func TestRootlessWindowsBundles(t *testing.T) {
 // TestRootlessVolume makes a disk with an NTFS volume as an ordinary user, who can where ntfs-3g is setuid root: nothing
 // stays mounted.
 func TestRootlessVolume(t *testing.T) {
+	testenv.NeedRoot(t) // to be an ordinary user whose setuid programs work, which whoever runs the tests may not be
 	testenv.NeedCommand(t, "mkntfs", "ntfs-3g")
 	o := &ordinary{t: t, user: testenv.NewUser(t, testenv.OneID)}
 	o.windowsLayout()
