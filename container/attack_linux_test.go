@@ -415,7 +415,7 @@ func TestAgentsProgramStaysInPrivilegedHands(t *testing.T) {
 			s := f.running(container.Spec{Security: container.Security{CapAdd: []string{"all"}, Seccomp: container.SeccompUnconfined}})
 			for _, script := range []string{
 				"echo x > /proc/1/exe", "echo x > /dev/.hcs-agent", "exec 5</proc/1/exe; echo x > /proc/self/fd/5",
-				"sleep 100 & cd /proc/1 && echo x > exe",
+				"sleep 100 >/dev/null 2>&1 & cd /proc/1 && echo x > exe",
 			} {
 				if r := f.run(s, script); r.Code == 0 {
 					t.Errorf("%s: worked", script)
