@@ -311,11 +311,17 @@ func read(ctx context.Context, src Source, desc v1.Descriptor) (*Image, error) {
 	if !isManifest(desc.MediaType) {
 		return nil, invalid("blob %s has media type %q, which is not that of a manifest", desc.Digest, desc.MediaType)
 	}
-	img := &Image{Descriptor: desc}
-	var err error
-	if img.RawManifest, err = fetch(ctx, src, desc); err != nil {
+	raw, err := fetch(ctx, src, desc)
+	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
+	return readAs(ctx, src, desc, raw)
+}
+
+// readAs is read of a manifest whose bytes are there already.
+func readAs(ctx context.Context, src Source, desc v1.Descriptor, raw []byte) (*Image, error) {
+	img := &Image{Descriptor: desc, RawManifest: raw}
+	var err error
 	if img.Manifest, err = parseManifest(img.RawManifest, desc.MediaType); err != nil {
 		return nil, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 	}

@@ -187,7 +187,7 @@ func (n Node) verify(ctx context.Context, src Source, done map[digest.Digest]boo
 		diffIDs []digest.Digest
 	)
 	if n.isImage() {
-		img, err := read(ctx, src, n.Descriptor)
+		img, err := readAs(ctx, src, n.Descriptor, n.Raw)
 		if err != nil {
 			return []error{err}
 		}
