@@ -63,11 +63,6 @@ type ReadOptions struct {
 	// Hollow is for a stream by [Writer.WriteHeader]: files have their size
 	// and no content.
 	Hollow bool
-
-	// Passing is for who does not write the entries again: a Writer encodes
-	// them anew, and what was read of their headers takes no memory. The NT
-	// encoding pays no heed to it.
-	Passing bool
 }
 
 // NewReader returns a Reader of the uncompressed tar stream r.
@@ -83,8 +78,6 @@ func (o ReadOptions) OpenBlob(r io.Reader) (*Blob, error) {
 func (o ReadOptions) reader(f feeder) *Reader {
 	r := newReader(f, o.Limits.effective())
 	r.hollow = o.Hollow
-	r.passing = o.Passing && o.Encoding == POSIX
-	r.tape.passing = r.passing
 	switch o.Encoding {
 	case NT:
 		r.nt = newNTReader(o)

@@ -55,9 +55,7 @@ type Reader struct {
 	sparse  bool
 	trailer Trailer
 
-	passing bool    // sources are not kept at all
-	lends   bool    // sources are kept until the next header
-	lent    *source // that of the last entry, which goes then
+	lent *source // of the last entry, which goes with the next header if headers are lent
 
 	hollow bool // files have no content in the stream
 	absent bool // which is so for the current entry
@@ -190,10 +188,6 @@ func (r *Reader) headerError(err error) error {
 // keepSource keeps an entry's header and, of an entry that should have no
 // content, the content.
 func (r *Reader) keepSource(s *slot, pad int) error {
-	if r.passing {
-		s.e.Forget()
-		return nil
-	}
 	if !s.e.hasContent() && s.s.stored > 0 {
 		kept, err := r.keepContent()
 		if err != nil || !kept {
@@ -210,11 +204,11 @@ func (r *Reader) keepSource(s *slot, pad int) error {
 // entry's header, for writing the same bytes again, is gone with the next call
 // of Next, and takes no memory of its own: a Writer that gets the entry later
 // encodes it anew. The entry itself is the caller's as ever.
-func (r *Reader) Lend() { r.lends, r.tape.passing = true, true }
+func (r *Reader) Lend() { r.tape.lent = true }
 
 // takeBack takes what was lent with the last entry.
 func (r *Reader) takeBack() {
-	if r.lends && r.lent != nil {
+	if r.tape.lent && r.lent != nil {
 		r.lent.raw, r.lent.pad = nil, nil
 	}
 	r.lent = nil

@@ -74,7 +74,7 @@ type tape struct {
 	start int
 	most  int64 // bytes that may be recorded
 
-	passing bool // nobody has what is recorded when the next recording starts
+	lent bool // nobody has what is recorded when the next recording starts
 }
 
 const slabSize = 32 << 10
@@ -86,7 +86,7 @@ var errLostTrack = errors.New("content of an entry does not end where its header
 // startRecording forgets what was recorded. The slices that recorded returned
 // stay as they are, unless nobody has them.
 func (t *tape) startRecording() {
-	if t.passing && cap(t.slab) == slabSize {
+	if t.lent && cap(t.slab) == slabSize {
 		t.slab, t.start = t.slab[:0], 0
 		return
 	}

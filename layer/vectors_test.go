@@ -51,7 +51,7 @@ func TestVectors(t *testing.T) {
 				t.Errorf("got entries\n%q\nwant\n%q", got, v.Gives)
 			}
 			for _, l := range v.Layers {
-				checkPassing(t, l, layer.Limits{})
+				checkLentPOSIX(t, l, layer.Limits{})
 			}
 			if v.Want == "ok" {
 				for _, l := range v.Layers {

@@ -310,10 +310,11 @@ func (s *Store) apply(
 	ctx context.Context, diffID digest.Digest, root *inroot.Root, stream io.ReadCloser,
 ) (stats Stats, err error) {
 	defer func() { err = errors.Join(err, stream.Close()) }()
-	blob, err := layer.ReadOptions{Limits: s.cfg.Limits, Passing: true}.OpenBlob(stream)
+	blob, err := layer.OpenBlob(stream, s.cfg.Limits)
 	if err != nil {
 		return stats, err
 	}
+	blob.Lend()
 	defer func() { err = errors.Join(err, blob.Close()) }()
 	stats, err = Apply(ctx, root, blob.Reader, ApplyOptions{
 		Format: OverlayUpper, Owner: s.cfg.Owner, UserXattr: s.cfg.UserXattr,

@@ -67,10 +67,11 @@ func (l *LayerBlob) open(ctx context.Context, limits layer.Limits) (*openBlob, e
 	if err != nil {
 		return nil, err
 	}
-	blob, err := layer.ReadOptions{Limits: limits, Passing: true}.OpenBlob(stream)
+	blob, err := layer.OpenBlob(stream, limits)
 	if err != nil {
 		return nil, errors.Join(err, stream.Close())
 	}
+	blob.Lend()
 	return &openBlob{blob, l, stream}, nil
 }
 
