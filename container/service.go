@@ -170,8 +170,10 @@ func (s *Service) create(ctx context.Context, r *Record) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.cfg.Layers.CreateScratch(ctx, r.ID, layers...); err != nil {
-		return err
+	if !r.Spec.WriteInPlace {
+		if _, err := s.cfg.Layers.CreateScratch(ctx, r.ID, layers...); err != nil {
+			return err
+		}
 	}
 	if err = s.putRecord(r); err == nil {
 		err = s.claimName(r)

@@ -99,8 +99,13 @@ type Spec struct {
 	// Layers are the diffIDs of the read-only layers, lowest first, all of them
 	// in the layer store.
 	Layers []digest.Digest `json:"layers,omitempty"`
-	// RootDir is a directory of the host that stands in for the layers.
+	// RootDir is a directory of the host that stands in for the layers. Mounts
+	// below it are not part of it.
 	RootDir string `json:"rootDir,omitempty"`
+	// WriteInPlace makes RootDir itself the root: what the system writes, and the
+	// mount points that it lacks, are made there, and there is no scratch layer.
+	// The directory is its owner's: deleting the system leaves it as it is.
+	WriteInPlace bool `json:"writeInPlace,omitempty"`
 	// Image is the name of the image that the layers came from, for people, and
 	// ImageID the digest of its configuration.
 	Image   string        `json:"image,omitempty"`
@@ -178,6 +183,8 @@ func (s *Spec) checkRoot() error {
 	switch {
 	case (len(s.Layers) > 0) == (s.RootDir != ""):
 		return fmt.Errorf("give either layers or a root directory")
+	case s.WriteInPlace && s.RootDir == "":
+		return fmt.Errorf("write in place: give a root directory, layers are not written to")
 	case s.RootDir != "" && !path.IsAbs(s.RootDir):
 		return fmt.Errorf("root directory %q is not absolute", s.RootDir)
 	case !slices.Contains([]Network{"", NetworkNone, NetworkHost}, s.Network):

@@ -22,6 +22,8 @@ func TestSpecsAreJudged(t *testing.T) {
 		{"neither", Spec{}, "give either layers or a root directory"},
 		{"both", Spec{Layers: layers, RootDir: "/"}, "give either layers or a root directory"},
 		{"relative directory", Spec{RootDir: "x"}, "not absolute"},
+		{"in place", Spec{RootDir: "/", WriteInPlace: true}, ""},
+		{"layers in place", Spec{Layers: layers, WriteInPlace: true}, "write in place"},
 		{"name", Spec{RootDir: "/", Name: "../x"}, `name "../x"`},
 		{"hostname", Spec{RootDir: "/", Hostname: "a b"}, `hostname "a b"`},
 		{"long hostname", Spec{RootDir: "/", Hostname: strings.Repeat("a", 65)}, "hostname"},

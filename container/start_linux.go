@@ -104,11 +104,14 @@ func (s *System) everything() []string {
 
 // root says what the root directory is made of.
 func (s *System) root() (*wire.Root, error) {
+	spec := &s.record.Spec
+	if spec.WriteInPlace {
+		return &wire.Root{Dir: spec.RootDir}, spec.checkRootDir()
+	}
 	sc, err := s.Scratch()
 	if err != nil {
 		return nil, err
 	}
-	spec := &s.record.Spec
 	layers, err := s.service.layers(spec)
 	if err != nil {
 		return nil, err

@@ -83,8 +83,12 @@ func (s *System) Name() string { return s.record.Name() }
 // Record returns what is kept of the system. It is not to be changed.
 func (s *System) Record() Record { return s.record }
 
-// Scratch returns the layer that takes what the system writes.
+// Scratch returns the layer that takes what the system writes. One that writes
+// in place has none: the error is of class ErrFailedPrecondition.
 func (s *System) Scratch() (*rootfs.Scratch, error) {
+	if s.record.Spec.WriteInPlace {
+		return nil, fault(errdefs.ErrFailedPrecondition, "it has no scratch layer: it writes to %s itself", s.record.Spec.RootDir)
+	}
 	return s.service.cfg.Layers.OpenScratch(s.record.ID)
 }
 

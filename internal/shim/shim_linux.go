@@ -109,12 +109,7 @@ func (s *shim) start() error {
 	if err := os.Mkdir(rootfs, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	root := s.spec.Root
-	overlay := sys.Overlay{
-		Lower: root.Lower, Upper: root.Upper, Work: root.Work, Target: rootfs,
-		UserXattr: root.UserXattr, Volatile: root.Volatile,
-	}
-	if err := sys.MountOverlay(overlay); err != nil {
+	if err := mountRoot(&s.spec.Root, rootfs); err != nil {
 		return err
 	}
 	agent, theirs, err := wire.Pair()
@@ -134,6 +129,15 @@ func (s *shim) start() error {
 		return err
 	}
 	return s.awaitAgent(failed)
+}
+
+func mountRoot(r *wire.Root, target string) error {
+	if r.Dir != "" {
+		return sys.MountDir(r.Dir, target)
+	}
+	return sys.MountOverlay(sys.Overlay{
+		Lower: r.Lower, Upper: r.Upper, Work: r.Work, Target: target, UserXattr: r.UserXattr, Volatile: r.Volatile,
+	})
 }
 
 // startTimeout bounds how long a starter may take.

@@ -44,20 +44,30 @@ func UnmountIdle(target string) error {
 // MountBind mounts the directory dir, without the mounts below it, on target too. Reading through the new mount does not
 // change the time of last access.
 func MountBind(dir, target string) error {
-	if err := mountBind(dir, target); err != nil {
+	keepTimes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOATIME, Attr_clr: unix.MOUNT_ATTR__ATIME}
+	if err := mountBind(dir, target, &keepTimes); err != nil {
 		return fmt.Errorf("mount %q on %q: %w", dir, target, err)
 	}
 	return nil
 }
 
-func mountBind(dir, target string) error {
+// MountDir mounts the directory dir, without the mounts below it, on target too. What is mounted or unmounted in one place
+// later is not in the other.
+func MountDir(dir, target string) error {
+	if err := mountBind(dir, target, &unix.MountAttr{Propagation: unix.MS_PRIVATE}); err != nil {
+		return fmt.Errorf("mount %q on %q: %w", dir, target, err)
+	}
+	return nil
+}
+
+func mountBind(dir, target string, attr *unix.MountAttr) error {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOATIME, Attr_clr: unix.MOUNT_ATTR__ATIME}); err != nil {
-		return fmt.Errorf("make the mount keep times of access: %w", err)
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, attr); err != nil {
+		return fmt.Errorf("set the mount's attributes: %w", err)
 	}
 	return attach(fd, target)
 }

@@ -11,6 +11,9 @@ func UnmountIdle(string) error { return errNotOnThisOS }
 // MountBind is for Linux.
 func MountBind(_, _ string) error { return errNotOnThisOS }
 
+// MountDir is for Linux.
+func MountDir(_, _ string) error { return errNotOnThisOS }
+
 // MountImage is for Linux.
 func MountImage(_, _, _ string) error { return errNotOnThisOS }
 

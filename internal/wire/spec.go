@@ -42,10 +42,12 @@ const SocketName = "shim.sock"
 // RootName is the name of the container's root directory in Spec.Dir.
 const RootName = "rootfs"
 
-// Root says what the container's root directory is made of: an overlay,
-// mounted in a mount namespace of the shim's own, so that it cannot outlive
-// shim and container.
+// Root says what the container's root directory is made of: an overlay, or one
+// directory as it is, mounted in a mount namespace of the shim's own, so that
+// it cannot outlive shim and container.
 type Root struct {
+	Dir string `json:",omitempty"` // the directory; nothing below is used then
+
 	Lower     []string // topmost first
 	Upper     string
 	Work      string
