@@ -1,0 +1,104 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// ProcessDetails is one process of a running system at one moment, whoever
+// started it.
+type ProcessDetails struct {
+	Pid       int // in the system
+	HostPid   int
+	ParentPid int // in the system: 1 is the agent; 0 for one that somebody brought in from outside
+	UID       int // in the system; -1 for one that the system has no number for
+	HostUID   int
+	Name      string // of the program: the first 15 bytes
+	Args      []string
+	State     string // a letter, as ps(1) has it
+	Started   time.Time
+	// User and System are CPU time, in steps of 10 ms.
+	User, System time.Duration
+	// Resident is memory in use, in bytes: Private is its own alone, Shared that of
+	// files and shared memory. Virtual is address space.
+	Resident, Private, Shared, Virtual uint64
+}
+
+// Processes returns all processes of the running system but the agent, by
+// their numbers. One that ends meanwhile is there or not.
+func (s *System) Processes(ctx context.Context) ([]ProcessDetails, error) {
+	list, err := s.processes(ctx)
+	if err != nil {
+		return nil, s.wrap("list the processes of", err)
+	}
+	return list, nil
+}
+
+func (s *System) processes(ctx context.Context) ([]ProcessDetails, error) {
+	m, err := s.call(ctx, wire.Message{Type: wire.Query})
+	if err != nil {
+		return nil, err
+	}
+	var st wire.Status
+	if err := json.Unmarshal(m.Body, &st); err != nil {
+		return nil, fault(errdefs.ErrDataLoss, "read its status: %w", err)
+	}
+	pids, err := s.members(st.Pid)
+	if err != nil {
+		return nil, err
+	}
+	stats, err := sys.ReadProcesses(pids)
+	if err != nil {
+		return nil, err
+	}
+	return details(stats, st.Pid), nil
+}
+
+// members lists the processes of the system, by their numbers here.
+func (s *System) members(first int) ([]int, error) {
+	group, err := sys.NewCgroup(s.service.cgroup(s.record.ID))
+	if err != nil {
+		return nil, err
+	}
+	pids, err := group.Members()
+	if errors.Is(err, sys.ErrNoCgroup) {
+		return sys.Descendants(first), nil
+	}
+	return pids, err
+}
+
+// agentPid is the agent's number in each system.
+const agentPid = 1
+
+func details(stats []sys.ProcessStat, first int) []ProcessDetails {
+	inner, uids := map[int]int{first: agentPid}, make(map[int]int)
+	for i := range stats {
+		inner[stats[i].Pid] = stats[i].InnerPid
+		uids[stats[i].UID] = 0
+	}
+	for id := range uids {
+		uids[id] = sys.InnerID(first, id)
+	}
+	var list []ProcessDetails
+	for i := range stats {
+		p := &stats[i]
+		if p.InnerPid <= agentPid { // the agent, or the shim while it starts something
+			continue
+		}
+		list = append(list, ProcessDetails{
+			Pid: p.InnerPid, HostPid: p.Pid, ParentPid: inner[p.Parent], UID: uids[p.UID], HostUID: p.UID,
+			Name: p.Name, Args: p.Args, State: string(p.State), Started: p.Started, User: p.User, System: p.System,
+			Resident: p.Resident, Private: p.Private, Shared: p.Shared, Virtual: p.Virtual,
+		})
+	}
+	slices.SortFunc(list, func(a, b ProcessDetails) int { return a.Pid - b.Pid })
+	return list
+}
