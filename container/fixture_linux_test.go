@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childRole) != "" {
 		os.Exit(child())
 	}
+	if os.Getenv(programRole) != "" {
+		os.Exit(program())
+	}
 	if os.Getenv(probeRole) != "" {
 		os.Exit(probe())
 	}

@@ -2,9 +2,9 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"sync"
@@ -42,6 +42,11 @@ type ProcessSpec struct {
 	Stdout io.Writer `json:"-"`
 	Stderr io.Writer `json:"-"`
 
+	// Pipes are the streams that OpenStdio gives, to this program and others, any
+	// number of times, also after the process has ended. They may be combined with
+	// Stdin, Stdout and Stderr, whose bytes then go the same way.
+	Pipes Pipes `json:"-"`
+
 	// OutputGrace bounds how long Wait waits, after the end of an Additional
 	// process, for output that others still hold open: what it has started in the
 	// background. 0 waits until they close it.
@@ -62,20 +67,29 @@ const (
 
 // ExitStatus says how a process ended.
 type ExitStatus struct {
-	Code   int            // its own, or 128 plus the signal's number
-	Signal syscall.Signal // that killed it, or 0
-	User   time.Duration  // CPU time it took
-	System time.Duration
+	Code    int            // its own, or 128 plus the signal's number
+	Signal  syscall.Signal // that killed it, or 0
+	User    time.Duration  // CPU time it took
+	System  time.Duration
+	Started time.Time
+	Ended   time.Time
+	// OOMKilled says that the kernel killed it for lack of memory. The kernel
+	// counts such kills, but does not name the process: one that dies of a SIGKILL
+	// from inside the system at the same moment is taken for another.
+	OOMKilled bool
 }
 
-// Process is a process that was created in a system.
+// Process is a process that was created in a system. Its methods may be called
+// at once.
 type Process struct {
 	system *System
-	conn   *wire.Conn
 	seq    uint32
 	pid    int
-	role   Role
+	flags  wire.SpawnFlags
 	master *os.File // the terminal, where the shim does not hold it
+
+	mu   sync.Mutex
+	conn *wire.Conn // to be told of the end; nil when it is told, or by Close
 
 	output    sync.WaitGroup // copies that Wait waits for
 	allCopied chan struct{}  // closed when they are done
@@ -91,6 +105,10 @@ type Process struct {
 
 // Pid returns the process's number in the system.
 func (p *Process) Pid() int { return p.pid }
+
+// Done returns a channel that is closed when the process has ended; then Wait
+// waits at most for output. It is closed also when nobody will tell any more.
+func (p *Process) Done() <-chan struct{} { return p.done }
 
 // CreateProcess starts a process in the running system.
 func (s *System) CreateProcess(ctx context.Context, spec *ProcessSpec) (*Process, error) {
@@ -122,39 +140,6 @@ func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process
 	return nil, errors.Join(err, pipes.close())
 }
 
-// OpenProcess finds a process that runs in the system, by its number there, or
-// the main process, even if it has ended. Its streams stay with its creator.
-func (s *System) OpenProcess(ctx context.Context, pid int) (*Process, error) {
-	m, err := s.call(ctx, wire.Message{Type: wire.Query})
-	if err != nil {
-		return nil, s.wrap("open a process in", err)
-	}
-	var st wire.Status
-	if err := json.Unmarshal(m.Body, &st); err != nil {
-		return nil, s.wrap("open a process in", err)
-	}
-	for _, ps := range st.Processes {
-		if int(ps.Pid) != pid {
-			continue
-		}
-		c, err := wire.Dial(s.socket())
-		if err != nil {
-			return nil, s.wrap("open a process in", err)
-		}
-		if err := c.Send(wire.Message{Type: wire.WaitOne, Seq: ps.Seq}); err != nil {
-			c.Close()
-			return nil, s.wrap("open a process in", err)
-		}
-		p := &Process{system: s, conn: c, seq: ps.Seq, pid: pid, done: make(chan struct{})}
-		if ps.Main {
-			p.role = Main
-		}
-		go p.await()
-		return p, nil
-	}
-	return nil, s.wrap("open a process in", fault(errdefs.ErrNotFound, "there is no process %d", pid))
-}
-
 func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {
 	r := &wire.SpawnRequest{
 		Args: p.Args, Env: p.Env, Dir: p.Dir, User: p.User, Rows: p.Rows, Cols: p.Cols, Flags: pipes.flags,
@@ -165,6 +150,7 @@ func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {
 	if p.Role == Main {
 		r.Flags |= wire.Main | wire.Logged | wire.MakeDir
 	}
+	r.Flags |= p.Pipes.flags()
 	return r
 }
 
@@ -172,17 +158,19 @@ func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {
 func (s *System) began(c *wire.Conn, m wire.Message, spec *ProcessSpec, pipes *pipes) *Process {
 	var b wire.Spawned
 	_ = b.Decode(m.Body) // checked by the shim
-	p := &Process{system: s, conn: c, seq: m.Seq, pid: int(b.Pid), role: spec.Role, done: make(chan struct{})}
+	p := &Process{
+		system: s, conn: c, seq: m.Seq, pid: int(b.Pid), flags: spec.request(pipes).Flags, done: make(chan struct{}),
+	}
 	pipes.closeTheirs()
 	if len(m.Files) == 1 {
 		p.master = sys.NewTerminal(m.Files[0])
 		pipes.useTerminal(p.master, spec)
 	}
-	if p.role == Additional {
+	if spec.Role == Additional {
 		p.grace = spec.OutputGrace
 	}
 	p.copyStreams(spec, pipes)
-	go p.await()
+	go p.await(c)
 	return p
 }
 
@@ -194,6 +182,9 @@ func (p *Process) copyStreams(spec *ProcessSpec, pipes *pipes) {
 			_, _ = io.Copy(p.stdin, spec.Stdin)
 			if p.stdin != p.master {
 				p.stdin.Close()
+			}
+			if p.flags&wire.HoldStdin != 0 {
+				_ = p.CloseStdin(context.Background()) // else it has ended, or so has the system
 			}
 		}()
 	}
@@ -230,9 +221,9 @@ func (p *Process) copyOutput(to io.Writer, from *os.File) error {
 }
 
 // await receives the process's end.
-func (p *Process) await() {
+func (p *Process) await(c *wire.Conn) {
 	defer close(p.done)
-	m, err := p.conn.Reply()
+	m, err := c.Reply()
 	var x wire.Exit
 	if err == nil {
 		wire.CloseFiles(m.Files)
@@ -242,25 +233,71 @@ func (p *Process) await() {
 			err = wire.ErrMalformed
 		}
 	}
-	if err != nil {
-		p.conn.Close()
+	switch {
+	case err == nil:
+		p.status = exitStatus(x)
+	case p.isClosed():
+		p.err = p.system.wrap("wait for a process in", fault(errdefs.ErrFailedPrecondition, "it was let go of"))
+	default:
 		p.err = p.lost(err)
+	}
+	if p.err == nil && p.flags&wire.Main != 0 {
+		_, _ = c.Receive() // the shim's end: all is taken down
+	}
+	p.finish(c)
+}
+
+func (p *Process) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.conn == nil
+}
+
+// finish gives the connection back, unless Close has it.
+func (p *Process) finish(c *wire.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conn == nil {
 		return
 	}
-	p.status = exitStatus(x)
-	if p.role == Main {
-		_, _ = p.conn.Receive() // the shim's end: all is taken down
-		p.conn.Close()
+	p.conn = nil
+	if p.err != nil || p.flags&wire.Main != 0 {
+		c.Close()
 		return
 	}
-	p.system.release(p.conn)
+	p.system.release(c)
+}
+
+// Close lets go of the process, which goes on: its streams here are closed, and
+// a Wait that has nothing to return yet fails, with class
+// ErrFailedPrecondition. What is known of its end stays known.
+func (p *Process) Close() error {
+	p.mu.Lock()
+	c := p.conn
+	p.conn = nil
+	p.mu.Unlock()
+	var err error
+	if c != nil {
+		err = c.Close()
+	}
+	for _, f := range append(p.sources, p.stdin) {
+		if f != nil {
+			f.Close() // closed already where all is copied
+		}
+	}
+	return err
 }
 
 func exitStatus(x wire.Exit) ExitStatus {
 	return ExitStatus{
 		Code: x.Code(), Signal: syscall.Signal(x.Signal()),
-		User: time.Duration(x.UserUS) * time.Microsecond, System: time.Duration(x.SysUS) * time.Microsecond,
+		User: micros(x.UserUS), System: micros(x.SysUS), Started: unix(x.Started), Ended: unix(x.Ended), OOMKilled: x.OOM,
 	}
+}
+
+// micros makes a duration of what may be any number, as an agent told it.
+func micros(n uint64) time.Duration {
+	return time.Duration(min(n, math.MaxInt64/uint64(time.Microsecond))) * time.Microsecond
 }
 
 // lost says why nobody tells how the process ended.
@@ -276,9 +313,13 @@ func (p *Process) lost(err error) error {
 // may be called any number of times.
 func (p *Process) Wait(ctx context.Context) (ExitStatus, error) {
 	select {
-	case <-p.done:
-	case <-ctx.Done():
-		return ExitStatus{}, context.Cause(ctx)
+	case <-p.done: // also if the context has ended, too
+	default:
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return ExitStatus{}, context.Cause(ctx)
+		}
 	}
 	if p.err != nil {
 		return ExitStatus{}, p.err
@@ -301,6 +342,11 @@ func (p *Process) awaitOutput(ctx context.Context) error {
 	var over <-chan time.Time
 	if p.grace > 0 {
 		over = time.After(p.grace)
+	}
+	select {
+	case <-p.allCopied:
+		return nil
+	default:
 	}
 	select {
 	case <-p.allCopied:
@@ -341,18 +387,6 @@ func (p *Process) Resize(ctx context.Context, rows, cols uint16) error {
 	return p.system.wrap("resize a terminal in", err)
 }
 
-// CloseStdin ends the process's standard input, whatever Stdin still holds. A
-// terminal has no such end: a program there reads Ctrl-D.
-func (p *Process) CloseStdin() error {
-	if p.stdin == nil || p.stdin == p.master {
-		return nil
-	}
-	if err := p.stdin.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
-}
-
 // pipes are the two ends of a process's standard streams.
 type pipes struct {
 	flags                 wire.SpawnFlags
@@ -364,7 +398,7 @@ type pipes struct {
 // of the shim's, one each way; for a terminal of our own, none.
 func openPipes(spec *ProcessSpec) (*pipes, error) {
 	p := new(pipes)
-	if spec.Terminal && spec.Role != Main {
+	if spec.Terminal && spec.Role != Main && spec.Pipes == (Pipes{}) {
 		return p, nil
 	}
 	var errs []error

@@ -125,8 +125,8 @@ func TestStdinStaysOpenUntilClosed(t *testing.T) {
 	_, err = feed.Write([]byte("first"))
 	f.must(err)
 	f.eventually("it comes back", func() bool { return out.has("first") })
-	f.must(p.CloseStdin())
-	f.must(p.CloseStdin())
+	f.must(p.CloseStdin(t.Context()))
+	f.must(p.CloseStdin(t.Context()))
 	status, err := p.Wait(t.Context())
 	f.must(err)
 	if status.Code != 0 {
@@ -269,8 +269,10 @@ func TestOpenProcess(t *testing.T) {
 	if first != second || first.Signal != syscall.SIGTERM {
 		t.Errorf("got %v and %v", first, second)
 	}
-	if _, err := other.OpenProcess(ctx, p.Pid()); !errdefs.IsNotFound(err) {
-		t.Errorf("open a process that has ended: %v", err)
+	ended, err := other.OpenProcess(ctx, p.Pid())
+	f.must(err)
+	if third, err := ended.Wait(ctx); err != nil || third != first {
+		t.Errorf("opened after the end: %v, %v", third, err)
 	}
 	f.must(other.Close())
 }

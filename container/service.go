@@ -152,7 +152,11 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) 
 	if err := s.create(ctx, r); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", r.Name(), errors.Join(err, creator.Unlock()))
 	}
-	return &System{service: s, record: *r, creator: creator}, nil
+	created := &System{service: s, record: *r, creator: creator}
+	if err := created.takeHandle(); err != nil {
+		return nil, fmt.Errorf("create container %s: %w", r.Name(), errors.Join(err, creator.Unlock(), s.removeFiles(r)))
+	}
+	return created, nil
 }
 
 // mayHave reports what keeps a system of this user's from having the limits.
@@ -247,7 +251,11 @@ func (s *Service) Open(_ context.Context, ref string) (*System, error) {
 		}
 		return nil, err
 	}
-	return &System{service: s, record: r}, nil
+	system := &System{service: s, record: r}
+	if err := system.takeHandle(); err != nil {
+		return nil, system.wrap("open", err)
+	}
+	return system, nil
 }
 
 func noSuch(ref string) error {

@@ -45,6 +45,9 @@ func (s *System) start(ctx context.Context, order wire.Spec) error {
 	if _, err := s.service.records.Get(s.record.ID); err != nil {
 		return err
 	}
+	if err := s.awaitHandle(ctx); err != nil {
+		return err
+	}
 	c, err := s.startShim(ctx, order)
 	if err != nil {
 		return errors.Join(err, s.service.cleanUp(&s.record))
@@ -85,6 +88,9 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 	order.ID, order.Dir, order.Root, order.Cgroup = s.record.ID, dir, *root, s.service.cgroup(s.record.ID)
 	order.Status = s.statusFile()
 	order.Log = wire.Log{Path: s.logFile(), MaxSize: s.record.Spec.Log.maxSize(), MaxFiles: s.record.Spec.Log.maxFiles()}
+	if s.record.Spec.HandleBound {
+		order.Handles = s.handleFile()
+	}
 	order.Remove = []string{dir}
 	if s.record.Spec.Ephemeral {
 		order.Remove = s.everything()

@@ -68,6 +68,7 @@ type System struct {
 	idle    []*wire.Conn // connections to the shim that nobody uses
 	closed  bool         // no connection is to be kept any more
 	creator *state.Lock  // held from Create to Start: keeps Prune away
+	handle  *sys.Hold    // to a HandleBound system
 }
 
 // errBusy says that somebody else is creating, starting or deleting a system,
@@ -92,9 +93,10 @@ func (s *System) Scratch() (*rootfs.Scratch, error) {
 	return s.service.cfg.Layers.OpenScratch(s.record.ID)
 }
 
-// Close lets go of connections. The system goes on.
+// Close lets go of connections. The system goes on, unless it is HandleBound
+// and this was its last handle.
 func (s *System) Close() error {
-	errs := []error{s.letGo()}
+	errs := []error{s.letGo(), s.dropHandle()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.idle {

@@ -420,7 +420,7 @@ func TestLogs(t *testing.T) {
 	f.eventually("the log has the part", func() bool { return strings.HasSuffix(read(container.LogOptions{}), "out:part") })
 	followed := make(chan string, 1)
 	go func() { followed <- read(container.LogOptions{Follow: container.Follow}) }()
-	f.must(p.CloseStdin())
+	f.must(p.CloseStdin(t.Context()))
 	_, err = p.Wait(ctx)
 	f.must(err)
 	if got := <-followed; !sorted(got) || !strings.HasSuffix(got, "out: end\n") {

@@ -14,12 +14,18 @@ type process struct {
 	request wire.SpawnRequest
 	client  *wire.Conn   // who asked for it, while connected
 	waiters []*wire.Conn // who else wants to know its end
-	relay   *relay       // of a Logged process
+	relay   *relay       // of one whose streams the shim holds
+	killed  bool         // a client has sent it SIGKILL
 
 	pid     uint32 // 0 until it runs
 	started time.Time
 	ended   time.Time
 	exit    wire.Exit
+}
+
+// endMessage tells how the process ended.
+func (p *process) endMessage() wire.Message {
+	return wire.Message{Type: wire.Ended, Seq: p.seq, Body: p.exit.Encode()}
 }
 
 func (p *process) status() wire.ProcessStatus {
@@ -33,8 +39,21 @@ func (p *process) status() wire.ProcessStatus {
 	return s
 }
 
-// remembered is how many ended processes can still be asked for their end.
-const remembered = 64
+// findPid returns the live process with the number in the container, or else
+// the one that ended last.
+func (t *table) findPid(pid uint32) *process {
+	for _, p := range t.live {
+		if p.pid == pid {
+			return p
+		}
+	}
+	for _, p := range slices.Backward(t.ended) {
+		if p.pid == pid {
+			return p
+		}
+	}
+	return nil
+}
 
 // table holds the system's processes.
 type table struct {
@@ -77,13 +96,20 @@ func (t *table) drop(p *process) {
 	}
 }
 
-// end moves a process to the ended ones.
+// end moves a process to the ended ones. The oldest of those is forgotten.
 func (t *table) end(p *process, x wire.Exit) {
-	p.exit, p.ended = x, time.Now()
+	p.ended = time.Now()
+	if x.Ended = p.ended.UnixNano(); !p.started.IsZero() {
+		x.Started = p.started.UnixNano()
+	}
+	p.exit = x
 	delete(t.live, p.seq)
 	t.ended = append(t.ended, p)
-	if len(t.ended) > remembered {
-		t.ended = slices.Delete(t.ended, 0, len(t.ended)-remembered)
+	if len(t.ended) > wire.Remembered {
+		if r := t.ended[0].relay; r != nil {
+			r.forget()
+		}
+		t.ended = slices.Delete(t.ended, 0, 1)
 	}
 }
 

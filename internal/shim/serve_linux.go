@@ -62,8 +62,11 @@ func (s *shim) reply(c *wire.Conn, m wire.Message) {
 // handle does what a message asks for, and answers unless it returns a
 // failure. Descriptors are closed by then unless it fails.
 func (s *shim) handle(c *wire.Conn, m wire.Message) *wire.Failure {
-	if m.Type == wire.Spawn {
+	switch m.Type {
+	case wire.Spawn:
 		return s.spawn(c, m)
+	case wire.Attach:
+		return s.attach(c, m)
 	}
 	wire.CloseFiles(m.Files)
 	m.Files = nil
@@ -72,6 +75,10 @@ func (s *shim) handle(c *wire.Conn, m wire.Message) *wire.Failure {
 		return s.signal(c, m)
 	case wire.Resize:
 		return s.resize(c, m)
+	case wire.Open:
+		return s.open(c, m)
+	case wire.CloseInput:
+		return s.closeInput(c, m)
 	case wire.WaitOne:
 		return s.waitOne(c, m)
 	case wire.WaitAll:
@@ -100,18 +107,19 @@ func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
 		return f
 	}
 	theirs, body := m.Files, m.Body
-	if p.request.Flags&wire.Logged != 0 {
-		relay, held, err := newRelay(&p.request, m.Files, s.log)
+	if p.request.Flags.Held() {
+		held, err := s.hold(p, m.Files)
 		if err != nil { // and they are closed
 			s.forget(p)
 			s.reply(c, failureMessage(wire.Internal, err))
 			return nil
 		}
 		defer closeAll(held)
-		p.relay, theirs, body = relay, fds(held), p.request.Encode()
+		theirs, body = fds(held), p.request.Encode()
 	} else {
 		defer wire.CloseFiles(theirs)
 	}
+	p.request.Env = nil // which may be large, and nobody asks for
 	// Without s.mu: an agent that takes nothing must hold up this client alone.
 	err := s.agent.Send(wire.Message{Type: wire.Spawn, Seq: p.seq, Body: body, Files: theirs})
 	if err != nil { // the agent is gone: the system is about to end
@@ -122,6 +130,20 @@ func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
 		}
 	}
 	return nil
+}
+
+// hold gives the process a relay, and returns what the process gets of it.
+func (s *shim) hold(p *process, fds []int) ([]*os.File, error) {
+	l, theirs, err := newRelay(&p.request, fds, s.log)
+	if err != nil {
+		return nil, err
+	}
+	l.gone = func() { s.relays.remove(l) }
+	s.relays.add(l)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.relay = l
+	return theirs, nil
 }
 
 // admit enters the process in the table, if it may be started now.
@@ -220,7 +242,7 @@ func (s *shim) began(p *process, m wire.Message) {
 	p.pid, p.started = max(b.Pid, 1), time.Now()
 	s.begun.Broadcast()
 	if p.relay != nil && terminal {
-		p.relay.attach(sys.NewTerminal(m.Files[0]))
+		p.relay.useTerminal(sys.NewTerminal(m.Files[0]))
 		m.Files = nil
 	}
 	if p.client != nil {
@@ -239,6 +261,7 @@ func (s *shim) agentEnded(p *process, m wire.Message) {
 		s.killFirst()
 		return
 	}
+	x.OOM = x.Signal() == int(syscall.SIGKILL) && !p.killed && s.oom.claim(s.cgroup.OOMKills())
 	s.end(p, x)
 	if p.request.Flags&wire.Main != 0 {
 		s.stopLocked("")
@@ -247,7 +270,8 @@ func (s *shim) agentEnded(p *process, m wire.Message) {
 
 // end records a process's end and tells who waits for it. s.mu is held.
 func (s *shim) end(p *process, x wire.Exit) {
-	m := wire.Message{Type: wire.Ended, Seq: p.seq, Body: x.Encode()}
+	s.table.end(p, x)
+	m := p.endMessage()
 	if p.client != nil {
 		s.reply(p.client, m)
 	}
@@ -255,7 +279,9 @@ func (s *shim) end(p *process, x wire.Exit) {
 		s.reply(w, m)
 	}
 	p.client, p.waiters = nil, nil
-	s.table.end(p, x)
+	if p.relay != nil {
+		p.relay.partEnded()
+	}
 	s.begun.Broadcast()
 }
 
@@ -290,6 +316,11 @@ func (s *shim) signal(c *wire.Conn, m wire.Message) *wire.Failure {
 		return nil
 	case paused: // the agent would not take it
 		return &wire.Failure{Class: wire.Wrong, Text: "the system is paused"}
+	}
+	if syscall.Signal(r.Signal) == syscall.SIGKILL {
+		s.mu.Lock()
+		p.killed = true
+		s.mu.Unlock()
 	}
 	m.Seq = p.seq
 	if err := s.agent.Send(m); err != nil { // the agent passes over one that has ended
@@ -340,7 +371,7 @@ func (s *shim) waitOne(c *wire.Conn, m wire.Message) *wire.Failure {
 	case p.ended.IsZero():
 		p.waiters = append(p.waiters, c)
 	default:
-		s.reply(c, wire.Message{Type: wire.Ended, Seq: p.seq, Body: p.exit.Encode()})
+		s.reply(c, p.endMessage())
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ type shim struct {
 	first   *firstProcess
 
 	starting *wire.Conn // the client that started it
+	relays   relaySet   // those that have something to copy
 
 	mu      sync.Mutex // of all below
 	status  wire.Status
@@ -33,7 +34,8 @@ type shim struct {
 	waiters []*wire.Conn  // who waits for the system's end
 	ending  chan struct{} // closed when the system is to stop
 	pausing bool          // the system is about to be paused
-	begun   *sync.Cond    // a process has begun, or will not
+	oom     oomCount
+	begun   *sync.Cond // a process has begun, or will not
 }
 
 func newShim(spec *wire.Spec) (*shim, error) {
@@ -83,6 +85,9 @@ func (s *shim) supervise(client *wire.Conn) error {
 	go s.listenToAgent()
 	go s.accept(listener)
 	go s.serve(client)
+	if s.spec.Handles != "" {
+		go s.awaitHandles()
+	}
 	s.keepStatus()
 	select {
 	case <-s.ending:
@@ -92,6 +97,16 @@ func (s *shim) supervise(client *wire.Conn) error {
 	err = errors.Join(s.takeDown(), listener.Close())
 	s.bow(err)
 	return err
+}
+
+// awaitHandles stops the system when it has no handle left. Who asked for its
+// start has one, or is gone already.
+func (s *shim) awaitHandles() {
+	if err := sys.AwaitUnheld(s.spec.Handles); err != nil {
+		fmt.Fprintf(os.Stderr, "hcs-shim: watch the handles: %v\n", err)
+		return
+	}
+	s.stop("its last handle was closed")
 }
 
 // whyDied says why there is no first process any more.
@@ -274,26 +289,18 @@ func (s *shim) takeDown() error {
 	return s.undo(othersEnded)
 }
 
-// endAll ends the processes whose end the agent did not live to tell.
+// endAll ends the processes whose end the agent did not live to tell, and
+// waits until all output is where it belongs.
 func (s *shim) endAll() {
 	s.mu.Lock()
-	var relays []*relay
 	for _, p := range s.table.live {
 		s.end(p, wire.ByKill())
-		if p.relay != nil {
-			relays = append(relays, p.relay)
-		}
 	}
 	if m := s.table.main; m != nil {
 		s.status.ExitCode = m.exit.Code()
-		if m.relay != nil {
-			relays = append(relays, m.relay)
-		}
 	}
 	s.mu.Unlock()
-	for _, r := range relays {
-		r.finish()
-	}
+	s.relays.finish()
 }
 
 // undo takes back what start did, as far as it came.

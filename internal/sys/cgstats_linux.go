@@ -40,7 +40,13 @@ func (c *Cgroup) memory(s *CgroupStats) {
 	if v, v1 := stat["total_inactive_file"]; v1 {
 		s.MemoryCache = v
 	}
-	s.OOMKills = fields(c.file("memory", "memory.oom_control", "memory.events"))["oom_kill"]
+	s.OOMKills = c.OOMKills()
+}
+
+// OOMKills returns how many processes of the group the kernel has killed for
+// lack of memory.
+func (c *Cgroup) OOMKills() uint64 {
+	return fields(c.file("memory", "memory.oom_control", "memory.events"))["oom_kill"]
 }
 
 func (c *Cgroup) cpu(s *CgroupStats) {

@@ -20,7 +20,28 @@ const (
 	Stdin
 	Stdout
 	Stderr
+	// HoldStdin, HoldStdout and HoldStderr have the shim hold the stream, for
+	// clients that Attach to it. One of them is enough for a terminal.
+	HoldStdin
+	HoldStdout
+	HoldStderr
 )
+
+// Held reports whether the shim stands between the process and its clients.
+func (f SpawnFlags) Held() bool { return f&(Logged|HoldStdin|HoldStdout|HoldStderr) != 0 }
+
+// Attachable returns which of Stdin, Stdout and Stderr clients can Attach to.
+func (f SpawnFlags) Attachable() SpawnFlags {
+	const fromHeld = 3 // HoldStdin is three bits above Stdin, and so on
+	list := f >> fromHeld & (Stdin | Stdout | Stderr)
+	if f&Logged != 0 {
+		list |= Stdout | Stderr
+	}
+	if f&Terminal != 0 {
+		list &^= Stderr
+	}
+	return list
+}
 
 // SpawnRequest asks for a process.
 type SpawnRequest struct {
@@ -74,26 +95,32 @@ func (s *Spawned) Decode(b []byte) error {
 	return d.end()
 }
 
-// Exit says how a process ended.
+// Exit says how a process ended. The agent tells the first three; the shim
+// adds the others, by its own clock and counters.
 type Exit struct {
-	Status uint32 // as wait(2) has it
-	UserUS uint64 // CPU time in user mode, in microseconds
-	SysUS  uint64 // CPU time in the kernel, in microseconds
+	Status  uint32 // as wait(2) has it
+	UserUS  uint64 // CPU time in user mode, in microseconds
+	SysUS   uint64 // CPU time in the kernel, in microseconds
+	Started int64  // Unix nanoseconds
+	Ended   int64
+	OOM     bool // the kernel killed it for lack of memory
 }
 
 // Encode returns the body.
 func (x Exit) Encode() []byte {
 	var e encoder
 	e.uint(uint64(x.Status))
-	e.uint(x.UserUS)
-	e.uint(x.SysUS)
+	e.uints(x.UserUS, x.SysUS, uint64(x.Started), uint64(x.Ended))
+	e.bool(x.OOM)
 	return e.b
 }
 
 // Decode reads the body.
 func (x *Exit) Decode(b []byte) error {
 	d := decoder{b: b}
-	*x = Exit{Status: uint32(d.uint()), UserUS: d.uint(), SysUS: d.uint()}
+	*x = Exit{
+		Status: uint32(d.uint()), UserUS: d.uint(), SysUS: d.uint(), Started: int64(d.uint()), Ended: int64(d.uint()), OOM: d.bool(),
+	}
 	return d.end()
 }
 
@@ -111,6 +138,60 @@ func (x Exit) Signal() int { return int(x.Status & 0x7f) }
 
 // ByKill is the Exit of a process that a SIGKILL ended.
 func ByKill() Exit { return Exit{Status: 9} }
+
+// OpenRequest asks for the process that has, or had last, the number.
+type OpenRequest struct {
+	Pid uint32 // in the container's pid namespace
+}
+
+// Encode returns the body.
+func (r OpenRequest) Encode() []byte { return Spawned(r).Encode() }
+
+// Decode reads the body.
+func (r *OpenRequest) Decode(b []byte) error { return (*Spawned)(r).Decode(b) }
+
+// ProcessFlags are the flags that a process was asked for with.
+type ProcessFlags struct {
+	Flags SpawnFlags
+}
+
+// Encode returns the body.
+func (p ProcessFlags) Encode() []byte {
+	var e encoder
+	e.uint(uint64(p.Flags))
+	return e.b
+}
+
+// Decode reads the body.
+func (p *ProcessFlags) Decode(b []byte) error {
+	d := decoder{b: b}
+	p.Flags = SpawnFlags(d.uint())
+	return d.end()
+}
+
+// AttachRequest says with Stdin, Stdout and Stderr which descriptors come with
+// it: what the first gives goes to the process, and output goes to the others.
+type AttachRequest = ProcessFlags
+
+// Backlog is output that no client had taken before.
+type Backlog struct {
+	Stdout, Stderr []byte
+}
+
+// Encode returns the body.
+func (l Backlog) Encode() []byte {
+	var e encoder
+	e.string(string(l.Stdout))
+	e.string(string(l.Stderr))
+	return e.b
+}
+
+// Decode reads the body.
+func (l *Backlog) Decode(b []byte) error {
+	d := decoder{b: b}
+	l.Stdout, l.Stderr = []byte(d.string()), []byte(d.string())
+	return d.end()
+}
 
 // SignalRequest asks for a signal to the process that Message.Seq names.
 type SignalRequest struct {

@@ -27,10 +27,23 @@ func TestBodies(t *testing.T) {
 			t.Errorf("build cut to %d bytes decodes", n)
 		}
 	}
-	exit := wire.Exit{Status: 0x8b, UserUS: 1 << 40, SysUS: 3}
+	exit := wire.Exit{Status: 0x8b, UserUS: 1 << 40, SysUS: 3, Started: 1 << 60, Ended: 1<<60 + 1, OOM: true}
 	var gotExit wire.Exit
 	if err := gotExit.Decode(exit.Encode()); err != nil || gotExit != exit {
 		t.Errorf("exit: %v, %+v", err, gotExit)
+	}
+	open, flags, backlog := wire.OpenRequest{Pid: 1 << 20}, wire.ProcessFlags{Flags: wire.HoldStderr}, wire.Backlog{Stderr: []byte("x")}
+	var gotOpen wire.OpenRequest
+	var gotFlags wire.ProcessFlags
+	var gotBacklog wire.Backlog
+	if err := gotOpen.Decode(open.Encode()); err != nil || gotOpen != open {
+		t.Errorf("open: %v, %+v", err, gotOpen)
+	}
+	if err := gotFlags.Decode(flags.Encode()); err != nil || gotFlags != flags {
+		t.Errorf("flags: %v, %+v", err, gotFlags)
+	}
+	if err := gotBacklog.Decode(backlog.Encode()); err != nil || string(gotBacklog.Stdout)+"|"+string(gotBacklog.Stderr) != "|x" {
+		t.Errorf("backlog: %v, %+v", err, gotBacklog)
 	}
 	for n := range len(spawn.Encode()) { // cut anywhere
 		if err := new(wire.SpawnRequest).Decode(spawn.Encode()[:n]); err == nil {
@@ -69,6 +82,24 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
+func TestAttachable(t *testing.T) {
+	for _, tt := range []struct {
+		flags, want wire.SpawnFlags
+		held        bool
+	}{
+		{wire.Stdin | wire.Stdout | wire.Stderr, 0, false},
+		{wire.HoldStdin, wire.Stdin, true},
+		{wire.Stdin | wire.HoldStdout | wire.HoldStderr, wire.Stdout | wire.Stderr, true},
+		{wire.Main | wire.Logged, wire.Stdout | wire.Stderr, true},
+		{wire.Terminal | wire.Logged | wire.HoldStdin, wire.Stdin | wire.Stdout, true},
+		{wire.Terminal | wire.Stdin, 0, false},
+	} {
+		if got := tt.flags.Attachable(); got != tt.want || tt.flags.Held() != tt.held {
+			t.Errorf("%#x: got %#x, %v", tt.flags, got, tt.flags.Held())
+		}
+	}
+}
+
 // FuzzBodies decodes what a lying peer may send: no panic, bounded memory,
 // and what decodes encodes to something equal.
 func FuzzBodies(f *testing.F) {
@@ -96,5 +127,8 @@ func FuzzBodies(f *testing.F) {
 		_ = new(wire.Failure).Decode(b)
 		_ = new(wire.SignalRequest).Decode(b)
 		_ = new(wire.ResizeRequest).Decode(b)
+		_ = new(wire.OpenRequest).Decode(b)
+		_ = new(wire.ProcessFlags).Decode(b)
+		_ = new(wire.Backlog).Decode(b)
 	})
 }

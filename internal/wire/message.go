@@ -18,7 +18,7 @@ import (
 
 // Version is the first byte of every message. A peer that speaks another
 // version is answered by an Error in this one, and cut off.
-const Version = 1
+const Version = 2
 
 // Type says what a message is; it decides the form of the body.
 type Type uint8
@@ -48,12 +48,18 @@ const (
 	Error       // shim → client, agent → shim: Failure
 
 	Make // shim → agent: Build, before anything else; Ready follows, or Error
+
+	Open       // client → shim: OpenRequest; answered by Opened, and on the same connection by Ended when the process has ended
+	Opened     // shim → client: ProcessFlags of the process Seq
+	Attach     // client → shim: AttachRequest, with descriptors, for the process Seq; answered by Attached
+	Attached   // shim → client: Backlog
+	CloseInput // client → shim: no body; ends the input, which the shim holds, of the process Seq
 )
 
 var typeNames = [...]string{
 	"nothing", "Ready", "Spawn", "Began", "Ended", "Signal", "Start", "Resize", "WaitOne", "WaitAll",
 	"Query", "Pause", "Resume", "Terminate", "OK", "StatusReply", "Error",
-	"Make",
+	"Make", "Open", "Opened", "Attach", "Attached", "CloseInput",
 }
 
 // String returns the type's name.

@@ -15,6 +15,10 @@ type Spec struct {
 	Status  string   // file that the shim keeps Status in
 	Remove  []string // what goes when the system has stopped
 
+	// Handles is a file, or empty: the system stops when nobody holds it any more
+	// (sys.HoldFile).
+	Handles string `json:",omitempty"`
+
 	// NeedsProcess has the system stop if the client that started it goes before
 	// any process was asked for.
 	NeedsProcess bool
@@ -85,6 +89,10 @@ type Status struct {
 	ExitCode  int             `json:"exitCode"`         // of the main process
 	Processes []ProcessStatus `json:"processes,omitempty"`
 }
+
+// Remembered is how many processes that have ended a shim can still be asked
+// about.
+const Remembered = 64
 
 // ProcessStatus is one process that was created in the system.
 type ProcessStatus struct {

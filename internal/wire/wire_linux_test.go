@@ -130,7 +130,7 @@ func TestOtherPackets(t *testing.T) {
 		want   error
 	}{
 		{"too short", []byte{1, 1, 0}, wire.ErrMalformed},
-		{"another version", []byte{2, 1, 0, 0, 0, 0, 0, 0}, wire.ErrVersion},
+		{"another version", []byte{wire.Version + 1, 1, 0, 0, 0, 0, 0, 0}, wire.ErrVersion},
 		{"truncated", make([]byte, 40<<10), wire.ErrMalformed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

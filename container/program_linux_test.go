@@ -1,0 +1,120 @@
+package container_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hostcompute/hcs/container"
+	"github.com/hostcompute/hcs/internal/testenv"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// programRole is set for this test's own program where it is to be another
+// program that has a system open, until it is killed.
+const programRole = "HCS_TEST_PROGRAM"
+
+// programOrder is what such a program does.
+type programOrder struct {
+	Config container.Config
+	Layers string
+	System string // to open
+	Start  bool   // it
+	Script string // of a process to create, with streams for others
+}
+
+// program does what it is told, says the number of its process, and stays.
+func program() int {
+	var o programOrder
+	err := json.Unmarshal([]byte(os.Getenv(programRole)), &o)
+	if err == nil {
+		err = o.run()
+	}
+	fmt.Println("error:", err)
+	return 1
+}
+
+func (o *programOrder) run() error {
+	ctx := context.Background()
+	layers, err := rootfs.Open(rootfs.Config{Dir: o.Layers})
+	if err != nil {
+		return err
+	}
+	o.Config.Layers = layers
+	service, err := container.Open(o.Config)
+	if err != nil {
+		return err
+	}
+	s, err := service.Open(ctx, o.System)
+	if err != nil {
+		return err
+	}
+	if o.Start {
+		if err := s.Start(ctx); err != nil {
+			return err
+		}
+	}
+	pid := 0
+	if o.Script != "" {
+		p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sh", "-c", o.Script}, Env: env, Pipes: allPipes})
+		if err != nil {
+			return err
+		}
+		pid = p.Pid()
+	}
+	fmt.Println("ready", pid)
+	testenv.AwaitKill()
+	return s.Close()
+}
+
+// launch starts such a program.
+func (f *fixture) launch(o programOrder) (*exec.Cmd, *bufio.Reader) {
+	f.t.Helper()
+	o.Config, o.Layers = f.config, filepath.Join(f.dir, "layers")
+	o.Config.Layers = nil
+	order, err := json.Marshal(o)
+	f.must(err)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), programRole+"="+string(order))
+	out, err := cmd.StdoutPipe()
+	f.must(err)
+	f.must(cmd.Start())
+	f.t.Cleanup(func() { f.killProgram(cmd) })
+	return cmd, bufio.NewReader(out)
+}
+
+// program starts such a program and returns it when it has done what it is
+// told, with the number of its process.
+func (f *fixture) program(o programOrder) (cmd *exec.Cmd, pid int) {
+	f.t.Helper()
+	cmd, out := f.launch(o)
+	said, err := out.ReadString('\n')
+	f.must(err)
+	number, ok := strings.CutPrefix(strings.TrimSpace(said), "ready ")
+	if !ok {
+		f.t.Fatal(said)
+	}
+	pid, err = strconv.Atoi(number)
+	f.must(err)
+	return cmd, pid
+}
+
+func (f *fixture) killProgram(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// inChild has another program create a process, and then be killed; it returns
+// the process's number.
+func (f *fixture) inChild(s *container.System, script string) int {
+	f.t.Helper()
+	cmd, pid := f.program(programOrder{System: s.ID(), Script: script})
+	f.killProgram(cmd)
+	return pid
+}
