@@ -20,19 +20,28 @@ import (
 	"github.com/hostcompute/hcs/layer"
 )
 
+// SpecOptions say what a runtime configuration is made with.
+type SpecOptions struct {
+	// Rootfs is the image's tree, in which users are looked up. Where it is
+	// empty only users in digits can be known; any other becomes root.
+	Rootfs   string
+	Mappings Mappings
+	// Warn, if not nil, is told of a user that became root for that.
+	Warn func(error)
+}
+
 // RuntimeSpec returns the configuration for an OCI runtime that an image
 // describes, by the rules of the image specification's conversion
 // (https://github.com/opencontainers/image-spec/blob/main/conversion.md). The
-// user is looked up in the image's files below rootfs; where that is empty
-// a user that is not a number becomes root. The error is of class
-// ErrInvalidArgument if the image is for another system or says something that
-// cannot be.
+// error is of class ErrInvalidArgument if the image is for another system or
+// says something that cannot be, and ErrNotFound if the tree does not have the
+// user.
 //
 // That of an image for Windows says what to run in which layer; there are no
 // users to look up, and no mounts.
-func RuntimeSpec(config v1.Image, rootfs string, m Mappings) (*specs.Spec, error) {
+func RuntimeSpec(config v1.Image, o SpecOptions) (*specs.Spec, error) {
 	if layer.EncodingOf(config.OS) == layer.NT {
-		return windowsSpec(config, rootfs), nil
+		return windowsSpec(config, o.Rootfs), nil
 	}
 	if config.OS != "linux" {
 		return nil, invalid("make a runtime configuration: the image is for %q, not linux", config.OS)
@@ -44,12 +53,12 @@ func RuntimeSpec(config v1.Image, rootfs string, m Mappings) (*specs.Spec, error
 		return nil, fmt.Errorf("make a runtime configuration: %w", err)
 	}
 	spec := defaultSpec()
-	spec.Root.Path = filepath.Base(rootfs)
+	spec.Root.Path = filepath.Base(o.Rootfs)
 	if len(command.Args) > 0 {
 		spec.Process.Args = command.Args
 	}
 	spec.Process.Env, spec.Process.Cwd = command.Env, command.Cwd
-	if err := setUser(spec.Process, command.User, rootfs); err != nil {
+	if err := setUser(spec.Process, command.User, o); err != nil {
 		return nil, fmt.Errorf("make a runtime configuration: find user %q: %w", command.User, err)
 	}
 	spec.Annotations = annotations(config)
@@ -58,7 +67,7 @@ func RuntimeSpec(config v1.Image, rootfs string, m Mappings) (*specs.Spec, error
 			Destination: dir, Type: "tmpfs", Source: "none", Options: []string{"rw", "nosuid", "nodev", "noexec", "relatime"},
 		})
 	}
-	mapped(spec, m)
+	mapped(spec, o.Mappings)
 	return spec, nil
 }
 
@@ -90,12 +99,11 @@ func WriteSpec(w io.Writer, spec *specs.Spec) error {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// setUser makes a process an image's user. Without a tree only numbers can be
-// understood.
-func setUser(p *specs.Process, user, rootfs string) error {
+// setUser makes a process an image's user.
+func setUser(p *specs.Process, user string, o SpecOptions) error {
 	open := func(string) (io.ReadCloser, error) { return nil, fs.ErrNotExist }
-	if rootfs != "" {
-		root, err := inroot.Open(rootfs)
+	if o.Rootfs != "" {
+		root, err := inroot.Open(o.Rootfs)
 		if err != nil {
 			return err
 		}
@@ -103,7 +111,10 @@ func setUser(p *specs.Process, user, rootfs string) error {
 		open = func(name string) (io.ReadCloser, error) { return root.Open(name) }
 	}
 	who, home, err := image.ResolveUser(user, open)
-	if rootfs == "" && errdefs.IsNotFound(err) {
+	if o.Rootfs == "" && errdefs.IsNotFound(err) {
+		if o.Warn != nil {
+			o.Warn(fmt.Errorf("user %q becomes root: without the image's tree only numbers are known", user))
+		}
 		who, home, err = specs.User{}, "", nil
 	}
 	if err != nil {

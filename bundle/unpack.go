@@ -118,7 +118,7 @@ func blobs(src image.Source, img *image.Image) []rootfs.LayerBlob {
 
 // writeBundle writes what stands beside rootfs.
 func writeBundle(dir string, img *image.Image, meta Meta) error {
-	spec, err := RuntimeSpec(img.Config, filepath.Join(dir, RootfsName), meta.Map)
+	spec, err := RuntimeSpec(img.Config, SpecOptions{Rootfs: filepath.Join(dir, RootfsName), Mappings: meta.Map})
 	if err != nil {
 		return err
 	}

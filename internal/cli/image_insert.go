@@ -63,9 +63,6 @@ func (o *layoutInsertOptions) run(ctx context.Context, a *app, c *cobra.Command,
 	if err != nil {
 		return err
 	}
-	if o.whiteout && o.opaque {
-		return usageError(c, "--opaque and --whiteout are mutually exclusive")
-	}
 	l, img, err := o.at.open(ctx, c)
 	if err != nil {
 		return err
@@ -81,7 +78,7 @@ func (o *layoutInsertOptions) run(ctx context.Context, a *app, c *cobra.Command,
 	defer e.Close()
 	in := bundle.Insertion{Target: args[len(args)-1], Mappings: mappings, Kind: bundle.Merge}
 	switch {
-	case o.whiteout:
+	case o.whiteout: // and if it is opaque too, there is nothing more to mask
 		in.Kind = bundle.Whiteout
 	case o.opaque:
 		in.Kind = bundle.Replace

@@ -24,6 +24,7 @@ func newRawUnpack(*app) *cobra.Command {
 		at           place
 		mappings     mappingFlags
 		keepDirlinks bool
+		limits       limitFlags
 	)
 	c := &cobra.Command{
 		Use:   "unpack --image DIR[:TAG] ROOTFS",
@@ -34,11 +35,14 @@ func newRawUnpack(*app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			at.limits = limits.Image
 			l, img, err := at.open(c.Context(), c)
 			if err != nil {
 				return err
 			}
-			return bundle.Rootfs(c.Context(), l, img, args[0], bundle.UnpackOptions{Mappings: m, KeepDirlinks: keepDirlinks})
+			return bundle.Rootfs(c.Context(), l, img, args[0], bundle.UnpackOptions{
+				Mappings: m, KeepDirlinks: keepDirlinks, Limits: limits.Layer,
+			})
 		},
 	}
 	f := c.Flags()
@@ -46,6 +50,7 @@ func newRawUnpack(*app) *cobra.Command {
 	f.BoolVar(&keepDirlinks, "keep-dirlinks", false, "don't clobber underlying symlinks to directories")
 	mappings.addFlags(f)
 	at.addPlatform(f)
+	limits.addFlag(f)
 	return c
 }
 
@@ -114,14 +119,14 @@ type rawConfigOptions struct {
 	rootfs   string
 }
 
-func newRawConfig(*app) *cobra.Command {
+func newRawConfig(a *app) *cobra.Command {
 	var o rawConfigOptions
 	c := &cobra.Command{
 		Use:     "runtime-config --image DIR[:TAG] [--rootfs DIR] CONFIG.json",
 		Aliases: []string{"config"},
 		Short:   "generates an OCI runtime configuration for an image",
 		Args:    takes(1, 1, "the file to write"),
-		RunE:    func(c *cobra.Command, args []string) error { return o.run(c.Context(), c, args[0]) },
+		RunE:    func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, c, args[0]) },
 	}
 	f := c.Flags()
 	f.SortFlags = false
@@ -131,7 +136,7 @@ func newRawConfig(*app) *cobra.Command {
 	return c
 }
 
-func (o *rawConfigOptions) run(ctx context.Context, c *cobra.Command, name string) error {
+func (o *rawConfigOptions) run(ctx context.Context, a *app, c *cobra.Command, name string) error {
 	m, err := o.mappings.parse()
 	if err != nil {
 		return err
@@ -140,7 +145,9 @@ func (o *rawConfigOptions) run(ctx context.Context, c *cobra.Command, name strin
 	if err != nil {
 		return err
 	}
-	spec, err := bundle.RuntimeSpec(img.Config, o.rootfs, m)
+	spec, err := bundle.RuntimeSpec(img.Config, bundle.SpecOptions{
+		Rootfs: o.rootfs, Mappings: m, Warn: func(err error) { a.warn(err.Error() + " (name it with --rootfs)") },
+	})
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,6 @@ func (r *readingFlags) addFlags(f *pflag.FlagSet) {
 
 func (r *readingFlags) reading(a *app) bundle.Reading {
 	return bundle.Reading{Strict: r.strict, Warn: func(n int, w layer.Warning) {
-		fmt.Fprintf(a.err, "hcs: warning: layer %d: %s\n", n, w)
+		a.warn(fmt.Sprintf("layer %d: %s", n, w))
 	}}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,8 +35,15 @@ const (
 func umociMain(a *app, args []string) int {
 	a.called = "umoci"
 	root := newUmoci(a)
-	root.SetArgs(doubleDashes(root, args))
-	err := root.ExecuteContext(context.Background())
+	args = doubleDashes(root, args)
+	err := a.noTopic(unknownTopic(root, args))
+	if err == nil {
+		root.SetArgs(args)
+		err = root.ExecuteContext(context.Background())
+	}
+	if isFlagError(err) { // of the flags before the command
+		err = a.incorrectUsage(root, err)
+	}
 	if err == nil {
 		return 0
 	}
@@ -55,11 +64,13 @@ func newUmoci(a *app) *cobra.Command {
 		SilenceUsage:  true,
 		Args:          topics(a),
 		RunE:          showHelp,
+
+		TraverseChildren: true, // flags of one command are not another's
 	}
 	root.SetVersionTemplate("umoci version {{.Version}}\n")
 	root.SetHelpTemplate(umociHelp)
 	root.SetUsageTemplate(umociHelp)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err.Error()) })
+	root.SetFlagErrorFunc(a.incorrectUsage)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -77,7 +88,60 @@ func newUmoci(a *app) *cobra.Command {
 		root.AddCommand(c)
 	}
 	root.SetHelpCommand(newUmociHelp(a, root))
+	root.InitDefaultHelpCmd()
 	return root
+}
+
+// isFlagError reports whether an error is of parsing flags.
+func isFlagError(err error) bool {
+	for _, is := range []func(error) bool{isA[*pflag.NotExistError], isA[*pflag.InvalidValueError], isA[*pflag.InvalidSyntaxError], isA[*pflag.ValueRequiredError]} {
+		if is(err) {
+			return true
+		}
+	}
+	return false
+}
+
+func isA[E error](err error) bool {
+	_, is := errors.AsType[E](err)
+	return is
+}
+
+// incorrectUsage prints the usage of a command that does not have a flag, or
+// not that value of one. What only we judge while flags are parsed, like tags,
+// is a failure as others are.
+func (a *app) incorrectUsage(c *cobra.Command, err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok && bad.GetFlag().Value.Type() != "bool" {
+		return usage(err.Error())
+	}
+	fmt.Fprintf(a.out, "Incorrect Usage: %v\n\n", err)
+	return errors.Join(c.Help(), usage(err.Error()))
+}
+
+// unknownTopic returns the words from the first on that stands where a command
+// is to be and is none: umoci says so before it looks at the flags behind it,
+// --help among them.
+func unknownTopic(c *cobra.Command, args []string) []string {
+	for i := 0; i < len(args) && c.HasSubCommands(); i++ {
+		name, isFlag := strings.CutPrefix(args[i], "-")
+		if isFlag {
+			name, _, withValue := strings.Cut(strings.TrimPrefix(name, "-"), "=")
+			f := c.Flag(name)
+			if f == nil || name == "help" {
+				return nil // which comes first
+			}
+			if !withValue && f.NoOptDefVal == "" {
+				i++ // its value
+			}
+			continue
+		}
+		sub := subcommand(c, name)
+		if sub == c {
+			return args[i:]
+		}
+		c = sub
+	}
+	return nil
 }
 
 // topics are the arguments of a command that has others: none.
@@ -120,7 +184,7 @@ func umociCategory(c *cobra.Command) string {
 }
 
 func addUmociFlags(a *app, root *cobra.Command) {
-	f := root.PersistentFlags()
+	f := root.Flags()
 	f.SortFlags = false
 	f.Bool("verbose", false, "alias for --log=info")
 	f.StringVar(&a.logLevel, "log", "warn", "set the log `level` (debug, info, [warn], error, fatal)")
@@ -143,6 +207,14 @@ func (a *app) umociLevel(f *pflag.FlagSet) error {
 	}
 	_, err := a.logger()
 	return err
+}
+
+// umociWarn prints a warning with umoci's mark, unless --log wants less.
+func (a *app) umociWarn(what string) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.logLevel)); err == nil && level <= slog.LevelWarn {
+		fmt.Fprintln(a.err, "   • "+what)
+	}
 }
 
 // umociHelp has the headings that umoci's help has.

@@ -61,4 +61,10 @@ func (a *app) program() string {
 }
 
 // warn prints what does not keep a command from its work.
-func (a *app) warn(what string) { fmt.Fprintf(a.err, "%s: warning: %s\n", a.program(), what) }
+func (a *app) warn(what string) {
+	if a.called == "umoci" {
+		a.umociWarn(what)
+		return
+	}
+	fmt.Fprintf(a.err, "%s: warning: %s\n", a.program(), what)
+}

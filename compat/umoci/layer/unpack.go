@@ -169,7 +169,7 @@ func UnpackRuntimeJSON(ctx context.Context, engine Engine, configFile io.Writer,
 	if opt != nil {
 		m = *opt
 	}
-	spec, err := bundle.RuntimeSpec(img.Config, rootfs, m.mappings())
+	spec, err := bundle.RuntimeSpec(img.Config, bundle.SpecOptions{Rootfs: rootfs, Mappings: m.mappings()})
 	if err != nil {
 		return err
 	}
