@@ -32,6 +32,10 @@ type MountOptions struct {
 	// a layer goes with the last bundle that has it.
 	Store  string
 	Limits layer.Limits
+	// UserXattr and Owner are those of [rootfs.Config], for root of a user
+	// namespace.
+	UserXattr bool
+	Owner     rootfs.OwnerPolicy
 }
 
 // Mount makes a bundle whose rootfs is an overlay mount of the image's layers,
@@ -55,11 +59,11 @@ func mount(ctx context.Context, src image.Source, img *image.Image, dir string, 
 	if err := checkFree(dir); err != nil {
 		return err
 	}
-	over := &Overlay{Scratch: scratchID(dir)}
+	over := &Overlay{Scratch: scratchID(dir), UserXattr: o.UserXattr}
 	if over.Store, err = filepath.Abs(o.Store); err != nil {
 		return err
 	}
-	store, err := over.open(o.Limits)
+	store, err := over.open(rootfs.Config{Limits: o.Limits, Owner: o.Owner})
 	if err != nil {
 		return err
 	}
@@ -122,8 +126,9 @@ func (o *Overlay) check(dir string) error {
 // directory.
 func scratchID(dir string) string { return fmt.Sprintf("bundle-%x", sha256.Sum256([]byte(dir)))[:39] }
 
-func (o *Overlay) open(limits layer.Limits) (*rootfs.Store, error) {
-	return rootfs.Open(rootfs.Config{Dir: o.Store, Limits: limits, UserXattr: o.UserXattr})
+func (o *Overlay) open(c rootfs.Config) (*rootfs.Store, error) {
+	c.Dir, c.UserXattr = o.Store, o.UserXattr
+	return rootfs.Open(c)
 }
 
 func unpackLayers(ctx context.Context, store *rootfs.Store, src image.Source, img *image.Image) ([]*rootfs.Layer, error) {
@@ -195,7 +200,7 @@ func unmount(ctx context.Context, dir string) error {
 
 // remove removes the scratch layer, and the layers that no other bundle has.
 func (o *Overlay) remove(ctx context.Context) error {
-	store, err := o.open(layer.Limits{})
+	store, err := o.open(rootfs.Config{})
 	if err != nil {
 		return err
 	}
@@ -212,7 +217,7 @@ func (o *Overlay) remove(ctx context.Context) error {
 
 // upper is the directory that has what was written.
 func (o *Overlay) upper() (string, error) {
-	store, err := o.open(layer.Limits{})
+	store, err := o.open(rootfs.Config{})
 	if err != nil {
 		return "", err
 	}

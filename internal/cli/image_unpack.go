@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/bundle"
 )
 
@@ -76,7 +77,13 @@ func (o *layoutUnpackOptions) run(ctx context.Context, a *app, c *cobra.Command,
 	if err != nil {
 		return err
 	}
-	return bundle.Mount(ctx, l, img, dir, bundle.MountOptions{Store: filepath.Join(h.Config().Root, "bundles"), Limits: o.limits.Layer})
+	as, err := hcs.LayerOptions()
+	if err != nil {
+		return err
+	}
+	return bundle.Mount(ctx, l, img, dir, bundle.MountOptions{
+		Store: filepath.Join(h.Config().Root, "bundles"), Limits: o.limits.Layer, UserXattr: bool(as.UserXattr), Owner: as.Owner,
+	})
 }
 
 func newLayoutUnmount(*app) *cobra.Command {

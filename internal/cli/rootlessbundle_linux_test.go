@@ -20,6 +20,7 @@ func TestRootlessBundles(t *testing.T) {
 			o.bundle("hcs image unpack --rootless", "user")
 			o.shell("hcs image unpack --rootless --image layout:user again && test x$(cat again/rootfs/new) = xnew && test ! -e again/rootfs/bin/true")
 			o.bundle("hcs unshare hcs image unpack --rootless", "inside")
+			o.shell("hcs unshare sh -ec '" + mountedBundle + "'")
 			if ids == testenv.ManyIDs {
 				o.bundle("hcs unshare hcs image unpack", "mapped")
 				o.shell("hcs unshare chown 7:8 mapped/rootfs/new && hcs unshare hcs image repack --image layout:owned mapped")
@@ -35,6 +36,19 @@ func TestRootlessBundles(t *testing.T) {
 		})
 	}
 }
+
+// mountedBundle is for root of a user namespace, in which the mount stays: it
+// makes a directory anew, which overlayfs marks, and looks at it in the image.
+const mountedBundle = `
+hcs image unpack --mount --image layout:latest m
+rm -r m/rootfs/bin && mkdir m/rootfs/bin && echo new >m/rootfs/bin/new
+hcs image repack --image layout:mounted m
+hcs image unmount m
+test ! -e m
+hcs image unpack --rootless --image layout:mounted m
+test "$(ls m/rootfs/bin)" = new
+rm -rf m
+`
 
 // bundle unpacks with the command, and repacks without and with changes.
 func (o *ordinary) bundle(unpack, dir string) {
