@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -91,6 +92,63 @@ func TestToken(t *testing.T) {
 	}
 	_, err := pull(t.Context(), newStore(t), ref, registry.Config{User: user, Password: "guess"})
 	checkError(t, err, errdefs.ErrUnauthenticated, "unauthorized")
+}
+
+// TestTokenExpires has a token be good for half of a layer: the rest is asked
+// for with another, which there is or is not.
+func TestTokenExpires(t *testing.T) {
+	t.Parallel()
+	addr := start(t, "", "")
+	src, img := newImage(t, amd64)
+	if err := push(t.Context(), src, img, parse(t, addr+"/web:1"), registry.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	large := string(img.Manifest.Layers[0].Digest)
+	for name, tt := range map[string]struct {
+		renewed bool
+		want    string
+	}{
+		"renewed": {true, ""},
+		"refused": {false, `unauthorized: it does not let user "tester" have`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startProxy(t, addr)
+			var issued, expired atomic.Int64
+			tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if expired.Load() > 0 && !tt.renewed {
+					http.Error(w, "not any more", http.StatusUnauthorized)
+					return
+				}
+				_ = json.NewEncoder(w).Encode(map[string]any{"token": fmt.Sprint(issued.Add(1)), "expires_in": 300})
+			}))
+			t.Cleanup(tokens.Close)
+			p.clear(func(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, bool) {
+				token, _ := strconv.ParseInt(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), 10, 64)
+				if token <= expired.Load() {
+					w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="test",scope="repository:web:pull"`, tokens.URL))
+					w.WriteHeader(http.StatusUnauthorized)
+					return w, false
+				}
+				r.Header.Del("Authorization")
+				if strings.HasSuffix(r.URL.Path, large) && r.Header.Get("Range") == "" {
+					w = &cutter{w, layerSize / 2, func([]byte) {
+						expired.Store(issued.Load())
+						panic(http.ErrAbortHandler)
+					}}
+				}
+				return w, true
+			})
+			_, err := pull(t.Context(), newStore(t), parse(t, p.addr+"/web:1"), registry.Config{User: user, Password: password})
+			checkError(t, err, errdefs.ErrUnauthenticated, tt.want)
+			if err != nil && !strings.Contains(err.Error(), p.addr+"/web") {
+				t.Errorf("%v does not name the repository", err)
+			}
+			if ranges := p.with("GET", large, "bytes="); len(ranges) == 0 || expired.Load() == 0 {
+				t.Errorf("the rest was never asked for: %q", p.with("GET"))
+			}
+		})
+	}
 }
 
 // TestSecretsStayEncrypted has a registry that is spoken to with HTTPS send its

@@ -49,6 +49,8 @@ func (r *repository) explain(err error, object string) error {
 		return classed(errdefs.ErrNotFound, "%s not found in %s", object, r.ref.Path)
 	case errors.As(err, &answer):
 		return r.explainAnswer(answer, object)
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return classed(errdefs.ErrUnavailable, "registry %s: it speaks plain HTTP, which has to be asked for", r.Reference.Registry)
 	case errors.As(err, &request):
 		return classed(errdefs.ErrUnavailable, "registry %s: %w", r.Reference.Registry, request.Err)
 	}

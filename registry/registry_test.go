@@ -460,6 +460,33 @@ func TestTLS(t *testing.T) {
 	checkError(t, err, nil, "")
 }
 
+// TestPlainHTTP has a registry that has no TLS be asked for it.
+func TestPlainHTTP(t *testing.T) {
+	t.Parallel()
+	ref := parse(t, start(t, "", "")+"/web:1")
+	_, err := registry.Open(t.Context(), ref, registry.Config{Protocol: registry.HTTPS})
+	checkError(t, err, errdefs.ErrUnavailable, "it speaks plain HTTP, which has to be asked for")
+	for _, p := range []registry.Protocol{registry.Auto, registry.HTTP} {
+		_, err := registry.Open(t.Context(), ref, registry.Config{Protocol: p})
+		checkError(t, err, errdefs.ErrNotFound, `tag "1" not found in `)
+	}
+}
+
+// TestLoopback has names of this machine, which are asked in HTTP unless told
+// otherwise, and names that only look like it.
+func TestLoopback(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]bool{
+		"localhost": true, "localhost:5000": true, "127.0.0.1": true, "127.9.9.9:80": true, "[::1]": true, "[::1]:5000": true,
+		"localhost.example.com": false, "example.com:5000": false, "10.0.0.1:5000": false, "0.0.0.0:5000": false, "127.0.0.1.example.com": false,
+		"[fe80::1]:5000": false, "localhosts:5000": false, "": false,
+	} {
+		if got := registry.IsLoopback(host); got != want {
+			t.Errorf("%q is this machine: %t, want %t", host, got, want)
+		}
+	}
+}
+
 // TestManyAtOnce pulls into one store from several goroutines.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
