@@ -157,7 +157,7 @@ func TestPruneLeavesNothing(t *testing.T) {
 	}
 	must(t, filepath.WalkDir(h.Config().Root, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() && !strings.Contains(path, "index.json") && d.Name() != "oci-layout" &&
-			!strings.Contains(path, "/.") {
+			!strings.Contains(path, "/.") && !strings.Contains(path, "/root/events/") { // what happened has happened
 			t.Errorf("left: %s", path)
 		}
 		return err

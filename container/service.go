@@ -19,9 +19,11 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/hostcompute/hcs/internal/journal"
 	"github.com/hostcompute/hcs/internal/state"
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/userns"
+	"github.com/hostcompute/hcs/internal/wire"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -60,6 +62,7 @@ type Service struct {
 	// ephemeral are the same records: those of Ephemeral systems do not outlive
 	// the machine, and need no sync.
 	ephemeral *state.Store[Record]
+	journal   *journal.Writer
 }
 
 // Open returns the service of the directories. There is nothing to close.
@@ -70,12 +73,12 @@ func Open(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg}
+	s := &Service{cfg: cfg, journal: journal.NewWriter(filepath.Join(cfg.Root, "events"))}
 	if userns.IsInitial() || sys.MayMakeCgroup(cfg.CgroupParent) {
 		root := sha256.Sum256([]byte(cfg.Root))
 		s.group = cfg.CgroupParent + "/" + hex.EncodeToString(root[:6])
 	}
-	for _, dir := range []string{s.namesDir(), filepath.Join(cfg.Run, "containers")} {
+	for _, dir := range []string{s.namesDir(), filepath.Join(cfg.Run, "containers"), s.aliveDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open container service: %w", err)
 		}
@@ -185,6 +188,7 @@ func (s *Service) create(ctx context.Context, r *Record) error {
 	if err != nil {
 		return errors.Join(err, s.removeFiles(r))
 	}
+	s.tell(wire.EventCreated, r)
 	return nil
 }
 
@@ -352,14 +356,20 @@ func (s *Service) pruneLeftovers(p *Pruned) error {
 // answers for it. The id's lock is held.
 func (s *Service) pruneStray(id string) (removed bool, err error) {
 	r := Record{ID: id}
-	if _, err := s.records.Get(id); !errdefs.IsNotFound(err) && !errdefs.IsDataLoss(err) {
+	_, err = s.records.Get(id)
+	damaged := errdefs.IsDataLoss(err)
+	if !errdefs.IsNotFound(err) && !damaged {
 		return false, nil
 	}
 	system := System{service: s, record: r}
 	if answers, err := system.answers(); err != nil || answers {
 		return false, err
 	}
-	return true, errors.Join(s.cleanUp(&r), s.removeFiles(&r))
+	err = errors.Join(s.cleanUp(&r), s.removeFiles(&r))
+	if damaged && err == nil {
+		s.tell(wire.EventDeleted, &r)
+	}
+	return true, err
 }
 
 // Discard ends and removes a system that Open finds and cannot read, as its
@@ -408,7 +418,7 @@ func (s *Service) strays() []string {
 			ids = append(ids, sc.ID())
 		}
 	}
-	for _, dir := range []string{filepath.Join(s.cfg.Run, "containers"), filepath.Join(s.cfg.Root, "containers")} {
+	for _, dir := range []string{filepath.Join(s.cfg.Run, "containers"), s.aliveDir(), filepath.Join(s.cfg.Root, "containers")} {
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
 			ids = append(ids, e.Name())
@@ -501,6 +511,9 @@ func (s *Service) cleanUp(r *Record) error {
 	}
 	if cg.Exists() {
 		err = errors.Join(cg.Kill(killTimeout), cg.Remove())
+	}
+	if rerr := os.Remove(s.alive(r.ID)); !errors.Is(rerr, fs.ErrNotExist) {
+		err = errors.Join(err, rerr)
 	}
 	if _, serr := os.Lstat(s.runDir(r.ID)); errors.Is(serr, fs.ErrNotExist) {
 		return err // RemoveAll of nothing fails on a read-only file system

@@ -48,6 +48,7 @@ func (s *System) start(ctx context.Context, order wire.Spec) error {
 	if err := s.awaitHandle(ctx); err != nil {
 		return err
 	}
+	s.noteLost()
 	c, err := s.startShim(ctx, order)
 	if err != nil {
 		return errors.Join(err, s.service.cleanUp(&s.record))
@@ -92,6 +93,10 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 		order.Handles = s.handleFile()
 	}
 	order.Remove = []string{dir}
+	order.Events = wire.Events{
+		Dir: s.service.eventsDir(), Alive: s.service.alive(s.record.ID), Name: s.Name(), Image: s.record.Spec.Image,
+		Ephemeral: s.record.Spec.Ephemeral,
+	}
 	if s.record.Spec.Ephemeral {
 		order.Remove = s.everything()
 	}
@@ -101,7 +106,9 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 // everything lists what an Ephemeral system leaves nothing of; the record's
 // directory is last.
 func (s *System) everything() []string {
-	list := []string{s.service.runDir(s.record.ID), filepath.Join(s.service.namesDir(), s.Name())}
+	list := []string{
+		s.service.runDir(s.record.ID), s.service.alive(s.record.ID), filepath.Join(s.service.namesDir(), s.Name()),
+	}
 	if sc, err := s.Scratch(); err == nil {
 		list = append(list, sc.Path())
 	}

@@ -296,7 +296,7 @@ func classify(err error) error {
 func (s *System) Status(ctx context.Context) (Status, error) {
 	m, err := s.call(ctx, wire.Message{Type: wire.Query})
 	if errdefs.IsFailedPrecondition(err) {
-		return s.rest()
+		return s.look()
 	}
 	if err != nil {
 		return Status{}, s.wrap("inspect", err)
@@ -416,7 +416,7 @@ func (s *System) Shutdown(ctx context.Context) error {
 func (s *System) Wait(ctx context.Context) (Status, error) {
 	m, err := s.call(ctx, wire.Message{Type: wire.WaitAll})
 	if errdefs.IsFailedPrecondition(err) {
-		return s.rest()
+		return s.look()
 	}
 	if err != nil {
 		return Status{}, s.wrap("wait for", err)
@@ -454,6 +454,7 @@ func (s *System) cleanUpIfLost(ctx context.Context) (err error) {
 	if answers, err := s.answers(); err != nil || answers {
 		return err
 	}
+	s.noteLost()
 	return s.service.cleanUp(&s.record)
 }
 
@@ -504,10 +505,15 @@ func (s *System) deleteLocked(lock *state.Lock) (err error) {
 	case answers:
 		return fmt.Errorf("it runs: %w", errBusy)
 	}
+	s.noteLost()
 	if err := s.service.cleanUp(&s.record); err != nil {
 		return err
 	}
-	return s.service.removeFiles(&s.record)
+	if err := s.service.removeFiles(&s.record); err != nil {
+		return err
+	}
+	s.service.tell(wire.EventDeleted, &s.record)
+	return nil
 }
 
 // Stats returns what the kernel counts of the running system. Nothing is

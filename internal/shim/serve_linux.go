@@ -240,6 +240,9 @@ func (s *shim) began(p *process, m wire.Message) {
 		return
 	}
 	p.pid, p.started = max(b.Pid, 1), time.Now()
+	s.events.tell(wire.Event{
+		Kind: wire.EventProcessCreated, Time: p.started.UnixNano(), Pid: p.pid, Main: p.request.Flags&wire.Main != 0,
+	})
 	s.begun.Broadcast()
 	if p.relay != nil && terminal {
 		p.relay.useTerminal(sys.NewTerminal(m.Files[0]))
@@ -283,6 +286,15 @@ func (s *shim) end(p *process, x wire.Exit) {
 		p.relay.partEnded()
 	}
 	s.begun.Broadcast()
+	if x.Signal() == int(syscall.SIGKILL) {
+		s.noteOOM() // which comes before its end
+	}
+	if p.pid != 0 {
+		s.events.tell(wire.Event{
+			Kind: wire.EventProcessExited, Time: p.ended.UnixNano(), Pid: p.pid, Main: p.request.Flags&wire.Main != 0,
+			Status: x.Status, UserUS: x.UserUS, SysUS: x.SysUS,
+		})
+	}
 }
 
 // refused is told that a process does not start. s.mu is held.
@@ -413,6 +425,7 @@ func (s *shim) pause(c *wire.Conn) *wire.Failure {
 			return &wire.Failure{Text: err.Error()}
 		}
 		s.status.State = wire.Paused
+		s.events.tell(wire.Event{Kind: wire.EventPaused})
 	}
 	return s.settled(c, wire.Paused)
 }
@@ -452,6 +465,7 @@ func (s *shim) resume(c *wire.Conn) *wire.Failure {
 			return &wire.Failure{Text: err.Error()}
 		}
 		s.status.State = wire.Running
+		s.events.tell(wire.Event{Kind: wire.EventResumed})
 	}
 	return s.settled(c, wire.Running)
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +25,9 @@ type shim struct {
 	log     *logFile
 	agent   *wire.Conn
 	first   *firstProcess
+	events  *events
+
+	oomKills atomic.Uint64 // that are told
 
 	starting *wire.Conn // the client that started it
 	relays   relaySet   // those that have something to copy
@@ -52,8 +56,12 @@ func newShim(spec *wire.Spec) (*shim, error) {
 	if err != nil {
 		return nil, err
 	}
+	events, err := newEvents(spec)
+	if err != nil {
+		return nil, errors.Join(err, log.close())
+	}
 	s := &shim{
-		spec: spec, cgroup: cgroup, log: log, first: newFirstProcess(),
+		spec: spec, cgroup: cgroup, log: log, first: newFirstProcess(), events: events,
 		status: wire.Status{State: wire.Starting, ShimPid: os.Getpid()},
 		ending: make(chan struct{}),
 	}
@@ -73,16 +81,18 @@ func (s *shim) supervise(client *wire.Conn) error {
 	socket := filepath.Join(s.spec.Dir, wire.SocketName)
 	listener, err := wire.Listen(socket)
 	if err != nil {
-		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
+		return errors.Join(err, s.events.close(), client.Send(failureMessage(wire.Internal, err)))
 	}
 	go s.reaper.Run()
 	if err := s.start(); err != nil {
-		err = errors.Join(err, s.undo(othersUnknown), listener.Close())
+		err = errors.Join(err, s.undo(othersUnknown), listener.Close(), s.events.close())
 		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
 	}
 	s.starting = client
+	s.events.tell(wire.Event{Kind: wire.EventStarted, Time: s.status.Started})
 	s.reply(client, wire.Message{Type: wire.OK})
 	go s.listenToAgent()
+	go s.watchOOM()
 	go s.accept(listener)
 	go s.serve(client)
 	if s.spec.Handles != "" {
@@ -111,7 +121,7 @@ func (s *shim) awaitHandles() {
 
 // whyDied says why there is no first process any more.
 func (s *shim) whyDied() string {
-	if c, err := s.cgroup.Stats(); err == nil && c.OOMKills > 0 {
+	if kills, err := s.cgroup.OOMKills(); err == nil && kills > 0 {
 		return "its first process was killed, maybe for lack of memory"
 	}
 	return "its first process died"
@@ -282,6 +292,7 @@ func (s *shim) takeDown() error {
 		err = errors.Join(err, fmt.Errorf("the first process outlives SIGKILL for %v", killTimeout), s.cgroup.Kill(killTimeout))
 	}
 	err = errors.Join(err, s.agent.Close())
+	s.noteOOM()
 	s.endAll()
 	if err != nil {
 		return errors.Join(err, s.undo(othersUnknown))
@@ -329,12 +340,19 @@ func (s *shim) bow(err error) {
 	if werr := errors.Join(s.log.close(), s.writeStatus()); werr != nil {
 		fmt.Fprintf(os.Stderr, "hcs-shim: leave the status: %v\n", werr)
 	}
+	s.events.tell(wire.Event{Kind: wire.EventExited, Time: s.status.Ended, Code: s.status.ExitCode, Reason: s.status.Reason})
 	if err == nil {
 		for _, path := range s.spec.Remove {
 			if rerr := os.RemoveAll(path); rerr != nil {
 				fmt.Fprintf(os.Stderr, "hcs-shim: remove what is not kept: %v\n", rerr)
 			}
 		}
+		if s.spec.Events.Ephemeral {
+			s.events.tell(wire.Event{Kind: wire.EventDeleted})
+		}
+	}
+	if eerr := s.events.close(); eerr != nil {
+		fmt.Fprintf(os.Stderr, "hcs-shim: say that it ends: %v\n", eerr)
 	}
 	m := wire.Message{Type: wire.StatusReply, Body: s.encodeStatus()}
 	for _, w := range s.waiters {

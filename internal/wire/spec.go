@@ -14,6 +14,7 @@ type Spec struct {
 	Log     Log      // of the output of Logged processes
 	Status  string   // file that the shim keeps Status in
 	Remove  []string // what goes when the system has stopped
+	Events  Events
 
 	// Handles is a file, or empty: the system stops when nobody holds it any more
 	// (sys.HoldFile).
@@ -38,6 +39,16 @@ func LogName(path string, n int) string {
 		return path
 	}
 	return path + "." + strconv.Itoa(n)
+}
+
+// Events says where the shim tells what happens.
+type Events struct {
+	Dir string // of the journal (internal/journal)
+	// Alive is a file that the shim holds open for writing, and locked (flock), as
+	// long as it lives.
+	Alive       string
+	Name, Image string // of the system, for who reads the events
+	Ephemeral   bool   // the system is deleted when it has stopped
 }
 
 // SocketName is the name of the shim's socket in Spec.Dir.
@@ -75,6 +86,7 @@ const (
 	Running  State = "running"
 	Paused   State = "paused"
 	Stopped  State = "stopped"
+	Lost     State = "lost" // left by the library: the shim died, and that is told
 )
 
 // Status is what a shim knows of its system; it is also what it leaves on
