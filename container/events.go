@@ -54,12 +54,13 @@ type Event struct {
 	Reason string    `json:"reason,omitempty"` // why the system stopped, where nobody asked for that
 }
 
-// Exit is an ExitStatus as it is in JSON.
+// Exit says how a process of an event ended: an ExitStatus for JSON.
 type Exit struct {
-	Code   int            `json:"code"`
-	Signal syscall.Signal `json:"signal,omitempty"`
-	User   time.Duration  `json:"user,omitempty"` // CPU time, in nanoseconds in JSON
-	System time.Duration  `json:"system,omitempty"`
+	Code      int            `json:"code"`
+	Signal    syscall.Signal `json:"signal,omitempty"`
+	User      time.Duration  `json:"user,omitempty"` // CPU time; nanoseconds in JSON
+	System    time.Duration  `json:"system,omitempty"`
+	OOMKilled bool           `json:"oomKilled,omitempty"`
 }
 
 // Cursor is a place between two events of a service. It stays one when all
@@ -181,7 +182,8 @@ func newEvent(rec *journal.Record) Event {
 	e.Kind, e.Time, e.ID, e.Name, e.Image = eventKinds[w.Kind], unix(w.Time), w.ID, w.Name, w.Image
 	e.Pid, e.Main, e.Reason, e.Exit.Code = int(w.Pid), w.Main, w.Reason, w.Code
 	if e.Kind == EventProcessExited {
-		e.Exit = Exit(exitStatus(wire.Exit{Status: w.Status, UserUS: w.UserUS, SysUS: w.SysUS}))
+		st := exitStatus(wire.Exit{Status: w.Status, UserUS: w.UserUS, SysUS: w.SysUS, OOM: w.OOM})
+		e.Exit = Exit{Code: st.Code, Signal: st.Signal, User: st.User, System: st.System, OOMKilled: st.OOMKilled}
 	}
 	return e
 }

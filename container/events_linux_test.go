@@ -30,6 +30,9 @@ func tale(events []container.Event, s *container.System) []string {
 		if e.Kind == container.EventProcessExited || e.Kind == container.EventExited {
 			text += fmt.Sprintf(" %d", e.Exit.Code)
 		}
+		if e.Exit.OOMKilled {
+			text += " oom"
+		}
 		if e.Main {
 			text += " main"
 		}
@@ -247,7 +250,7 @@ func TestEventOOM(t *testing.T) {
 			r := f.run(s, tt.script)
 			f.eventually("it is told", func() bool { return slices.Contains(tale(f.past(container.Oldest), s), "oom") })
 			f.must(s.Terminate(t.Context()))
-			end := fmt.Sprintf("process-exited %d", r.Code)
+			end := fmt.Sprintf("process-exited %d oom", r.Code)
 			got := tale(f.past(container.Oldest), s)
 			if tt.name == "created" {
 				if r.Code != 137 {

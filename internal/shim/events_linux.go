@@ -24,8 +24,10 @@ type events struct {
 	mu     sync.Mutex
 	queue  []wire.Event
 	lost   int // for which the queue had no room
+	busy   bool // events were taken off the queue and are being written
 	closed bool
 	more   *sync.Cond
+	idle   *sync.Cond // the queue is empty and not busy
 	done   chan struct{} // closed when all is written after close
 }
 
@@ -42,7 +44,7 @@ func newEvents(spec *wire.Spec) (*events, error) {
 		return nil, errors.Join(&os.PathError{Op: "lock", Path: alive.Name(), Err: err}, alive.Close())
 	}
 	e := &events{spec: spec, alive: alive, writer: journal.NewWriter(spec.Events.Dir), done: make(chan struct{})}
-	e.more = sync.NewCond(&e.mu)
+	e.more, e.idle = sync.NewCond(&e.mu), sync.NewCond(&e.mu)
 	go e.write()
 	return e, nil
 }
@@ -96,13 +98,36 @@ func (e *events) append(ev *wire.Event) error {
 func (e *events) take() (list []wire.Event, lost int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for len(e.queue) == 0 && !e.closed {
+	for e.busy = false; len(e.queue) == 0 && !e.closed; {
+		e.idle.Broadcast()
 		e.more.Wait()
 	}
+	e.busy = true
 	list, lost = e.queue, e.lost
 	e.queue, e.lost = nil, 0
 	return list, lost
 }
+
+// settle waits until all that was told is written, though not for long: who
+// follows events from now on is not to be told of what a client knows already.
+func (e *events) settle() {
+	late := false
+	timer := time.AfterFunc(settleTime, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		late = true
+		e.idle.Broadcast()
+	})
+	defer timer.Stop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for (e.busy || len(e.queue) > 0) && !late && !e.closed {
+		e.idle.Wait()
+	}
+}
+
+// settleTime bounds how long a client waits for the journal.
+const settleTime = time.Second
 
 // close waits until all is written, though not for ever, and lets the shim be
 // not alive any more.

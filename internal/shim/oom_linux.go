@@ -40,10 +40,7 @@ func (s *shim) watchOOM() {
 
 // noteOOM tells if the kernel has killed since it was last asked.
 func (s *shim) noteOOM() bool {
-	kills, err := s.cgroup.OOMKills()
-	if err != nil {
-		return false
-	}
+	kills := s.cgroup.OOMKills()
 	for {
 		seen := s.oomKills.Load()
 		if kills <= seen {

@@ -292,7 +292,7 @@ func (s *shim) end(p *process, x wire.Exit) {
 	if p.pid != 0 {
 		s.events.tell(wire.Event{
 			Kind: wire.EventProcessExited, Time: p.ended.UnixNano(), Pid: p.pid, Main: p.request.Flags&wire.Main != 0,
-			Status: x.Status, UserUS: x.UserUS, SysUS: x.SysUS,
+			Status: x.Status, UserUS: x.UserUS, SysUS: x.SysUS, OOM: x.OOM,
 		})
 	}
 }
@@ -479,6 +479,7 @@ func (s *shim) settled(c *wire.Conn, want wire.State) *wire.Failure {
 	if err := s.writeStatus(); err != nil {
 		return &wire.Failure{Text: err.Error()}
 	}
+	s.events.settle()
 	s.reply(c, wire.Message{Type: wire.OK})
 	return nil
 }

@@ -90,6 +90,7 @@ func (s *shim) supervise(client *wire.Conn) error {
 	}
 	s.starting = client
 	s.events.tell(wire.Event{Kind: wire.EventStarted, Time: s.status.Started})
+	s.events.settle()
 	s.reply(client, wire.Message{Type: wire.OK})
 	go s.listenToAgent()
 	go s.watchOOM()
@@ -121,7 +122,7 @@ func (s *shim) awaitHandles() {
 
 // whyDied says why there is no first process any more.
 func (s *shim) whyDied() string {
-	if kills, err := s.cgroup.OOMKills(); err == nil && kills > 0 {
+	if s.cgroup.OOMKills() > 0 {
 		return "its first process was killed, maybe for lack of memory"
 	}
 	return "its first process died"

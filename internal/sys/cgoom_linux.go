@@ -10,19 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OOMKills returns how many of the group's processes the kernel has killed for
-// lack of memory.
-func (c *Cgroup) OOMKills() (uint64, error) {
-	if c.path == "" {
-		return 0, ErrNoCgroup
-	}
-	text, err := os.ReadFile(c.file("memory", "memory.oom_control", "memory.events"))
-	if err != nil {
-		return 0, c.wrap("read the counters of", err)
-	}
-	return fieldOf(text, "oom_kill"), nil
-}
-
 // OOMWatch tells when the group has run out of memory.
 type OOMWatch struct {
 	event *os.File // of a v1 group

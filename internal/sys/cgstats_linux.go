@@ -123,14 +123,3 @@ func fields(path string) map[string]uint64 {
 	}
 	return m
 }
-
-// fieldOf returns the number of a key in "key number" lines.
-func fieldOf(text []byte, key string) uint64 {
-	for line := range strings.Lines(string(text)) {
-		if k, value, _ := strings.Cut(strings.TrimSpace(line), " "); k == key {
-			n, _ := strconv.ParseUint(value, 10, 64)
-			return n
-		}
-	}
-	return 0
-}

@@ -32,6 +32,7 @@ type Event struct {
 	Status uint32    `json:"status,omitempty"` // of the process, as wait(2) has it
 	UserUS uint64    `json:"userUS,omitempty"` // CPU time of the process, in microseconds
 	SysUS  uint64    `json:"sysUS,omitempty"`
+	OOM    bool      `json:"oom,omitempty"`    // the kernel killed the process for lack of memory
 	Code   int       `json:"code,omitempty"`   // exit code of the system
 	Reason string    `json:"reason,omitempty"` // why it ended, where nobody asked for that
 }
