@@ -530,10 +530,6 @@ func (s *Service) removeFiles(r *Record) error {
 	} else if !errdefs.IsNotFound(err) {
 		errs = append(errs, err)
 	}
-	link := filepath.Join(s.namesDir(), r.Name())
-	if id, err := os.Readlink(link); err == nil && id == r.ID {
-		errs = append(errs, os.Remove(link))
-	}
-	errs = append(errs, os.RemoveAll(s.records.Dir(r.ID)))
+	errs = append(errs, s.dropName(r.Name(), r.ID), os.RemoveAll(s.records.Dir(r.ID)))
 	return errors.Join(errs...)
 }

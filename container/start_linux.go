@@ -42,13 +42,15 @@ func (s *System) start(ctx context.Context, order wire.Spec) error {
 	if answers, err := s.answers(); err != nil || answers {
 		return err
 	}
-	if _, err := s.service.records.Get(s.record.ID); err != nil {
+	now, err := s.service.records.Get(s.record.ID)
+	if err != nil {
 		return err
 	}
 	if err := s.awaitHandle(ctx); err != nil {
 		return err
 	}
 	s.noteLost()
+	order.Events.Name = now.Name() // it may have another by now
 	c, err := s.startShim(ctx, order)
 	if err != nil {
 		return errors.Join(err, s.service.cleanUp(&s.record))
@@ -94,20 +96,20 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 	}
 	order.Remove = []string{dir}
 	order.Events = wire.Events{
-		Dir: s.service.eventsDir(), Alive: s.service.alive(s.record.ID), Name: s.Name(), Image: s.record.Spec.Image,
+		Dir: s.service.eventsDir(), Alive: s.service.alive(s.record.ID), Name: order.Events.Name, Image: s.record.Spec.Image,
 		Ephemeral: s.record.Spec.Ephemeral,
 	}
 	if s.record.Spec.Ephemeral {
-		order.Remove = s.everything()
+		order.Remove = s.everything(order.Events.Name)
 	}
 	return &order, nil
 }
 
-// everything lists what an Ephemeral system leaves nothing of; the record's
+// everything lists what an Ephemeral system of that name leaves nothing of; the record's
 // directory is last.
-func (s *System) everything() []string {
+func (s *System) everything(name string) []string {
 	list := []string{
-		s.service.runDir(s.record.ID), s.service.alive(s.record.ID), filepath.Join(s.service.namesDir(), s.Name()),
+		s.service.runDir(s.record.ID), s.service.alive(s.record.ID), filepath.Join(s.service.namesDir(), name),
 	}
 	if sc, err := s.Scratch(); err == nil {
 		list = append(list, sc.Path())

@@ -496,7 +496,8 @@ func (s *System) deleteIfIdle(context.Context) error {
 
 func (s *System) deleteLocked(lock *state.Lock) (err error) {
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	if _, err := s.service.records.Get(s.record.ID); err != nil {
+	now, err := s.service.records.Get(s.record.ID) // it may have another name by now
+	if err != nil {
 		return err
 	}
 	switch answers, err := s.answers(); {
@@ -509,10 +510,10 @@ func (s *System) deleteLocked(lock *state.Lock) (err error) {
 	if err := s.service.cleanUp(&s.record); err != nil {
 		return err
 	}
-	if err := s.service.removeFiles(&s.record); err != nil {
+	if err := s.service.removeFiles(&now); err != nil {
 		return err
 	}
-	s.service.tell(wire.EventDeleted, &s.record)
+	s.service.tell(wire.EventDeleted, &now)
 	return nil
 }
 

@@ -69,6 +69,7 @@ type ApplyOptions struct {
 	spill spillFile // for what is too much for memory; nil: in the system's temporary directory
 
 	aside *aside // see there
+	touch bool   // directories that are there get the times that filling them gives
 }
 
 // Stats says what Apply did.

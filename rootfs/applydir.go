@@ -269,7 +269,7 @@ func (a *applier) lookup(name string) (*dirHandle, error) {
 
 // noteExisting keeps the times of a directory that was there before the layer.
 func (a *applier) noteExisting(h *dirHandle) {
-	if _, known := a.meta[h.id]; !known {
+	if _, known := a.meta[h.id]; !known && !a.opts.touch {
 		st := h.Stat()
 		a.describeLater(h.id, &dirMeta{name: h.name, atime: st.ATime, mtime: st.MTime})
 	}

@@ -55,7 +55,11 @@ func diff(ctx context.Context, upper, marks string, emit func(*layer.Entry, io.R
 		return fmt.Errorf("diff scratch layer: %w", err)
 	}
 	defer func() { _ = root.Close() }() // read only
-	d := differ{ctx: ctx, marks: marks, emit: emit, links: make(map[objectID]string)}
+	d := differ{ctx: ctx, marks: marks, links: make(map[objectID]string)}
+	d.emit = func(e *layer.Entry, content io.Reader) error {
+		d.failed = emit(e, content)
+		return d.failed
+	}
 	if err := d.root(root); err != nil {
 		if _, ok := errors.AsType[*layer.EntryError](err); ok || ctx.Err() != nil {
 			return fmt.Errorf("diff scratch layer: %w", err)
@@ -72,6 +76,8 @@ type differ struct {
 	emit  func(*layer.Entry, io.Reader) error
 	links map[objectID]string // the first name of objects with several
 	name  string              // of the current entry, for errors
+
+	failed error // of emit
 }
 
 func (d *differ) root(root *inroot.Root) error {
@@ -109,7 +115,8 @@ func (d *differ) dir(dir *inroot.Dir, name string) error {
 		if d.ctx.Err() != nil {
 			return context.Cause(d.ctx)
 		}
-		if err := d.object(dir, last, path.Join(name, last)); err != nil {
+		err := d.object(dir, last, path.Join(name, last))
+		if err != nil && (d.failed != nil || nothingThere(err) != nil) { // else it has gone meanwhile
 			return err
 		}
 	}

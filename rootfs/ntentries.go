@@ -24,6 +24,7 @@ type EntrySource = func(emit Emit) error
 // goroutine's place while the import waits for it, and is not called after an error.
 func ImportEntries(ctx context.Context, dir string, parents []string, source EntrySource, opts NTOptions) (stats NTStats, err error) {
 	in := newPulled(source)
+	in.order = layer.NewNTOrder(layer.ReadOptions{})
 	opts.whole = true
 	stats, err = importNT(ctx, dir, parents, in, opts)
 	if err = errors.Join(err, in.end()); err != nil {
@@ -42,8 +43,8 @@ type ntInput interface {
 type pulled struct {
 	pull    func() (*layer.Entry, io.Reader, bool)
 	stop    func()
-	failure error // of the source, once it has ended
-	order   *layer.NTOrder
+	failure error          // of the source, once it has ended
+	order   *layer.NTOrder // nil: the source's
 
 	queue   []*layer.Entry // that come before what was pulled last
 	next    *layer.Entry   // what was pulled last, unless it is the current one
@@ -58,7 +59,7 @@ type pulled struct {
 var errImportStopped = errors.New("the import has ended")
 
 func newPulled(source EntrySource) *pulled {
-	p := &pulled{order: layer.NewNTOrder(layer.ReadOptions{})}
+	p := new(pulled)
 	p.pull, p.stop = iter.Pull2(func(yield func(*layer.Entry, io.Reader) bool) {
 		p.failure = source(func(e *layer.Entry, content io.Reader) error {
 			if !yield(e, content) {
@@ -108,6 +109,9 @@ func (p *pulled) advance() error {
 		if p.failure != nil {
 			return p.failure
 		}
+		if p.order == nil {
+			return nil
+		}
 		var err error
 		p.queue, err = p.order.Rest()
 		return err
@@ -117,9 +121,11 @@ func (p *pulled) advance() error {
 		meta := *e.NT
 		own.NT = &meta
 	}
-	var err error
-	if p.queue, err = p.order.Place(&own); err != nil {
-		return err
+	if p.order != nil {
+		var err error
+		if p.queue, err = p.order.Place(&own); err != nil {
+			return err
+		}
 	}
 	p.next, p.waiting = &own, content
 	return nil

@@ -59,13 +59,17 @@ type entry struct {
 // containerCommands are verbs of "hcs container" and, for short, of hcs.
 var containerCommands = []entry{
 	{"commit", newCommit},
+	{"cp", newCp},
 	{"create", newCreate},
+	{"diff", newDiff},
 	{"exec", newExec},
+	{"export", newExport},
 	{"inspect", newInspect},
 	{"kill", newKill},
 	{"logs", newLogs},
 	{"pause", newPause},
 	{"ps", newPs},
+	{"rename", newRename},
 	{"rm", newRemove},
 	{"run", newRun},
 	{"start", newStart},
@@ -75,9 +79,31 @@ var containerCommands = []entry{
 	{"wait", newWait},
 }
 
+// imageShorts are verbs of "hcs image" that docker has without the noun.
+var imageShorts = []entry{
+	{"images", called("images", newImageList)},
+	{"load", newImageLoad},
+	{"pull", newImagePull},
+	{"push", newImagePush},
+	{"rmi", called("rmi", newImageRemove)},
+	{"save", newImageSave},
+	{"tag", newImageTag},
+}
+
+// called gives a command another name.
+func called(name string, make func(*app) *cobra.Command) func(*app) *cobra.Command {
+	return func(a *app) *cobra.Command {
+		c := make(a)
+		_, rest, _ := strings.Cut(c.Use, " ")
+		c.Use, c.Aliases = strings.TrimSpace(name+" "+rest), nil
+		return c
+	}
+}
+
 var otherCommands = []entry{
 	{"container", newContainer},
 	{"image", newImage},
+	{"info", newSystemInfo},
 	{"layer", newLayer},
 	{"login", newLogin},
 	{"logout", newLogout},
@@ -100,19 +126,23 @@ func newRoot(a *app, args []string) *cobra.Command {
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.SetVersionTemplate("hcs version {{.Version}}\n")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, err.Error()) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, flagError(c, err)) })
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	a.addFlags(root.PersistentFlags())
-	root.AddGroup(&cobra.Group{ID: "container", Title: "Containers:"}, &cobra.Group{ID: "other", Title: "Everything:"})
+	root.AddGroup(&cobra.Group{ID: "container", Title: "Containers:"}, &cobra.Group{ID: "image", Title: "Images:"}, &cobra.Group{ID: "other", Title: "Everything:"})
 	only := firstWord(root.PersistentFlags(), args)
-	addCommands(root, a, "container", containerCommands, only)
-	addCommands(root, a, "other", otherCommands, only)
+	addAll(root, a, only)
 	if !root.HasSubCommands() {
-		addCommands(root, a, "container", containerCommands, "")
-		addCommands(root, a, "other", otherCommands, "")
+		addAll(root, a, "")
 	}
 	return root
+}
+
+func addAll(root *cobra.Command, a *app, only string) {
+	addCommands(root, a, "container", containerCommands, only)
+	addCommands(root, a, "image", imageShorts, only)
+	addCommands(root, a, "other", otherCommands, only)
 }
 
 // addCommands adds those of the list with that name, or all for an empty one.
@@ -248,7 +278,7 @@ func noCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return usageError(c, fmt.Sprintf("unknown command %q", args[0]))
+	return usageError(c, unknownCommand(c, args[0]))
 }
 
 func usageError(c *cobra.Command, what string) error {

@@ -91,6 +91,8 @@ func otherNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		name = "pids"
 	case "net":
 		name = "network"
+	case "timeout":
+		name = "time"
 	}
 	return pflag.NormalizedName(name)
 }

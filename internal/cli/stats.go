@@ -1,8 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
-	"fmt"
+	"io"
 	"strconv"
 	"time"
 
@@ -21,7 +22,7 @@ const statsInterval = time.Second
 
 type statsOptions struct {
 	listOptions
-	noStream bool
+	noStream, all, noTrunc bool
 }
 
 func newStats(a *app) *cobra.Command {
@@ -38,6 +39,8 @@ func newStats(a *app) *cobra.Command {
 
 func (o *statsOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.noStream, "no-stream", false, "show it once")
+	f.BoolVarP(&o.all, "all", "a", false, "also those that do not run, which use nothing")
+	f.BoolVar(&o.noTrunc, "no-trunc", false, "show ids in full")
 	o.listOptions.addFlags(f, "")
 }
 
@@ -65,7 +68,7 @@ func (o *statsOptions) run(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	before, err := sample(ctx, h, args)
+	before, err := o.sample(ctx, h, args)
 	if err != nil {
 		return err
 	}
@@ -76,18 +79,29 @@ func (o *statsOptions) run(ctx context.Context, a *app, args []string) error {
 			return nil // how this is meant to end
 		case <-time.After(statsInterval):
 		}
-		now, err := sample(ctx, h, args)
+		now, err := o.sample(ctx, h, args)
 		if err != nil {
 			return err
 		}
-		if live {
-			fmt.Fprint(a.out, "\x1b[H\x1b[2J") // home, clear
-		}
-		if err := list(a.out, o.listOptions, statsRows(before, now)); err != nil || o.noStream {
+		if err := o.show(a.out, live, o.rows(before, now)); err != nil || o.noStream {
 			return err
 		}
 		before = now
 	}
+}
+
+// show prints the rows, in the place of those before on a terminal: in one piece, so that it does not flicker.
+func (o *statsOptions) show(to io.Writer, live bool, rows []statsRow) error {
+	if !live {
+		return list(to, o.listOptions, rows)
+	}
+	var screen bytes.Buffer
+	screen.WriteString("\x1b[H\x1b[2J") // home, clear
+	if err := list(&screen, o.listOptions, rows); err != nil {
+		return err
+	}
+	_, err := screen.WriteTo(to)
+	return err
 }
 
 // measured are the counters of a container at a moment.
@@ -97,7 +111,7 @@ type measured struct {
 }
 
 // sample measures the named containers, or all that run.
-func sample(ctx context.Context, h *hcs.Host, refs []string) ([]measured, error) {
+func (o *statsOptions) sample(ctx context.Context, h *hcs.Host, refs []string) ([]measured, error) {
 	systems, err := h.Containers().Systems(ctx)
 	if err != nil {
 		return nil, err
@@ -118,6 +132,8 @@ func sample(ctx context.Context, h *hcs.Host, refs []string) ([]measured, error)
 		switch {
 		case err == nil:
 			list = append(list, measured{s.ID(), s.Name(), st})
+		case o.all && len(refs) == 0 && errdefs.IsFailedPrecondition(err):
+			list = append(list, measured{id: s.ID(), name: s.Name()})
 		case len(refs) > 0 || !errdefs.IsFailedPrecondition(err) && !errdefs.IsNotFound(err):
 			return nil, err
 		}
@@ -125,7 +141,7 @@ func sample(ctx context.Context, h *hcs.Host, refs []string) ([]measured, error)
 	return list, nil
 }
 
-func statsRows(before, now []measured) []statsRow {
+func (o *statsOptions) rows(before, now []measured) []statsRow {
 	earlier := make(map[string]container.Stats, len(before))
 	for _, m := range before {
 		earlier[m.id] = m.stats
@@ -133,6 +149,9 @@ func statsRows(before, now []measured) []statsRow {
 	rows := make([]statsRow, len(now))
 	for i, m := range now {
 		rows[i] = newStatsRow(m, earlier[m.id])
+		if o.noTrunc {
+			rows[i].ID = m.id
+		}
 	}
 	return rows
 }

@@ -26,6 +26,7 @@ func newStop(a *app) *cobra.Command {
 }
 
 func (o *stopOptions) addFlags(f *pflag.FlagSet) {
+	f.SetNormalizeFunc(otherNames)
 	f.Float64VarP(&o.timeout, "time", "t", 10, "`seconds` to wait; a negative number waits for ever")
 }
 

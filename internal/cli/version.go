@@ -21,14 +21,27 @@ func programVersion() string {
 	return "unknown"
 }
 
+// versionView has the names that docker's templates use of its client.
+type versionView struct{ Version, GoVersion, Os, Arch string }
+
 func newVersion(a *app) *cobra.Command {
-	return &cobra.Command{
+	var format string
+	c := &cobra.Command{
 		Use:   "version",
 		Short: "Show which version this is",
 		Args:  takes(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.out, "hcs version %s, %s, %s/%s\n", programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			v := versionView{programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
+			switch format {
+			case "":
+				_, err := fmt.Fprintf(a.out, "hcs version %s, %s, %s/%s\n", v.Version, v.GoVersion, v.Os, v.Arch)
+				return err
+			case "json":
+				format = "{{json .}}"
+			}
+			return templated(a.out, format, []versionView{v})
 		},
 	}
+	c.Flags().StringVarP(&format, "format", "f", "", "json or a Go `template`; else a line")
+	return c
 }

@@ -34,6 +34,15 @@ func Open(dir string) (*Root, error) {
 	return &Root{dir: d}, nil
 }
 
+// Adopt makes the open directory fd a root, which closes it.
+func Adopt(fd int) (*Root, error) {
+	d, err := newDir(fd)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open root", Path: fmt.Sprintf("descriptor %d", fd), Err: err}
+	}
+	return &Root{dir: d}, nil
+}
+
 // Close closes the root directory. Directories and files opened in it stay open.
 func (r *Root) Close() error { return r.dir.Close() }
 
@@ -181,6 +190,15 @@ func (r *Root) Chmod(name string, mode uint32) error {
 // Chown sets the owner of name, of a symbolic link itself.
 func (r *Root) Chown(name string, uid, gid uint32) error {
 	return r.at(name, func(d *Dir, last string) error { return d.Chown(last, uid, gid) })
+}
+
+// Attach mounts what sys.CloneMount returned on what name leads to.
+func (r *Root) Attach(mount int, name string) error {
+	fd, err := r.open(name, sys.OpenPathFollow)
+	if err != nil {
+		return pathError("mount on", name, err)
+	}
+	return pathError("mount on", name, errors.Join(sys.AttachMount(mount, fd), sys.Close(fd)))
 }
 
 // at calls f with name's parent and last component.

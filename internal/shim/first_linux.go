@@ -1,7 +1,10 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"sync"
 	"syscall"
 
@@ -64,4 +67,27 @@ func (f *firstProcess) kill() error {
 		return nil
 	}
 	return f.fd.Signal(syscall.SIGKILL)
+}
+
+// errFirstEnded says that there is no first process any more.
+var errFirstEnded = errors.New("the first process has ended")
+
+// root opens its root directory.
+func (f *firstProcess) root() (*os.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pid <= 0 {
+		return nil, errFirstEnded
+	}
+	root, err := os.Open("/proc/" + strconv.Itoa(f.pid) + "/root")
+	switch {
+	case errors.Is(err, os.ErrNotExist): // it is ending
+		return nil, errFirstEnded
+	case err == nil && !f.fd.Running(): // and the number may be another's
+		root.Close()
+		return nil, errFirstEnded
+	case err != nil:
+		return nil, err
+	}
+	return root, nil
 }

@@ -89,6 +89,8 @@ func (s *shim) handle(c *wire.Conn, m wire.Message) *wire.Failure {
 		return s.pause(c)
 	case wire.Resume:
 		return s.resume(c)
+	case wire.OpenRoot:
+		return s.openRoot(c, m)
 	case wire.Terminate:
 		s.stop("")
 		s.waitAll(c)
@@ -468,6 +470,22 @@ func (s *shim) resume(c *wire.Conn) *wire.Failure {
 		s.events.tell(wire.Event{Kind: wire.EventResumed})
 	}
 	return s.settled(c, wire.Running)
+}
+
+// openRoot gives a client the container's root as its processes see it. Only the shim knows for sure which process the first
+// one is, and may look at it where both are an ordinary user's. Who comes too late is told when the system has stopped.
+func (s *shim) openRoot(c *wire.Conn, m wire.Message) *wire.Failure {
+	root, err := s.first.root()
+	switch {
+	case errors.Is(err, errFirstEnded):
+		s.waitAll(c)
+		return nil
+	case err != nil:
+		return &wire.Failure{Text: err.Error()}
+	}
+	defer root.Close()
+	s.reply(c, wire.Message{Type: wire.OK, Seq: m.Seq, Files: []int{int(root.Fd())}})
+	return nil
 }
 
 // settled answers that the system is in the state that was asked for. s.mu is

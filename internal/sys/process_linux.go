@@ -54,6 +54,14 @@ func (p Pidfd) Signal(sig syscall.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", err)
 }
 
+// Running reports whether the process has not ended: its descriptor is readable
+// when it has (pidfd_open(2)).
+func (p Pidfd) Running() bool {
+	list := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
+	n, err := retry(func() (int, error) { return unix.Poll(list, 0) })
+	return n == 0 && err == nil
+}
+
 // Close forgets the process.
 func (p Pidfd) Close() error { return unix.Close(p.fd) }
 

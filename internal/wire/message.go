@@ -54,12 +54,14 @@ const (
 	Attach     // client → shim: AttachRequest, with descriptors, for the process Seq; answered by Attached
 	Attached   // shim → client: Backlog
 	CloseInput // client → shim: no body; ends the input, which the shim holds, of the process Seq
+
+	OpenRoot // client → shim: no body; answered by OK, with the first process's root directory as descriptor, or, where the system is about to stop, like WaitAll
 )
 
 var typeNames = [...]string{
 	"nothing", "Ready", "Spawn", "Began", "Ended", "Signal", "Start", "Resize", "WaitOne", "WaitAll",
 	"Query", "Pause", "Resume", "Terminate", "OK", "StatusReply", "Error",
-	"Make", "Open", "Opened", "Attach", "Attached", "CloseInput",
+	"Make", "Open", "Opened", "Attach", "Attached", "CloseInput", "OpenRoot",
 }
 
 // String returns the type's name.

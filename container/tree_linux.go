@@ -1,0 +1,122 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/wire"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// hollow are directories of the system's that have nothing in them which somebody keeps.
+var hollow = []string{"/dev", "/proc", "/sys"}
+
+// OpenTree opens the system's files. Of a running or paused system they are what its processes see, mounts included. Those
+// of one that does not run are mounted for this process alone, with the files and directories of the host's that the system is
+// to see, and without its tmpfs; until the tree is closed the system cannot be started or deleted, which wait for it. The caller
+// closes the tree.
+func (s *System) OpenTree(ctx context.Context) (*rootfs.Tree, error) {
+	for {
+		t, err := s.liveTree(ctx)
+		if !errdefs.IsFailedPrecondition(err) {
+			return t, s.wrap("open the files of", err)
+		}
+		t, err = s.idleTree(ctx)
+		if !errors.Is(err, errBusy) { // else it runs by now
+			return t, s.wrap("open the files of", err)
+		}
+	}
+}
+
+// liveTree has the shim open the root of the first process: it knows which process that is.
+func (s *System) liveTree(ctx context.Context) (*rootfs.Tree, error) {
+	m, err := s.call(ctx, wire.Message{Type: wire.OpenRoot})
+	if err != nil {
+		return nil, err
+	}
+	if m.Type == wire.StatusReply {
+		return nil, fault(errdefs.ErrFailedPrecondition, "it has stopped")
+	}
+	if len(m.Files) != 1 {
+		wire.CloseFiles(m.Files)
+		return nil, fault(errdefs.ErrUnavailable, "its shim gives %d directories for one", len(m.Files))
+	}
+	return rootfs.AdoptTree(m.Files[0], hollow...)
+}
+
+// idleTree mounts the root of a system that does not run.
+func (s *System) idleTree(ctx context.Context) (_ *rootfs.Tree, err error) {
+	lock, err := s.service.records.Lock(ctx, s.record.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lock.Unlock())
+		}
+	}()
+	answers, err := s.answers()
+	if err == nil && answers {
+		err = errBusy
+	}
+	if err == nil {
+		_, err = s.rest() // it may be deleted
+	}
+	if err == nil {
+		err = s.service.cleanUp(&s.record) // of a shim that died
+	}
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.stage()
+	if err != nil {
+		return nil, err
+	}
+	t.OnClose(lock.Unlock)
+	return t, nil
+}
+
+// stage mounts the system's root over the record's directory, which nobody looks for there.
+func (s *System) stage() (*rootfs.Tree, error) {
+	root, err := s.root()
+	if err != nil {
+		return nil, err
+	}
+	spec := &s.record.Spec
+	var binds []rootfs.Bind
+	for _, m := range spec.Mounts {
+		if m.Type == "tmpfs" {
+			continue
+		}
+		b := rootfs.Bind{Source: m.Source, Target: m.Target}
+		if m.ReadOnly {
+			b.Access = sys.ReadOnly
+		}
+		binds = append(binds, b)
+	}
+	t, err := rootfs.StageTree(sys.Overlay{
+		Lower: root.Lower, Upper: root.Upper, Work: root.Work, Target: s.dir(), ReadOnly: spec.ReadOnly, UserXattr: root.UserXattr,
+	}, binds)
+	if err != nil {
+		return nil, fmt.Errorf("mount them: %w", err)
+	}
+	return t, nil
+}
+
+// OpenBase opens the files that the system was made with, to be read. The caller closes the tree.
+func (s *System) OpenBase(context.Context) (*rootfs.Tree, error) {
+	layers, err := s.service.layers(&s.record.Spec)
+	if err != nil {
+		return nil, s.wrap("open the layers of", err)
+	}
+	o := s.service.cfg.Layers.Overlay(nil, s.dir(), layers...)
+	if dir := s.record.Spec.RootDir; dir != "" {
+		o.Lower = []string{dir}
+	}
+	t, err := rootfs.StageTree(o, nil)
+	return t, s.wrap("open the layers of", err)
+}

@@ -1,0 +1,10 @@
+package sys
+
+// Access says whether a mount may be written to.
+type Access int
+
+// The kinds of access.
+const (
+	ReadWrite Access = iota
+	ReadOnly
+)

@@ -1,0 +1,109 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/sys"
+)
+
+// Bind is a file or directory of the host's that is seen in a tree.
+type Bind struct {
+	Source, Target string
+	Access         sys.Access
+}
+
+// StageTree mounts an overlay, and what is to be seen in it, in a mount namespace that nobody else has, and returns the tree.
+// All of it is gone when the tree is closed, and with the process, however that ends. Targets that are missing are made.
+// The overlay's own target is any directory: nobody else sees it covered.
+func StageTree(o sys.Overlay, binds []Bind) (*Tree, error) {
+	t := new(Tree)
+	build := func() error {
+		err := t.build(&o, binds)
+		if err == nil {
+			return nil
+		}
+		if t.root != nil {
+			err = errors.Join(err, t.root.Close())
+		}
+		return errors.Join(err, sys.Unmount(o.Target))
+	}
+	stage, err := sys.Stage(build, func() error { return sys.Unmount(o.Target) })
+	if err != nil {
+		return nil, fmt.Errorf("stage a tree: %w", err)
+	}
+	t.end = stage.Close
+	return t, nil
+}
+
+func (t *Tree) build(o *sys.Overlay, binds []Bind) (err error) {
+	mounts := make([]int, 0, len(binds))
+	defer func() {
+		for _, m := range mounts {
+			err = errors.Join(err, sys.Close(m))
+		}
+	}()
+	for i := range binds { // before the overlay may cover them
+		m, err := sys.CloneMount(binds[i].Source, binds[i].Access)
+		if err != nil {
+			return err
+		}
+		mounts = append(mounts, m)
+	}
+	whole := *o
+	whole.ReadOnly = false // until the targets are there
+	if err := sys.MountOverlay(whole); err != nil {
+		return err
+	}
+	if t.root, err = inroot.Open(o.Target); err != nil {
+		return err
+	}
+	for i := range binds {
+		if err := t.bind(&binds[i], mounts[i]); err != nil {
+			return err
+		}
+	}
+	if o.ReadOnly {
+		return sys.ProtectMount(o.Target)
+	}
+	return nil
+}
+
+func (t *Tree) bind(b *Bind, mount int) error {
+	_, err := t.root.Stat(b.Target)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = t.makeTarget(b)
+	}
+	if err != nil {
+		return err
+	}
+	return t.root.Attach(mount, b.Target)
+}
+
+// makeTarget makes a directory or an empty file, as the source is one.
+func (t *Tree) makeTarget(b *Bind) error {
+	info, err := os.Stat(b.Source)
+	if err != nil {
+		return err
+	}
+	dir := b.Target
+	if !info.IsDir() {
+		dir = path.Dir(dir)
+	}
+	d, err := t.root.MkdirAll(dir, impliedMode)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return d.Close()
+	}
+	f, err := d.Create(path.Base(b.Target), 0o644)
+	if err == nil {
+		err = f.Close()
+	}
+	return errors.Join(err, d.Close())
+}
