@@ -98,9 +98,9 @@ func (s *System) stage() (*rootfs.Tree, error) {
 		}
 		binds = append(binds, b)
 	}
-	t, err := rootfs.StageTree(sys.Overlay{
+	t, err := rootfs.OpenStage(rootfs.Stage{Dir: root.Dir, Binds: binds, Overlay: sys.Overlay{
 		Lower: root.Lower, Upper: root.Upper, Work: root.Work, Target: s.dir(), ReadOnly: spec.ReadOnly, UserXattr: root.UserXattr,
-	}, binds)
+	}})
 	if err != nil {
 		return nil, fmt.Errorf("mount them: %w", err)
 	}
@@ -117,6 +117,6 @@ func (s *System) OpenBase(context.Context) (*rootfs.Tree, error) {
 	if dir := s.record.Spec.RootDir; dir != "" {
 		o.Lower = []string{dir}
 	}
-	t, err := rootfs.StageTree(o, nil)
+	t, err := rootfs.OpenStage(rootfs.Stage{Overlay: o})
 	return t, s.wrap("open the layers of", err)
 }

@@ -121,6 +121,25 @@ func TestTreeOfIdle(t *testing.T) {
 	f.check(other.Close())
 }
 
+// TestTreeInPlace writes to a system's own directory, which the system sees.
+func TestTreeInPlace(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	dir := t.TempDir()
+	s := f.created(container.Spec{RootDir: dir, WriteInPlace: true})
+	tree, err := s.OpenTree(ctx)
+	f.must(err)
+	f.must(tree.Write(ctx, "/", putFile("put", "text"), rootfs.KeepOwner))
+	f.must(tree.Close())
+	if text, err := os.ReadFile(filepath.Join(dir, "put")); err != nil || string(text) != "text" {
+		t.Errorf("got %q, %v", text, err)
+	}
+	if _, err := os.Stat(filepath.Join(f.config.Root, "containers", s.ID(), "record.json")); err != nil {
+		t.Errorf("the record is covered: %v", err)
+	}
+	f.must(s.Delete(ctx))
+}
+
 // TestTreeOfStopping opens the files of a system that is going at the time: they are those of the running or of the stopped
 // one, and nothing else happens.
 func TestTreeOfStopping(t *testing.T) {

@@ -17,22 +17,31 @@ type Bind struct {
 	Access         sys.Access
 }
 
-// StageTree mounts an overlay, and what is to be seen in it, in a mount namespace that nobody else has, and returns the tree.
-// All of it is gone when the tree is closed, and with the process, however that ends. Targets that are missing are made.
-// The overlay's own target is any directory: nobody else sees it covered.
-func StageTree(o sys.Overlay, binds []Bind) (*Tree, error) {
+// Stage says what a tree is made of.
+type Stage struct {
+	// Overlay is mounted on its Target, which is any directory: nobody else sees it covered.
+	Overlay sys.Overlay
+	// Dir is a directory in place of the overlay's layers.
+	Dir   string
+	Binds []Bind
+}
+
+// OpenStage mounts what a tree is made of in a mount namespace that nobody else has, and returns the tree. All of it is gone when
+// the tree is closed, and with the process, however that ends. Targets that are missing are made.
+func OpenStage(s Stage) (*Tree, error) {
 	t := new(Tree)
+	clear := func() error { return sys.Unmount(s.Overlay.Target) }
 	build := func() error {
-		err := t.build(&o, binds)
+		err := t.build(&s)
 		if err == nil {
 			return nil
 		}
 		if t.root != nil {
 			err = errors.Join(err, t.root.Close())
 		}
-		return errors.Join(err, sys.Unmount(o.Target))
+		return errors.Join(err, clear())
 	}
-	stage, err := sys.Stage(build, func() error { return sys.Unmount(o.Target) })
+	stage, err := sys.Stage(build, clear)
 	if err != nil {
 		return nil, fmt.Errorf("stage a tree: %w", err)
 	}
@@ -40,7 +49,8 @@ func StageTree(o sys.Overlay, binds []Bind) (*Tree, error) {
 	return t, nil
 }
 
-func (t *Tree) build(o *sys.Overlay, binds []Bind) (err error) {
+func (t *Tree) build(s *Stage) (err error) {
+	o, binds := &s.Overlay, s.Binds
 	mounts := make([]int, 0, len(binds))
 	defer func() {
 		for _, m := range mounts {
@@ -54,9 +64,7 @@ func (t *Tree) build(o *sys.Overlay, binds []Bind) (err error) {
 		}
 		mounts = append(mounts, m)
 	}
-	whole := *o
-	whole.ReadOnly = false // until the targets are there
-	if err := sys.MountOverlay(whole); err != nil {
+	if err := s.mountRoot(); err != nil {
 		return err
 	}
 	if t.root, err = inroot.Open(o.Target); err != nil {
@@ -71,6 +79,24 @@ func (t *Tree) build(o *sys.Overlay, binds []Bind) (err error) {
 		return sys.ProtectMount(o.Target)
 	}
 	return nil
+}
+
+// mountRoot mounts what may be written to until the targets are there.
+func (s *Stage) mountRoot() error {
+	if s.Dir == "" {
+		o := s.Overlay
+		o.ReadOnly = false
+		return sys.MountOverlay(o)
+	}
+	m, err := sys.CloneMount(s.Dir, sys.ReadWrite)
+	if err != nil {
+		return err
+	}
+	target, err := sys.OpenAt(sys.CWD, s.Overlay.Target, sys.OpenPath, 0)
+	if err == nil {
+		err = errors.Join(sys.AttachMount(m, target), sys.Close(target))
+	}
+	return errors.Join(err, sys.Close(m))
 }
 
 func (t *Tree) bind(b *Bind, mount int) error {
