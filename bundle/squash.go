@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/temporary"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
 )
@@ -63,46 +62,46 @@ func squashNT(ctx context.Context, src image.Source, img *image.Image, e *image.
 	return err
 }
 
-func squash(ctx context.Context, src image.Source, img *image.Image, e *image.Edit, o SquashOptions) (err error) {
+func squash(ctx context.Context, src image.Source, img *image.Image, e *image.Edit, o SquashOptions) error {
 	m := Mappings{Rootless: os.Geteuid() != 0}
 	if m.Rootless {
 		if err := noDevices(ctx, src, img); err != nil {
 			return err
 		}
 	}
-	work, err := newTemporary(ctx, o.Work)
-	if err != nil {
+	return inTree(ctx, o.Work, blobs(src, img), UnpackOptions{Mappings: m}.tree(), func(tree string) error {
+		list, err := everything(ctx, tree)
+		if err != nil {
+			return err
+		}
+		e.DropLayers()
+		_, err = e.AddLayer(ctx, o.Compression, func(w *layer.Writer) error {
+			return rootfs.EmitChanges(ctx, tree, list, m.changeOptions(), toLayer(w, nil))
+		})
 		return err
-	}
-	defer func() { err = errors.Join(err, work.remove()) }()
-	tree := filepath.Join(work.dir, RootfsName)
-	if _, err := rootfs.UnpackTree(ctx, tree, blobs(src, img), UnpackOptions{Mappings: m}.tree()); err != nil {
-		return err
-	}
-	list, err := everything(ctx, tree)
-	if err != nil {
-		return err
-	}
-	e.DropLayers()
-	_, err = e.AddLayer(ctx, o.Compression, func(w *layer.Writer) error {
-		return rootfs.EmitChanges(ctx, tree, list, m.changeOptions(), toLayer(w, nil))
 	})
-	return err
 }
 
-// removeTree removes what an ordinary user has unpacked, read-only
-// directories too.
-func removeTree(dir string) error {
-	if os.RemoveAll(dir) == nil {
-		return nil
-	}
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			return os.Chmod(p, 0o700) // before it is read
-		}
+// FlattenLinux reads the layers of a Linux image, base first, as one, in the
+// form that [rootfs.Diff] has. They are unpacked to a temporary directory in
+// work, "" being the system's; what a killed call left there the next one
+// removes.
+func FlattenLinux(ctx context.Context, layers []rootfs.LayerBlob, work string, o rootfs.TreeOptions, emit rootfs.Emit) error {
+	return inTree(ctx, work, layers, o, func(tree string) error { return rootfs.Diff(ctx, tree, emit) })
+}
+
+// inTree calls f while layers are unpacked as one tree.
+func inTree(ctx context.Context, work string, layers []rootfs.LayerBlob, o rootfs.TreeOptions, f func(tree string) error) (err error) {
+	t, err := temporary.New(ctx, temporary.Config{Parent: work, Prefix: ".hcs-squash-"})
+	if err != nil {
 		return err
-	})
-	return errors.Join(err, os.RemoveAll(dir))
+	}
+	defer func() { err = errors.Join(err, t.Remove()) }()
+	tree := t.Path(RootfsName)
+	if _, err := rootfs.UnpackTree(ctx, tree, layers, o); err != nil {
+		return err
+	}
+	return f(tree)
 }
 
 // everything lists a tree as if all of it were new.

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/internal/ntfs3g"
+	"github.com/hostcompute/hcs/internal/temporary"
 	"github.com/hostcompute/hcs/layer"
 )
 
@@ -21,8 +23,8 @@ type Adder func(e *layer.Entry, content io.Reader) error
 
 // CreateNTFS makes the image name, which must not exist: a disk with the partitions of WindowsTable, and in the one of basic
 // data an NTFS volume with what fill adds. With a nil fill the volume is empty. It needs the programs of ntfs-3g, root unless
-// ntfs-3g is setuid root, and beside the image space for the volume as long as it runs. The result is durable; after an error
-// nothing is left. A call that is killed leaves the volume's file, called .volume-*, and an empty directory for temporary files.
+// ntfs-3g is setuid root, and beside the image space for the volume as long as it runs. The image appears when it is complete
+// and durable; after an error nothing is left. What a killed call left beside it the next one there removes.
 func CreateNTFS(ctx context.Context, name, label string, o Options, fill func(Adder) error) error {
 	if err := createNTFS(ctx, name, label, o, fill); err != nil {
 		return fmt.Errorf("create NTFS disk image %s: %w", name, err)
@@ -37,47 +39,80 @@ func createNTFS(ctx context.Context, name, label string, o Options, fill func(Ad
 	if o.Format == DifferencingVHDX || o.SectorSize != 0 && o.SectorSize != 512 {
 		return fmt.Errorf("a volume in a %v image with sectors of %d bytes: %w", o.Format, o.SectorSize, errdefs.ErrNotImplemented)
 	}
+	if err := checkFree(name); err != nil { // which at the end would be late
+		return err
+	}
 	table, err := WindowsTable(o.Size, 512, o.Rand)
 	if err != nil {
 		return err
 	}
-	partition := table.Partitions[len(table.Partitions)-1]
-	volume, err := temporary(filepath.Dir(name), partition.Size)
+	work, err := temporary.New(ctx, temporary.Config{Parent: filepath.Dir(name), Prefix: workPrefix})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, volume.Close(), os.Remove(volume.Name())) }()
+	defer func() { err = errors.Join(err, work.Remove()) }()
+	partition := table.Partitions[len(table.Partitions)-1]
+	volume, err := createVolume(work, partition.Size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, volume.Close()) }()
 	if err := ntfs3g.Format(ctx, volume.Name(), label, partition.Offset); err != nil {
 		return err
 	}
 	if err := fillVolume(ctx, volume.Name(), fill); err != nil {
 		return err
 	}
+	if err := writeImage(ctx, work.Path(imageName), o, table, volume); err != nil {
+		return err
+	}
+	return work.Publish(imageName, name)
+}
+
+// The names of what is made in a temporary directory, and what that is called.
+const (
+	workPrefix = ".hcs-volume-"
+	volumeName = "volume"
+	imageName  = "image"
+)
+
+// checkFree says whether there is nothing of that name.
+func checkFree(name string) error {
+	_, err := os.Lstat(name)
+	if err == nil {
+		return fmt.Errorf("%w: %w", errdefs.ErrAlreadyExists, fs.ErrExist)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// createVolume makes the file for a volume, all zeros.
+func createVolume(work *temporary.Dir, size int64) (*os.File, error) {
+	f, err := os.OpenFile(work.Path(volumeName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(size); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// writeImage makes an image with the partitions of a table, the last of which holds the volume.
+func writeImage(ctx context.Context, name string, o Options, table Table, volume io.ReaderAt) error {
 	d, err := CreateFile(name, o)
 	if err != nil {
 		return err
 	}
+	partition := table.Partitions[len(table.Partitions)-1]
 	err = errors.Join(WriteTable(d, o.Size, table),
 		Copy(ctx, io.NewOffsetWriter(d, partition.Offset), volume, partition.Size))
 	if err == nil {
 		err = d.Sync()
 	}
-	if err = errors.Join(err, d.Close()); err != nil {
-		return errors.Join(err, os.Remove(name))
-	}
-	return nil
-}
-
-// temporary makes an empty file of a size in a directory.
-func temporary(dir string, size int64) (*os.File, error) {
-	f, err := os.CreateTemp(dir, ".volume-*")
-	if err != nil {
-		return nil, err
-	}
-	if err := f.Truncate(size); err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
-	}
-	return f, nil
+	return errors.Join(err, d.Close())
 }
 
 func fillVolume(ctx context.Context, path string, fill func(Adder) error) error {
@@ -112,11 +147,16 @@ func readNTFS(ctx context.Context, d *Disk, f func(e *layer.Entry, content io.Re
 	if err != nil {
 		return err
 	}
-	volume, err := temporary("", part.Size)
+	work, err := temporary.New(ctx, temporary.Config{Prefix: workPrefix})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, volume.Close(), os.Remove(volume.Name())) }()
+	defer func() { err = errors.Join(err, work.Remove()) }()
+	volume, err := createVolume(work, part.Size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, volume.Close()) }()
 	if err := copyPart(ctx, volume, d, part); err != nil {
 		return err
 	}

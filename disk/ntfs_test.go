@@ -2,8 +2,10 @@ package disk_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,4 +71,57 @@ func TestNTFS(t *testing.T) {
 	if !errors.Is(err, fault) || len(names) != 2 {
 		t.Errorf("failed: %v, and left %v", err, names)
 	}
+}
+
+// TestNTFSKilled kills a process that makes an image: nothing has its name, and the next call removes what is beside it.
+func TestNTFSKilled(t *testing.T) {
+	o := disk.Options{Format: disk.DynamicVHDX, Size: 1 << 30, BlockSize: mib}
+	if name := os.Getenv("HCS_TEST_DISK_NTFS"); name != "" {
+		t.Error(disk.CreateNTFS(t.Context(), name, "", o, func(disk.Adder) error {
+			fmt.Println("now")
+			testenv.AwaitKill()
+			return nil
+		}))
+		return
+	}
+	testenv.NeedRoot(t)
+	testenv.NeedCommand(t, "mkntfs", "ntfs-3g")
+	dir, temporary := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	name := filepath.Join(dir, "a.vhdx")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestNTFSKilled$", "-test.v=false")
+	cmd.Env = append(os.Environ(), "HCS_TEST_DISK_NTFS="+name)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	_, err = io.ReadFull(out, make([]byte, len("now\n")))
+	must(t, disk.CreateNTFS(t.Context(), filepath.Join(dir, "b.vhdx"), "", o, nil))
+	if list := namesOf(t, dir); len(list) != 2 {
+		t.Errorf("while another call runs there are %v", list)
+	}
+	if err = errors.Join(err, cmd.Process.Kill()); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // it was killed
+	add := func(disk.Adder) error { return nil }
+	must(t, disk.CreateNTFS(t.Context(), filepath.Join(dir, "c.vhdx"), "", o, add))
+	if d := cmp.Diff([]string{"b.vhdx", "c.vhdx"}, namesOf(t, dir)); d != "" {
+		t.Error(d)
+	}
+	if left := namesOf(t, temporary); len(left) > 0 {
+		t.Errorf("left in the directory for temporary files: %v", left)
+	}
+	if err := disk.CreateNTFS(t.Context(), filepath.Join(dir, "c.vhdx"), "", o, nil); !errors.Is(err, os.ErrExist) {
+		t.Errorf("over another image: %v", err)
+	}
+}
+
+func namesOf(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }

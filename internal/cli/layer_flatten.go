@@ -2,15 +2,14 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs"
+	"github.com/hostcompute/hcs/bundle"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -38,19 +37,10 @@ func (o *layerExportOptions) exportLinux(ctx context.Context, a *app, st *layerS
 }
 
 // writeTree writes what layers add up to as a new one.
-func (o *layerExportOptions) writeTree(ctx context.Context, out io.Writer, layers []rootfs.LayerBlob, opts rootfs.TreeOptions) (err error) {
-	place := os.TempDir()
+func (o *layerExportOptions) writeTree(ctx context.Context, out io.Writer, layers []rootfs.LayerBlob, opts rootfs.TreeOptions) error {
+	work := ""
 	if o.output != "" {
-		place = filepath.Dir(o.output)
+		work = filepath.Dir(o.output)
 	}
-	dir, err := os.MkdirTemp(place, ".hcs-export-*")
-	if err != nil {
-		return fmt.Errorf("export layer: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	tree := filepath.Join(dir, "tree")
-	if _, err := rootfs.UnpackTree(ctx, tree, layers, opts); err != nil {
-		return err
-	}
-	return o.writeEntries(out, func(emit rootfs.Emit) error { return rootfs.Diff(ctx, tree, emit) })
+	return o.writeEntries(out, func(emit rootfs.Emit) error { return bundle.FlattenLinux(ctx, layers, work, opts, emit) })
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/temporary"
 	"github.com/hostcompute/hcs/ntfs"
 )
 
@@ -64,8 +65,8 @@ func cause(ctx context.Context, err error) error {
 // Volume is a mounted volume. One goroutine uses it.
 type Volume struct {
 	path string // the file
-	dir  string // private; the mount is root below it
-	root string
+	dir  *temporary.Dir
+	root string // where it is mounted, below dir
 
 	cmd    *exec.Cmd
 	exited chan error
@@ -128,12 +129,12 @@ func Mount(ctx context.Context, path string) (*Volume, error) {
 }
 
 func mount(ctx context.Context, path string) (*Volume, error) {
-	dir, err := os.MkdirTemp("", "hcs-ntfs-")
+	dir, err := temporary.New(ctx, temporary.Config{Prefix: "hcs-ntfs-", Release: release})
 	if err != nil {
 		return nil, err
 	}
 	v := &Volume{
-		path: path, dir: dir, root: filepath.Join(dir, "volume"), exited: make(chan error, 1), dirs: map[string]string{"": ""},
+		path: path, dir: dir, root: dir.Path(mountName), exited: make(chan error, 1), dirs: map[string]string{"": ""},
 		names: map[string]uint64{}, changes: map[uint64]ntfs.FileTime{}, given: map[uint64]ntfs.Attributes{},
 	}
 	if err := v.start(ctx); err != nil {
@@ -177,7 +178,7 @@ func (v *Volume) start(ctx context.Context) error {
 
 // run starts the program, whose end v.exited tells. It unmounts the volume on SIGTERM, which it gets when this process is
 // killed: the kernel sends it when the thread ends that has started the program. To a program that is setuid root it sends
-// none if an ordinary user started it: that volume stays mounted.
+// none if an ordinary user started it: that volume stays mounted until the next one is.
 func (v *Volume) run() error {
 	cmd, started := v.cmd, make(chan error)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -224,7 +225,7 @@ func (v *Volume) detach() error {
 	var errs []error
 	v.leaveDeep()
 	if v.cmd != nil {
-		if err := v.unmount(); err != nil {
+		if err := unmount(v.root); err != nil {
 			errs = append(errs, err, v.cmd.Process.Kill())
 		}
 		if err := <-v.exited; err != nil {
@@ -232,23 +233,35 @@ func (v *Volume) detach() error {
 		}
 		v.cmd = nil
 	}
-	for _, dir := range []string{v.root, v.dir} { // no tree is removed where a volume might still be mounted
-		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
+	return errors.Join(append(errs, v.dir.Remove())...)
+}
+
+// mountName is that of the directory to mount at in a temporary one.
+const mountName = "volume"
+
+// release makes sure that no volume is mounted in a temporary directory, or says why one is: what is to be removed is the
+// directory and not what the volume has. A killed process leaves a mount where it was not its own to take away.
+func release(dir string) error {
+	root := filepath.Join(dir, mountName)
+	err := os.Remove(root)
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	return errors.Join(errs...)
+	if err := unmount(root); err != nil {
+		return err
+	}
+	return os.Remove(root)
 }
 
 // unmount takes the mount away. An ordinary user, for whom ntfs-3g mounts where it is installed setuid root, has FUSE's own
 // program for that.
-func (v *Volume) unmount() error {
-	err := sys.Unmount(v.root)
+func unmount(root string) error {
+	err := sys.Unmount(root)
 	if !errors.Is(err, os.ErrPermission) {
 		return err
 	}
 	for _, name := range []string{"fusermount3", "fusermount"} {
-		out, failed := program(context.Background(), name, "-u", "-z", v.root).CombinedOutput()
+		out, failed := program(context.Background(), name, "-u", "-z", root).CombinedOutput()
 		if failed == nil {
 			return nil
 		}

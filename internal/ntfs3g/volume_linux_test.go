@@ -217,7 +217,8 @@ func TestVolumeRefuses(t *testing.T) {
 	}
 }
 
-// TestKilled kills a process that has mounted a volume: the mount and the program go with it, and what was written is there.
+// TestKilled kills a process that has mounted a volume: the mount and the program go with it, and what was written is there. The
+// directory that it was mounted in goes with the next one.
 func TestKilled(t *testing.T) {
 	if path := os.Getenv("HCS_TEST_NTFS3G_VOLUME"); path != "" {
 		v, err := ntfs3g.Mount(t.Context(), path)
@@ -247,8 +248,12 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("it stays mounted, or ntfs-3g runs on:\n%s", mounts)
 		}
 	}
+	t.Setenv("TMPDIR", temporary)
 	if list := read(t, path); len(list) != 2 || list[1].Name != "written" || list[1].content != "text" {
 		t.Errorf("the volume has %+v", list)
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("left in the directory for temporary files: %v, %v", left, err)
 	}
 }
 
