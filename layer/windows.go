@@ -20,8 +20,8 @@ import (
 // from the directory, as Windows does it for new files; that of Files, where
 // lower layers do not tell, is what BuildKit and Buildah give to directories.
 // Targets of symbolic links get backslashes. A link has the attribute of
-// directories if it leads to one, of the tree or of lower layers; links whose
-// targets the tree has not shown before them come at the end, when it is known
+// directories if it leads to one, of the tree or of lower layers, maybe through
+// other links of the tree; links whose targets the tree has not shown before them come at the end, when it is known
 // what they lead to. A directory should come before what is in it: a later entry
 // for it is passed over.
 //
@@ -112,7 +112,7 @@ func (m *treeMaker) entry(e *Entry) error {
 	if w.ModTime.IsZero() {
 		w.ModTime = time.Unix(0, 0).UTC()
 	}
-	w.ModTime = inRange(w.ModTime)
+	w.ModTime = ntTime(w.ModTime)
 	if err := m.begin(w.ModTime); err != nil || e.Name == "." && e.Kind == Dir {
 		return err
 	}
@@ -221,7 +221,7 @@ func (m *treeMaker) describe(w *Entry) error {
 	if w.ChangeTime.IsZero() {
 		w.ChangeTime = w.ModTime
 	}
-	w.AccessTime, w.ChangeTime = inRange(w.AccessTime), inRange(w.ChangeTime)
+	w.AccessTime, w.ChangeTime = ntTime(w.AccessTime), ntTime(w.ChangeTime)
 	if w.Kind == Dir {
 		if l := m.lower(w.Name); l != nil && l.NT.SecurityDescriptor != nil {
 			*w.NT = *l.NT
@@ -260,33 +260,64 @@ func (m *treeMaker) describe(w *Entry) error {
 	return nil
 }
 
+// ntTime returns the nearest time to t that Windows has a number for, and no
+// more of it than that number tells.
+func ntTime(t time.Time) time.Time {
+	t = inRange(t)
+	return t.Add(-time.Duration(t.Nanosecond() % 100))
+}
+
 // maxLinks is how many symbolic links are followed before one leads nowhere.
 const maxLinks = 40
 
 // leadsTo says whether a symbolic link's target is a directory, and whether that
 // is known: whether the tree has shown the target, or lower layers have such a
-// directory.
+// directory. Other links on the way are followed as Windows does it: the target
+// takes the place of the name up to the link, and ".." goes with the name before
+// it, whatever that is, before anything is looked up.
 func (m *treeMaker) leadsTo(w *Entry) (dir, known bool) {
-	name, link := w.Name, w.Link
+	name := linked(w.Name, w.Link, "")
 	for range maxLinks {
-		target := strings.ReplaceAll(link, `\`, "/")
-		if strings.HasPrefix(target, "/") {
-			target = string(FilesPart) + target
-		} else {
-			target = path.Dir(name) + "/" + target
+		link, ok := m.firstLink(name)
+		if ok {
+			name = linked(link, m.links[ntfs.Upcase(link)], name[len(link):])
+			continue
 		}
-		name = path.Clean(target)
-		s, ok := m.tree.find(name)
-		if !ok {
-			dir = m.lower(name) != nil
-			return dir, dir
-		}
-		if s.kind != Symlink {
+		if s, ok := m.tree.find(name); ok {
 			return s.kind == Dir, true
 		}
-		link = m.links[ntfs.Upcase(name)]
+		dir = m.lower(name) != nil
+		return dir, dir
 	}
 	return false, true
+}
+
+// firstLink returns the shortest part of a path that is a symbolic link of the
+// tree. A hard link to one is not followed.
+func (m *treeMaker) firstLink(name string) (link string, ok bool) {
+	for i := range len(name) + 1 {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		if s, ok := m.tree.find(name[:i]); ok && s.kind == Symlink {
+			return name[:i], true
+		}
+	}
+	return "", false
+}
+
+// linked returns the path in the layer that rest leads to behind a symbolic link
+// with a target: below Files, which is the drive.
+func linked(link, target, rest string) string {
+	target = strings.ReplaceAll(target, `\`, "/")
+	if len(target) > 1 && target[1] == ':' && target[0]|0x20 == 'c' {
+		target = target[2:]
+	}
+	if !strings.HasPrefix(target, "/") {
+		_, in := SplitPart(path.Dir(link))
+		target = "/" + in + "/" + target
+	}
+	return path.Clean(string(FilesPart) + path.Clean(target+"/"+rest))
 }
 
 // makeDir gives the entry of a directory that the tree lacks: that of the lower

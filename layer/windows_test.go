@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,67 @@ func TestWindowsTreeLinks(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestWindowsTreeLinksThroughLinks has targets that lead through other links, to
+// directories and to files, before and behind what they lead to. Windows takes ".."
+// off first, so that "in/.." is where "in" lies and not what it leads to.
+func TestWindowsTreeLinksThroughLinks(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1_700_000_000, 0)
+	link := func(name, target string) *layer.Entry {
+		return &layer.Entry{Name: name, Kind: layer.Symlink, Link: target, ModTime: at}
+	}
+	w := layer.WindowsTree{Lower: func(name string) *layer.Entry {
+		if name != "Files/Below" {
+			return nil
+		}
+		return &layer.Entry{Name: name, Kind: layer.Dir, NT: new(ntfs.Meta)}
+	}}
+	_, entries, err := makeWindows(
+		t, w,
+		link("a", "In/deep"), link("b", "in/f"), link("c", "in/deeper/x"), link("d", "in/../in"), link("e", "in/../f"),
+		link("in", "real"), link("real/deeper", "../../../../real/deep"),
+		&layer.Entry{Name: "f", ModTime: at},
+		&layer.Entry{Name: "real/deep", Kind: layer.Dir, ModTime: at},
+		&layer.Entry{Name: "real/deep/x", Kind: layer.Dir, ModTime: at},
+		&layer.Entry{Name: "real/f", ModTime: at},
+		link("z", `C:\in\deep`), link("low", "Below"), link("around", "here"), link("here", "around/x"), link("gone", "in/gone/x"),
+	)
+	must(t, err)
+	want := map[string]bool{
+		"a": true, "b": false, "c": true, "d": true, "e": false, "in": true, "real/deeper": true, "z": true, "low": true,
+		"around": false, "here": false, "gone": false,
+	}
+	for _, e := range entries {
+		if e.Kind != layer.Symlink {
+			continue
+		}
+		_, name := layer.SplitPart(e.Name)
+		dir, ok := want[name]
+		if is := e.NT.Attributes&ntfs.AttrDirectory != 0; !ok || is != dir {
+			t.Errorf("link %s -> %s: directory %t", name, e.Link, is)
+		}
+		delete(want, name)
+	}
+	if len(want) > 0 {
+		t.Errorf("there are no %v", want)
+	}
+}
+
+// TestWindowsTreeNamesBoth has two names of one file in an error.
+func TestWindowsTreeNamesBoth(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("Ab", 60)
+	for _, c := range [][2]string{
+		{"Read.Me", "READ.me"}, {"dir/sub/File", "dir/sub/fILE"}, {"dir/Été", "dir/éTÉ"}, {"x/" + long + "Z", "x/" + long + "z"}, {"Dir", "dIR/x"},
+	} {
+		_, _, err := makeWindows(t, layer.WindowsTree{}, &layer.Entry{Name: c[0], Kind: layer.Dir}, &layer.Entry{Name: c[1], Kind: layer.Dir})
+		first := strconv.Quote("Files/" + c[0])
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), first) && len(c[0]) < 100 {
+			t.Errorf("%q and %q: %v", c[0], c[1], err)
+		}
 	}
 }
 
