@@ -161,7 +161,7 @@ func TestFlattenWindows(t *testing.T) {
 		`file Files/Windows/System32/config/SOFTWARE`,
 		`dir UtilityVM`, `dir UtilityVM/Files`, `file UtilityVM/Files/bootmgr boot`,
 		`file Files/Windows/System32/App.dll MZ dll`,
-		`file Files/app/App.EXE MZ app`,
+		`file Files/app/app.exe MZ app`,
 		`symlink Files/data -> C:\app directory|reparse`,
 		`file Files/Windows/win.ini [fonts]`,
 	}

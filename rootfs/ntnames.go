@@ -11,13 +11,20 @@ import (
 )
 
 // ntNames spells names the way that they are spelled already: case does not count in Windows, but does on the disk. What
-// the layer itself brought first decides after what the layers in roots have, nearest first.
+// the layer itself brought first decides after what the layers in roots have, nearest first. A whiteout's name counts, too:
+// so whoever spelled a name first has spelled it for all layers.
 type ntNames struct {
 	roots   []*inroot.Root
-	dirs    map[string]map[string]string // by directory as spelled: names by their upper case
-	spelled map[string]string            // directories as spelled, by how entries call them
+	dirs    map[string]*ntNamesIn // by directory as spelled
+	spelled map[string]string     // directories as spelled, by how entries call them
 
 	last ntDir // that of the last name: entries come directory by directory
+}
+
+// ntNamesIn is what is known of a directory.
+type ntNamesIn struct {
+	names  map[string]string // by their upper case
+	layers []*inroot.Root    // that have it, nearest first
 }
 
 // ntDir is a directory of ntNames.
@@ -30,7 +37,7 @@ type ntDir struct {
 func newNTNames(roots []*inroot.Root) *ntNames {
 	return &ntNames{
 		roots:   roots,
-		dirs:    make(map[string]map[string]string),
+		dirs:    make(map[string]*ntNamesIn),
 		spelled: map[string]string{".": "."},
 	}
 }
@@ -68,11 +75,11 @@ func (n *ntNames) enter(parent string) error {
 		}
 		n.spelled[strings.Clone(parent)] = dir
 	}
-	names, err := n.names(dir)
+	in, err := n.in(dir)
 	if err != nil {
 		return err
 	}
-	n.last = ntDir{called: strings.Clone(parent), dir: dir, names: names}
+	n.last = ntDir{called: strings.Clone(parent), dir: dir, names: in.names}
 	return nil
 }
 
@@ -84,26 +91,52 @@ func join(dir, last string) string {
 	return dir + "/" + last
 }
 
-// names returns what the layers have in a directory.
-func (n *ntNames) names(dir string) (map[string]string, error) {
-	if names, ok := n.dirs[dir]; ok {
-		return names, nil
+// in returns what the layers have in a directory.
+func (n *ntNames) in(dir string) (*ntNamesIn, error) {
+	if in, ok := n.dirs[dir]; ok {
+		return in, nil
 	}
-	names := make(map[string]string)
-	for _, root := range n.roots {
+	in := &ntNamesIn{names: make(map[string]string)}
+	var err error
+	if in.layers, err = n.layersOf(dir); err != nil {
+		return nil, err
+	}
+	for _, root := range in.layers {
 		found, err := namesIn(root, dir)
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range found {
 			key := ntfs.Upcase(name)
-			if _, ok := names[key]; !ok {
-				names[strings.Clone(key)] = name
+			if _, ok := in.names[key]; !ok {
+				in.names[strings.Clone(key)] = name
 			}
 		}
 	}
-	n.dirs[dir] = names
-	return names, nil
+	n.dirs[dir] = in
+	return in, nil
+}
+
+// layersOf returns the layers that have a directory, and no link to one or below one.
+func (n *ntNames) layersOf(dir string) (layers []*inroot.Root, err error) {
+	if dir == "." {
+		return n.roots, nil
+	}
+	parent, _ := cut(dir)
+	above, err := n.in(parent)
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range above.layers {
+		st, err := root.Lstat(dir)
+		if err != nil && !isMissing(err) {
+			return nil, err
+		}
+		if err == nil && st.IsDir() {
+			layers = append(layers, root)
+		}
+	}
+	return layers, nil
 }
 
 // namesIn returns the names in a directory, none if it is something else.

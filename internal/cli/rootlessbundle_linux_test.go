@@ -100,8 +100,8 @@ func TestRootlessWindowsBundles(t *testing.T) {
 		if before, after := o.layers("three"), o.layers("same"); before == "" || after != before {
 			t.Errorf("%s: repacking without a change makes of\n%s\nthese layers:\n%s", unpack, before, after)
 		}
-		o.shell("echo new >web/rootfs/app/new && chmod a-w web/rootfs/app/App.EXE && hcs image repack --image layout:new web && rm -rf web")
-		want := "M /Files/app (time)\nM /Files/app/App.EXE (attributes archive -> readonly|archive)\nA /Files/app/new\n"
+		o.shell("echo new >web/rootfs/app/new && chmod a-w web/rootfs/app/app.exe && hcs image repack --image layout:new web && rm -rf web")
+		want := "M /Files/app (time)\nM /Files/app/app.exe (attributes archive -> readonly|archive)\nA /Files/app/new\n"
 		if diff := o.shell("hcs image diff oci:layout:three oci:layout:new"); diff != want {
 			t.Errorf("%s: what is new is\n%s", unpack, diff)
 		}
