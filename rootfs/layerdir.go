@@ -30,8 +30,9 @@ type LayerDir struct {
 	Active   bool // of a scratch layer, as for VolumeState
 	Prepared bool
 
-	top       bool // of a Linux layer: it has an entry for its top directory
-	opaque    bool // and hides everything below
+	top       bool  // of a Linux layer: it has an entry for its top directory
+	opaque    bool  // and hides everything below
+	headers   int64 // bytes that are kept of its stream
 	userXattr UserXattrs
 }
 
@@ -92,16 +93,19 @@ type dirRecord struct {
 	Root     bool          `json:"root"`
 	Opaque   bool          `json:"opaque"`
 
+	Headers   int64      `json:"headers"`
 	UserXattr UserXattrs `json:"userXattr"`
 }
 
 func (l *LayerDir) readRecord(root *inroot.Root) error {
 	data, err := root.ReadFile(layerFile, maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
-		return l.readLayout(root, err)
+		if st, err := root.Lstat(filesDir); err == nil && st.IsDir() {
+			return fmt.Errorf("nobody has imported its files, or made a base layer of them: %w", errdefs.ErrNotFound)
+		}
 	}
 	if err != nil {
-		return err
+		return missing(err)
 	}
 	var r dirRecord
 	if err := json.Unmarshal(data, &r); err != nil {
@@ -116,17 +120,7 @@ func (l *LayerDir) readRecord(root *inroot.Root) error {
 		return fmt.Errorf("%s has the encoding %q: %w", layerFile, r.Encoding, errdefs.ErrDataLoss)
 	}
 	l.DiffID, l.Entries, l.Size, l.Created = r.DiffID, r.Entries, r.Size, r.Created
-	l.top, l.opaque, l.userXattr = r.Root, r.Opaque, r.UserXattr
-	return nil
-}
-
-// readLayout tells of a base layer that ConvertToBaseLayer has made of files, which has no record.
-func (l *LayerDir) readLayout(root *inroot.Root, noRecord error) error {
-	st, err := root.Lstat(layoutFile)
-	if err != nil {
-		return missing(noRecord)
-	}
-	l.Encoding, l.Created = layer.NT, st.MTime.UTC()
+	l.top, l.opaque, l.headers, l.userXattr = r.Root, r.Opaque, r.Headers, r.UserXattr
 	return nil
 }
 

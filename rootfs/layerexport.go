@@ -58,7 +58,7 @@ func exportLayer(ctx context.Context, dir string, parents []string, emit Emit) (
 // exportPOSIX reads a Linux layer as it came, where that is kept, and otherwise its tree, which has an entry for its top
 // directory always, and tells by its record alone that this is opaque.
 func (l *LayerDir) exportPOSIX(ctx context.Context, emit Emit) (layer.Trailer, error) {
-	trailer, kept, err := exportKept(ctx, l.Path, emit)
+	trailer, kept, err := exportKept(ctx, l.Path, l.headers, emit)
 	if kept || err != nil {
 		return trailer, err
 	}

@@ -61,7 +61,7 @@ func importLayer(ctx context.Context, dir string, parents []string, r *layer.Rea
 }
 
 func importWindows(ctx context.Context, dir string, parents []string, r *layer.Reader, opts NTOptions) error {
-	opts.overEmpty, opts.parents = true, parents
+	opts.parents = parents
 	r.Lend()
 	_, err := importNT(ctx, dir, parents, r, opts)
 	return err
@@ -74,7 +74,7 @@ func ImportTransport(ctx context.Context, dir string, parents []string, folder s
 	if err != nil {
 		return LayerDir{}, fmt.Errorf("import layer to %s: %w", dir, err)
 	}
-	opts.overEmpty, opts.parents = true, pathsOf(below)
+	opts.parents = pathsOf(below)
 	source := func(emit Emit) error { return ReadTransport(ctx, folder, emit) }
 	if _, err := ImportEntries(ctx, dir, parents, source, opts); err != nil {
 		return LayerDir{}, err
@@ -111,7 +111,7 @@ func fillPOSIX(ctx context.Context, dir string, r *layer.Reader, opts NTOptions)
 	if err != nil {
 		return err
 	}
-	stats, err := applyKept(ctx, dir, root, r, opts)
+	stats, headers, err := applyKept(ctx, dir, root, r, opts)
 	if err := errors.Join(err, root.Close()); err != nil {
 		return err
 	}
@@ -120,17 +120,19 @@ func fillPOSIX(ctx context.Context, dir string, r *layer.Reader, opts NTOptions)
 		return err
 	}
 	record := stats.record(diffID)
-	record.UserXattr = opts.UserXattr
+	record.UserXattr, record.Headers = opts.UserXattr, headers
 	return record.write(dir)
 }
 
-func applyKept(ctx context.Context, dir string, root *inroot.Root, r *layer.Reader, opts NTOptions) (Stats, error) {
+// applyKept applies a layer, and returns how many bytes it keeps of its stream.
+func applyKept(ctx context.Context, dir string, root *inroot.Root, r *layer.Reader, opts NTOptions) (Stats, int64, error) {
 	kept, err := newKeptReader(dir, r)
 	if err != nil {
-		return Stats{}, err
+		return Stats{}, 0, err
 	}
 	stats, err := apply(ctx, root, kept, ApplyOptions{
 		Format: OverlayUpper, Owner: opts.Owner, UserXattr: bool(opts.UserXattr), Writers: opts.Writers,
 	})
-	return stats, kept.close(err)
+	headers, err := kept.close(err)
+	return stats, headers, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -23,7 +22,7 @@ import (
 type keptReader struct {
 	*layer.Reader
 	file     *os.File
-	packed   io.WriteCloser
+	packed   *packedHeaders
 	skeleton *layer.Writer
 	brought  map[string]layer.Kind
 	parents  map[string]struct{} // directories of those
@@ -35,7 +34,7 @@ func newKeptReader(dir string, r *layer.Reader) (*keptReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	packed := s2.NewWriter(file)
+	packed := &packedHeaders{w: s2.NewWriter(file)}
 	return &keptReader{
 		Reader: r, file: file, packed: packed, skeleton: layer.NewWriter(packed),
 		brought: make(map[string]layer.Kind), parents: make(map[string]struct{}),
@@ -78,8 +77,8 @@ func (k *keptReader) note(e *layer.Entry) {
 	}
 }
 
-// close completes what is kept if the layer was read, and removes it if that is not whole.
-func (k *keptReader) close(failed error) error {
+// close completes what is kept if the layer was read, and removes it if that is not whole. It returns how many bytes it is.
+func (k *keptReader) close(failed error) (int64, error) {
 	if failed == nil && !k.lossy {
 		trailer, err := k.Trailer()
 		if err == nil {
@@ -89,13 +88,13 @@ func (k *keptReader) close(failed error) error {
 	}
 	err := errors.Join(failed, k.packed.Close(), k.file.Close())
 	if k.lossy {
-		err = errors.Join(err, os.Remove(k.file.Name()))
+		return 0, errors.Join(err, os.Remove(k.file.Name()))
 	}
-	return err
+	return k.packed.n, err
 }
 
-// exportKept reads a Linux layer as it came. kept says that this is possible.
-func exportKept(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer, kept bool, err error) {
+// exportKept reads a Linux layer as it came, of which headers bytes are kept. kept says that this is possible.
+func exportKept(ctx context.Context, dir string, headers int64, emit Emit) (trailer layer.Trailer, kept bool, err error) {
 	root, err := inroot.Open(dir)
 	if err != nil {
 		return trailer, false, err
@@ -109,7 +108,7 @@ func exportKept(ctx context.Context, dir string, emit Emit) (trailer layer.Trail
 		return trailer, false, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	r := layer.ReadOptions{Limits: noLimits(), Hollow: true}.NewReader(&unpackedHeaders{r: s2.NewReader(file), want: unknownLength})
+	r := layer.ReadOptions{Limits: noLimits(), Hollow: true}.NewReader(&unpackedHeaders{r: s2.NewReader(file), want: headers})
 	for e, err := range r.All() {
 		if err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)

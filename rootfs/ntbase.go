@@ -39,7 +39,11 @@ const (
 //     there. An empty file is a hive without keys.
 //   - blank-base.vhdx is a disk of 20 GiB with an empty NTFS volume, which takes 75 MiB, and blank.vhdx a differencing disk on
 //     it. The volume is made by mkntfs of ntfs-3g.
-//   - layout says that the hives are there. It comes last.
+//   - layout says that the hives are there. It comes last, but for a layer's record.
+//
+// Files that no layer brought become those of one: they get Windows' metadata, as layer.WindowsTree makes it up, and the layer
+// has a stream, which what is put into the directory later is not in. Names that Windows does not have, and what it has no
+// form for, are then errors of class errdefs.ErrInvalidArgument.
 //
 // All of it appears or nothing; what a killed call left, the next one makes good. Called again it does nothing, but what is
 // missing is made again. Any number of calls may run at once. The error is of class errdefs.ErrNotFound if a hive is missing,
@@ -59,21 +63,38 @@ func processBaseLayer(ctx context.Context, dir string) (err error) {
 	defer func() { err = errors.Join(err, root.Close()) }()
 	b := &baseLayer{root: root}
 	record, err := readNTRecord(root)
-	switch {
-	case err == nil:
-		b.attr = ntAttrName(record.UserXattr)
-	case !errors.Is(err, fs.ErrNotExist): // files may have been put there without an import
+	plain := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !plain {
 		return err
+	}
+	if !plain {
+		b.attr = ntAttrName(record.UserXattr)
 	}
 	if err := b.checkHives(); err != nil {
 		return err
 	}
-	var names []string
+	a := additions{dir: dir, work: "base-layer", names: b.adds(plain), prepare: b.makeHivesDir}
+	return a.add(ctx, func(tree string) error {
+		if plain {
+			var err error
+			if b.attr, err = adoptPlain(ctx, dir, root, tree); err != nil {
+				return err
+			}
+		}
+		return b.fill(ctx, tree)
+	})
+}
+
+// adds returns the names of what a base layer gets; plain is one that no layer brought.
+func (b *baseLayer) adds(plain bool) (names []string) {
 	for _, name := range HiveNames() {
 		names = append(names, name.Base())
 	}
-	a := additions{dir: dir, work: "base-layer", names: append(names, blankBase, blankScratch, layoutFile), prepare: b.makeHivesDir}
-	return a.add(ctx, func(tree string) error { return b.fill(ctx, tree) })
+	names = append(names, blankBase, blankScratch)
+	if !plain {
+		return append(names, layoutFile)
+	}
+	return append(names, ntSpill, ntEntries, layoutFile, ntRecord)
 }
 
 // baseLayer makes a directory a base layer.
@@ -261,7 +282,8 @@ func (a *additions) publish(w *workplace) (err error) {
 
 // ConvertToBaseLayer makes a base layer of a directory that has files in Files, and maybe those of a utility VM in
 // UtilityVM/Files, that no layer brought: registry hives that are missing are made, without keys, and then the layer and its
-// utility VM are processed. An imported layer must have them: as what was not in its stream they would be in no image.
+// utility VM are processed, whose boot configuration is looked at first. An imported layer must have the hives: as what was
+// not in its stream they would be in no image.
 func ConvertToBaseLayer(ctx context.Context, dir string) error {
 	if err := convertToBaseLayer(ctx, dir); err != nil {
 		return fmt.Errorf("convert %s to base layer: %w", dir, err)
@@ -282,6 +304,9 @@ func convertToBaseLayer(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	vm, err := hasUtilityVM(root)
+	if err == nil && vm {
+		err = checkUtilityVM(dir) // before the work that would be for nothing
+	}
 	if err != nil {
 		return err
 	}
@@ -299,6 +324,18 @@ func convertToBaseLayer(ctx context.Context, dir string) (err error) {
 		return nil
 	}
 	return ProcessUtilityVM(ctx, filepath.Join(dir, utilityVM))
+}
+
+// checkUtilityVM looks whether the utility VM of the layer in dir can be processed.
+func checkUtilityVM(dir string) error {
+	root, err := inroot.Open(filepath.Join(dir, utilityVM))
+	if err == nil {
+		err = errors.Join(checkBootStore(root), root.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("look at utility VM: %w", err)
+	}
+	return nil
 }
 
 // makeMissingHives makes the hives that a directory lacks, and returns their names, after an error too.

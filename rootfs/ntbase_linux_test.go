@@ -20,11 +20,13 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/hostcompute/hcs/disk"
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/ntfs"
 	"github.com/hostcompute/hcs/regf"
 	"github.com/hostcompute/hcs/rootfs"
 )
@@ -362,6 +364,93 @@ func TestConvertToBaseLayer(t *testing.T) {
 	if got := strings.Join(names(t, filepath.Join(dir, "Files/windows/system32/Config")), " "); got != "DEFAULT SAM SECURITY SOFTWARE system" {
 		t.Errorf("the hives are %s", got)
 	}
+	isProperBase(t, dir)
 	imported := importStack(t, [][]byte{tarOf(t, nt(dirOf("Files")))})[0]
 	oneLine(t, rootfs.ConvertToBaseLayer(t.Context(), imported), errdefs.ErrNotFound, "imported layer has no registry hive")
+}
+
+// isProperBase holds a base layer that was made of plain files against one that is imported from what it goes out as.
+func isProperBase(t *testing.T, dir string) {
+	t.Helper()
+	l, err := rootfs.InspectLayer(dir)
+	must(t, err)
+	if l.Encoding != layer.NT || l.Scratch || l.Entries == 0 || len(l.Parents) > 0 {
+		t.Errorf("it is %+v", l)
+	}
+	var first, again bytes.Buffer
+	id, err := rootfs.WriteLayer(t.Context(), dir, nil, &first)
+	must(t, err)
+	copied := importStack(t, [][]byte{first.Bytes()})[0]
+	if same, err := rootfs.WriteLayer(t.Context(), copied, nil, &again); err != nil || same != id {
+		t.Errorf("imported again it is %s, not %s: %v", same, id, err)
+	}
+	r := layer.ReadOptions{Encoding: layer.NT, Strict: true}.NewReader(&first)
+	for e, err := range r.All() {
+		must(t, err)
+		if e.Kind == layer.Hardlink {
+			continue
+		}
+		was, content, err := rootfs.OpenNT([]string{dir}, e.Name)
+		must(t, err)
+		if content != nil {
+			must(t, content.Close())
+		}
+		if diff := cmp.Diff(e.NT, was.NT, cmpopts.IgnoreFields(ntfs.Meta{}, "Streams")); diff != "" || e.NT.SecurityDescriptor == nil {
+			t.Errorf("%s: -stream +disk:\n%s", e.Name, diff)
+		}
+	}
+}
+
+// TestConvertPlain makes a base layer of files of every kind, with a utility VM, and refuses what Windows does not have.
+func TestConvertPlain(t *testing.T) {
+	t.Parallel()
+	testenv.NeedCommand(t, "mkntfs")
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"Files/app/a.txt": "a", "Files/app/empty": "", "UtilityVM/Files/EFI/Microsoft/Boot/BCD": treeBytes(t, newHive(t, "boot")), "UtilityVM/Files/x": "x",
+	} {
+		must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+	}
+	must(t, os.Link(filepath.Join(dir, "UtilityVM/Files/x"), filepath.Join(dir, "UtilityVM/Files/y")))
+	must(t, os.Link(filepath.Join(dir, "Files/app/a.txt"), filepath.Join(dir, "Files/app/b.txt")))
+	must(t, os.Symlink("app", filepath.Join(dir, "Files/link")))
+	must(t, rootfs.ConvertToBaseLayer(t.Context(), dir))
+	isProperBase(t, dir)
+	checkBase(t, dir)
+	for _, name := range []string{"UtilityVM/Files/y", "Files/app/b.txt", "Files/link"} {
+		if _, content, err := rootfs.OpenNT([]string{dir}, name); err != nil {
+			t.Error(err)
+		} else if content != nil {
+			must(t, content.Close())
+		}
+	}
+
+	bad := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(bad, "Files"), 0o755))
+	oneLineOf := func(text string) {
+		t.Helper()
+		err := rootfs.ConvertToBaseLayer(t.Context(), bad)
+		if !errdefs.IsInvalidArgument(err) && !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v: it does not say %q", err, text)
+		}
+		if _, err := os.Lstat(filepath.Join(bad, "layer.json")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("there is a record: %v", err)
+		}
+		if _, err := rootfs.InspectLayer(bad); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "nobody has imported") {
+			t.Errorf("it is looked at: %v", err)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(bad, "Files/a:b"), nil, 0o600))
+	oneLineOf("a:b")
+	must(t, os.Rename(filepath.Join(bad, "Files/a:b"), filepath.Join(bad, "Files/Readme")))
+	must(t, os.WriteFile(filepath.Join(bad, "Files/README"), nil, 0o600))
+	oneLineOf("Files/README")
+	must(t, os.Remove(filepath.Join(bad, "Files/README")))
+	must(t, os.RemoveAll(filepath.Join(bad, "Files/Windows")))
+	must(t, os.MkdirAll(filepath.Join(bad, "UtilityVM/Files"), 0o755))
+	oneLineOf("boot configuration")
+	if got := names(t, bad); len(got) != 2 {
+		t.Errorf("without a boot configuration work begins: %v", got)
+	}
 }

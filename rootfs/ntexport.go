@@ -72,15 +72,13 @@ func exportNT(ctx context.Context, dir string, emit Emit) (trailer layer.Trailer
 type unpackedHeaders struct {
 	r    io.Reader
 	n    int64
-	want int64 // bytes that there should be, or unknownLength
+	want int64 // bytes that there should be
 }
-
-const unknownLength = -1
 
 func (u *unpackedHeaders) Read(p []byte) (int, error) {
 	n, err := u.r.Read(p)
 	u.n += int64(n)
-	if err == io.EOF && u.want != unknownLength && u.n != u.want {
+	if err == io.EOF && u.n != u.want {
 		err = fmt.Errorf("%s has %d bytes, not %d: %w", ntEntries, u.n, u.want, errdefs.ErrDataLoss)
 	} else if errors.Is(err, s2.ErrCorrupt) || errors.Is(err, s2.ErrCRC) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = fmt.Errorf("%s is damaged: %w: %w", ntEntries, err, errdefs.ErrDataLoss)

@@ -80,7 +80,9 @@ type layerRecord struct {
 
 	Created time.Time `json:"created"`
 
-	UserXattr UserXattrs `json:"userXattr,omitempty"` // overlayfs's marks are in user.overlay.*; of layers outside of a store
+	// Of layers outside of a store: overlayfs's marks are in user.overlay.*; bytes of the stream without the content of files.
+	UserXattr UserXattrs `json:"userXattr,omitempty"`
+	Headers   int64      `json:"headers,omitempty"`
 }
 
 // DiffID returns the digest of the layer's uncompressed tar stream.
