@@ -267,27 +267,7 @@ func (f *ntFlattener) mergeHive(ctx context.Context, file string, base []byte, d
 
 // wholeHive reads a base layer's hive, and what it has in logs.
 func (f *ntFlattener) wholeHive(ctx context.Context, file string, data []byte) (*regf.Hive, error) {
-	h, err := parseHive(path.Base(file), data)
-	if err != nil {
-		return nil, err
-	}
-	if !h.Header.Dirty() {
-		return h, nil
-	}
-	var logs [][]byte
-	for _, suffix := range []string{".LOG1", ".LOG2"} {
-		log, err := f.fetch(ctx, file+suffix)
-		if err != nil {
-			return nil, err
-		}
-		if len(log) > 0 {
-			logs = append(logs, log)
-		}
-	}
-	if data, err = regf.Replay(data, logs...); err != nil {
-		return nil, fmt.Errorf("replay its logs: %w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	return regf.Parse(data)
+	return rootfs.ParseHive(file, data, func(suffix string) ([]byte, error) { return f.fetch(ctx, file+suffix) })
 }
 
 // fetch reads a small file of the image out of its turn; nil if there is none.

@@ -245,9 +245,71 @@ func FuzzReparse(f *testing.F) {
 				t.Fatalf("%+v became %+v, %v", l, again, err)
 			}
 		}
-		_, _ = ntfs.ParseWCI(p)
-		_, _ = ntfs.ParseWOF(p)
-		_, _ = ntfs.ParseLXSymlink(p)
-		_, _ = ntfs.ParseAppExecLink(p)
+	})
+}
+
+// FuzzReparseData reads the data of every tag that has a decoder of its own. What can be encoded again is the same.
+func FuzzReparseData(f *testing.F) {
+	f.Add([]byte("\x02\x00\x00\x00/etc"))
+	f.Add([]byte("\x01\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00"))
+	f.Add(append([]byte("\x01\x00\x00\x00\x01\x00\x00\x00"), make([]byte, 36)...))
+	w, err := ntfs.WCI{Version: 1, Layer: ntfs.GUID{1, 2, 3}, Path: `Windows\x`}.Reparse(ntfs.TagWCI1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(w.Data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, tag := range []ntfs.ReparseTag{ntfs.TagWCI, ntfs.TagWCI1, ntfs.TagWCILink, ntfs.TagWCILink1} {
+			w, err := ntfs.ParseWCI(ntfs.Reparse{Tag: tag, Data: data})
+			if err != nil {
+				continue
+			}
+			if again, err := w.Reparse(tag); err != nil || again.Tag != tag || !bytes.Equal(again.Data, data) {
+				t.Fatalf("%x became %+v and %x, %v", data, w, again.Data, err)
+			}
+		}
+		if target, err := ntfs.ParseLXSymlink(ntfs.Reparse{Tag: ntfs.TagLXSymlink, Data: data}); err == nil {
+			if again := ntfs.NewLXSymlink(target); !bytes.Equal(again.Data, data) {
+				t.Fatalf("%x became %q and %x", data, target, again.Data)
+			}
+		}
+		if w, err := ntfs.ParseWOF(ntfs.Reparse{Tag: ntfs.TagWOF, Data: data}); err == nil && w.Provider != ntfs.WOFProviderWIM && w.Provider != ntfs.WOFProviderFile {
+			t.Fatalf("%x became %+v", data, w)
+		}
+		if names, err := ntfs.ParseAppExecLink(ntfs.Reparse{Tag: ntfs.TagAppExecLink, Data: data}); err == nil && len(names) == 0 {
+			t.Fatalf("%x has no names", data)
+		}
+	})
+}
+
+// FuzzGUID reads GUIDs as text: what is one is printed as it was, but for braces and case.
+func FuzzGUID(f *testing.F) {
+	f.Add("{8264F677-40b0-4ca5-bf9a-944ac2da8087}")
+	f.Add("8264f677-40b0-4ca5-bf9a-944ac2da808")
+	f.Fuzz(func(t *testing.T, text string) {
+		g, err := ntfs.ParseGUID(text)
+		if err != nil {
+			return
+		}
+		if got, want := g.String(), strings.ToLower(strings.Trim(text, "{}")); got != want {
+			t.Fatalf("%q became %q", text, got)
+		}
+	})
+}
+
+func FuzzBasicInfo(f *testing.F) {
+	f.Add(ntfs.BasicInfo{Creation: 1, LastWrite: 2, Attributes: ntfs.AttrHidden}.Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		i, err := ntfs.ParseBasicInfo(b)
+		if err != nil {
+			return
+		}
+		out := i.Append(nil)
+		if !bytes.Equal(out[:36], b[:36]) || len(out) != len(b) {
+			t.Fatalf("%x became %x", b, out)
+		}
+		if at := i.Creation.Time(); i.Creation != 0 && ntfs.FromTime(at) != i.Creation {
+			t.Fatalf("%d became %v", i.Creation, at)
+		}
 	})
 }

@@ -225,6 +225,33 @@ func FuzzSecurityDescriptor(f *testing.F) {
 	})
 }
 
+// FuzzSID reads SIDs as bytes and as text: each form makes the same of the other.
+func FuzzSID(f *testing.F) {
+	f.Add([]byte("\x01\x02\x00\x00\x00\x00\x00\x05\x20\x00\x00\x00\x20\x02\x00\x00"), "S-1-5-32-544")
+	f.Add([]byte("\x01\x00\x00\x01\x00\x00\x00\x05"), "s-1-0x100000005")
+	f.Fuzz(func(t *testing.T, b []byte, text string) {
+		if sid, err := ntfs.DecodeSID(b); err == nil {
+			if out := sid.Append(nil); !bytes.HasPrefix(b, out) || len(out) != sid.Len() {
+				t.Fatalf("%x became %x", b, out)
+			}
+			sameSID(t, sid)
+		}
+		if sid, err := ntfs.ParseSID(text); err == nil {
+			if again, err := ntfs.DecodeSID(sid.Append(nil)); err != nil || again != sid {
+				t.Fatalf("%q became %v, %v", text, again, err)
+			}
+			sameSID(t, sid)
+		}
+	})
+}
+
+func sameSID(t *testing.T, sid ntfs.SID) {
+	t.Helper()
+	if again, err := ntfs.ParseSID(sid.String()); err != nil || again != sid {
+		t.Fatalf("%v became %v, %v", sid, again, err)
+	}
+}
+
 func FuzzSDDL(f *testing.F) {
 	f.Add(`O:BAG:SYD:PAI(XA;OICI;FX;;;WD;((@User.Title == "PM") && (!(Member_of {SID(BA)}))))S:(RA;;;;;WD;("a",TS,0,"b"))(ML;;NW;;;LW)`)
 	f.Fuzz(func(t *testing.T, text string) {

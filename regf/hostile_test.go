@@ -360,3 +360,40 @@ func FuzzMerge(f *testing.F) {
 		}
 	})
 }
+
+// FuzzDiff compares any hive with another one, both ways, and merges what it found: that is the one again.
+func FuzzDiff(f *testing.F) {
+	base := seeded(1).hive(f)
+	f.Add(treeBytes(f, edit(f, seeded(2).changed(f, base))))
+	f.Add(treeBytes(f, edit(f, seeded(3).hive(f))))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) < 4096 {
+			return
+		}
+		h, err := regf.Parse(seal(data))
+		if err != nil {
+			return
+		}
+		for _, pair := range [][2]*regf.Hive{{base, h}, {h, base}} {
+			tree, err := regf.Diff(pair[0], pair[1])
+			if err != nil {
+				continue
+			}
+			out, err := tree.Bytes()
+			if err != nil {
+				continue
+			}
+			merged, err := regf.Merge(pair[0], parse(t, out))
+			if err != nil {
+				t.Fatalf("what differs cannot be merged: %v", err)
+			}
+			whole, err := merged.Bytes()
+			must(t, err)
+			left, err := regf.Diff(parse(t, whole), pair[1])
+			must(t, err)
+			if !left.Same() {
+				t.Fatal("merged, it is another hive")
+			}
+		}
+	})
+}

@@ -40,9 +40,8 @@ type NTOptions struct {
 	// stream was read to its end, and once.
 	DiffID func() (digest.Digest, error)
 
-	whole     bool     // entries that a tar stream cannot tell are stored, too
-	overEmpty bool     // an empty directory makes way for the layer
-	parents   []string // are noted with the layer
+	whole   bool     // entries that a tar stream cannot tell are stored, too
+	parents []string // are noted with the layer
 }
 
 func (o NTOptions) diffID() (digest.Digest, error) {
@@ -73,10 +72,10 @@ type ntLayerRecord struct {
 	Created time.Time     `json:"created,omitzero"`
 }
 
-// ImportNT stores the Windows layer that r reads in the new directory dir, on top of the layers in the directories parents,
-// the nearest first. The directory appears when it is complete and safe from a power cut; otherwise nothing stays, and what
-// a killed process left is removed by the next ImportNT to dir. If there is something at dir, the error is of class
-// errdefs.ErrAlreadyExists.
+// ImportNT stores the Windows layer that r reads in the directory dir, on top of the layers in the directories parents, the
+// nearest first. dir may be an empty directory. The layer appears when it is complete and safe from a power cut; otherwise all
+// is as it was, and what a killed process left is removed by the next ImportNT to dir. If there is something at dir, the error
+// is of class errdefs.ErrAlreadyExists.
 //
 // Files, Hives and UtilityVM are trees for overlayfs to stack. Names are spelled as the parents do, or as the layer did
 // first, where only case differs. Windows' metadata is in an extended attribute of each file. Links are symbolic links that
@@ -105,7 +104,7 @@ func importNT(ctx context.Context, dir string, parents []string, r ntInput, opts
 		return stats, err
 	}
 	defer func() { err = errors.Join(err, closeRoots(roots)) }()
-	w, err := openWorkplace(ctx, workplace{target: dir, overEmpty: opts.overEmpty})
+	w, err := openWorkplace(ctx, workplace{target: dir, overEmpty: true})
 	if err != nil {
 		return stats, err
 	}

@@ -197,7 +197,7 @@ func openWholeHive(root *inroot.Root, name, logsOf string) (*Hive, error) {
 	}
 	if size == 0 {
 		h, err := emptyHive(path.Base(logsOf))
-		return h, errors.Join(err, file.Close())
+		return &Hive{Hive: h}, errors.Join(err, file.Close())
 	}
 	h, err := regf.Open(file, size)
 	if err == nil && !h.Dirty() {
@@ -219,7 +219,7 @@ func openWholeHive(root *inroot.Root, name, logsOf string) (*Hive, error) {
 }
 
 // emptyHive is what Windows makes of a file without content.
-func emptyHive(name string) (*Hive, error) {
+func emptyHive(name string) (*regf.Hive, error) {
 	tree, err := regf.Minimal(name, 0)
 	if err != nil {
 		return nil, err
@@ -228,8 +228,59 @@ func emptyHive(name string) (*Hive, error) {
 	if err != nil {
 		return nil, err
 	}
+	return regf.Parse(data)
+}
+
+// A HiveLog returns what is in the file beside a hive whose name has a suffix more, nil if there is none.
+type HiveLog func(suffix string) ([]byte, error)
+
+// ParseHive reads a hive that a layer has under a name, of which the last component counts, as OpenHive does: an empty file is a
+// hive without keys, and what its writer left dirty, or wrote by half, gets what its logs have. data is the Hive's from then on.
+// Errors of regf are of class errdefs.ErrInvalidArgument, too.
+func ParseHive(name string, data []byte, log HiveLog) (*regf.Hive, error) {
+	if len(data) == 0 {
+		return emptyHive(path.Base(name))
+	}
 	h, err := regf.Parse(data)
-	return &Hive{Hive: h}, err
+	if err == nil && !h.Dirty() {
+		_, err = h.Root()
+	}
+	if err != nil && errors.Is(err, regf.ErrCorrupt) || err == nil && h.Dirty() {
+		replayed, replayErr := replay(data, log)
+		if replayErr == nil {
+			return replayed, nil
+		}
+		if err == nil {
+			err = fmt.Errorf("replay its logs: %w", replayErr)
+		}
+	}
+	if err != nil {
+		return nil, badHive(name, err)
+	}
+	return h, nil
+}
+
+// replay completes a hive with its logs.
+func replay(primary []byte, log HiveLog) (*regf.Hive, error) {
+	var logs [][]byte
+	for _, suffix := range []string{".LOG1", ".LOG2", ".LOG"} {
+		data, err := log(suffix)
+		if err != nil {
+			return nil, err
+		}
+		if len(data) > 0 {
+			logs = append(logs, data)
+		}
+	}
+	data, err := regf.Replay(primary, logs...)
+	if err != nil {
+		return nil, err
+	}
+	h, err := regf.Parse(data)
+	if err == nil {
+		_, err = h.Root()
+	}
+	return h, err
 }
 
 // maxDirtyHive is how large a hive and its logs may be to be made whole, which is done in memory.
@@ -240,29 +291,13 @@ func replayHive(root *inroot.Root, name, logsOf string) (*Hive, error) {
 	if err != nil {
 		return nil, err
 	}
-	var logs [][]byte
-	for _, suffix := range []string{".LOG1", ".LOG2", ".LOG"} {
+	h, err := replay(primary, func(suffix string) ([]byte, error) {
 		found, err := findFile(root, logsOf+suffix)
-		if err != nil {
+		if err != nil || found == "" {
 			return nil, err
 		}
-		if found == "" {
-			continue
-		}
-		log, err := root.ReadFile(found, maxDirtyHive)
-		if err != nil {
-			return nil, err
-		}
-		logs = append(logs, log)
-	}
-	data, err := regf.Replay(primary, logs...)
-	if err != nil {
-		return nil, err
-	}
-	h, err := regf.Parse(data)
-	if err == nil {
-		_, err = h.Root()
-	}
+		return root.ReadFile(found, maxDirtyHive)
+	})
 	return &Hive{Hive: h}, err
 }
 

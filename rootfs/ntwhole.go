@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"math"
 	"strconv"
 	"strings"
 
@@ -116,18 +117,27 @@ func formatExtents(data []layer.Extent) string {
 	return string(b)
 }
 
+// parseExtents reads what formatExtents has written: runs that ascend and do not overlap.
 func parseExtents(s string) ([]layer.Extent, error) {
-	_, runs, some := strings.Cut(s, ",")
+	count, runs, some := strings.Cut(s, ",")
 	data := []layer.Extent{}
-	if !some {
-		return data, nil
-	}
-	for run := range strings.SplitSeq(runs, ",") {
+	end := int64(0)
+	for some {
+		var run string
+		run, runs, some = strings.Cut(runs, ",")
+		offset, length, _ := strings.Cut(run, "+")
 		var x layer.Extent
-		if n, err := fmt.Sscanf(run, "%d+%d", &x.Offset, &x.Length); n != 2 || err != nil {
+		var err1, err2 error
+		x.Offset, err1 = strconv.ParseInt(offset, 10, 64)
+		x.Length, err2 = strconv.ParseInt(length, 10, 64)
+		if err1 != nil || err2 != nil || x.Offset < end || x.Length < 0 || x.Length > math.MaxInt64-x.Offset {
 			return nil, fmt.Errorf("record %s is damaged at %q: %w", sparseRecord, run, errdefs.ErrDataLoss)
 		}
+		end = x.Offset + x.Length
 		data = append(data, x)
+	}
+	if n, err := strconv.Atoi(count); err != nil || n != len(data) {
+		return nil, fmt.Errorf("record %s is damaged: %q runs, and %d are told: %w", sparseRecord, count, len(data), errdefs.ErrDataLoss)
 	}
 	return data, nil
 }

@@ -20,9 +20,9 @@ import (
 	"github.com/hostcompute/hcs/ntfs"
 )
 
-// WriteTransport writes the Windows layer that source gives to the new directory dir, as the transport folder that Windows'
-// ExportLayer makes of it. The directory appears when it is complete and safe from a power cut; otherwise nothing stays, and
-// what a killed process left is removed by the next WriteTransport to dir. If there is something at dir, the error is of class
+// WriteTransport writes the Windows layer that source gives to the directory dir, which may be there and empty, as the transport
+// folder that Windows' ExportLayer makes of it. The folder appears when it is complete and safe from a power cut; otherwise all
+// is as it was, and what a killed process left is removed by the next WriteTransport to dir. If there is something at dir, the error is of class
 // errdefs.ErrAlreadyExists.
 //
 // What a transport folder has no form for is an error of class errdefs.ErrNotImplemented that names it: an opaque directory,
@@ -39,7 +39,7 @@ func writeTransport(ctx context.Context, dir string, source EntrySource, opts Tr
 	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	w, err := newWorkplace(ctx, dir)
+	w, err := openWorkplace(ctx, workplace{target: dir, overEmpty: true})
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -41,10 +40,7 @@ func startImport(ctx context.Context, path string, parents []string) (*importer,
 	i := &importer{entries: make(chan putEntry), ended: make(chan struct{})}
 	go func() {
 		defer close(i.ended)
-		i.err = inPlaceOf(path, func() error {
-			_, err := rootfs.ImportEntries(ctx, path, parents, i.source, options())
-			return err
-		})
+		_, i.err = rootfs.ImportEntries(ctx, path, parents, i.source, options())
 	}()
 	return i, nil
 }
@@ -91,34 +87,12 @@ func (i *importer) finish(err error) error {
 	return i.err
 }
 
-// inPlaceOf calls f, which makes something at path, where an empty directory may be. That is there again if f fails.
-func inPlaceOf(path string, f func() error) (err error) {
-	if info, err := os.Lstat(path); err == nil && !info.IsDir() {
-		return fmt.Errorf("%s is no directory: %w", path, errdefs.ErrAlreadyExists)
-	}
-	switch gone := os.Remove(path); {
-	case gone == nil:
-		defer func() {
-			if err != nil {
-				err = errors.Join(err, os.Mkdir(path, 0o700))
-			}
-		}()
-	case !errors.Is(gone, fs.ErrNotExist):
-		return fmt.Errorf("%s is not empty: %w: %w", path, errdefs.ErrAlreadyExists, gone)
-	}
-	return f()
-}
-
 // ImportStream makes the layer at path, where an empty directory may be, of the uncompressed tar stream that an image of
 // Windows holds, and returns the bytes of its files. Its parents are given nearest first; without any the layer becomes a base
 // layer, as by ProcessBaseLayer, and must have what that needs. A utility VM is completed and processed. A stream that is
 // malformed in known ways is mended, as package layer does it.
 func ImportStream(ctx context.Context, path string, parents []string, stream io.Reader) (int64, error) {
-	var stats rootfs.NTStats
-	err := inPlaceOf(path, func() (err error) {
-		stats, err = rootfs.ImportNT(ctx, path, parents, layer.ReadOptions{Encoding: layer.NT}.NewReader(stream), options())
-		return err
-	})
+	stats, err := rootfs.ImportNT(ctx, path, parents, layer.ReadOptions{Encoding: layer.NT}.NewReader(stream), options())
 	return stats.Bytes, err
 }
 

@@ -20,7 +20,7 @@ func ExportLayer(ctx context.Context, path string, exportFolderPath string, pare
 		return err
 	}
 	opts := rootfs.TransportOptions{UserXattr: options().UserXattr, Parents: parentLayerPaths}
-	return inPlaceOf(exportFolderPath, func() error { return rootfs.WriteTransport(ctx, exportFolderPath, source, opts) })
+	return rootfs.WriteTransport(ctx, exportFolderPath, source, opts)
 }
 
 // ImportLayer makes the layer at a path, where an empty directory may be, of a transport folder, which stays as it is. All
@@ -38,8 +38,6 @@ func ImportLayer(ctx context.Context, path string, importFolderPath string, pare
 	}
 	opts := options()
 	opts.Processing = rootfs.Unprocessed // callers do that, with ProcessBaseLayer and ProcessUtilityVMImage
-	return inPlaceOf(path, func() error {
-		_, err := rootfs.ImportEntries(ctx, path, parentLayerPaths, source, opts)
-		return err
-	})
+	_, err = rootfs.ImportEntries(ctx, path, parentLayerPaths, source, opts)
+	return err
 }
