@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 // notYet are the parts of the API that are still to come, whole halves and single names. What there is of a half must have
 // the right form already, and a name that there is must go from here.
 var notYet = []string{
-	"compute", "network",
+	"network",
 }
 
 // packages are the directories of the packages that testdata/api.txt names.
@@ -57,7 +58,7 @@ func TestAPI(t *testing.T) {
 			}
 		}
 	}
-	if compared < 40 {
+	if compared < 100 {
 		t.Errorf("only %d names were compared", compared)
 	}
 }
@@ -185,8 +186,12 @@ func typeForm(e ast.Expr) string {
 	return text(e)
 }
 
+// tag returns a field's tag. A malformed one, of which hcsshim has one, is none to encoding/json.
 func tag(f *ast.Field) string {
 	if f.Tag == nil {
+		return ""
+	}
+	if _, ok := reflect.StructTag(strings.Trim(f.Tag.Value, "`")).Lookup("json"); !ok {
 		return ""
 	}
 	return " " + f.Tag.Value

@@ -207,7 +207,7 @@ func TestProcesses(t *testing.T) {
 // killed starts a process that takes the layer up and down, and kills it when it did that once.
 func killed(layer calls) error {
 	cmd := exec.Command(os.Args[0], append([]string{layer.HomeDir, layer.id}, layer.parents()...)...)
-	cmd.Env = append(os.Environ(), helper+"=1")
+	cmd.Env = append(os.Environ(), helper+"=cycle")
 	var said strings.Builder
 	cmd.Stderr = &said
 	cmd.Stdin = endless{}

@@ -5,24 +5,45 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/hostcompute/hcs/compat/hcsshim"
+	"github.com/hostcompute/hcs/internal/testenv"
 )
 
-// helper is the environment variable that makes this test program one of the processes that TestProcesses starts.
+// helper is the environment variable that makes this test program one of the processes that tests start, and says which.
 const helper = "HCS_TEST_HELPER"
 
+// helpers are what such a process does with its arguments.
+var helpers = map[string]func(args []string) error{
+	"cycle": func(args []string) error { return cycle(args[0], args[1], args[2:]) },
+}
+
 func TestMain(m *testing.M) {
-	if os.Getenv(helper) != "" {
-		if err := cycle(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
+	if help := helpers[os.Getenv(helper)]; help != nil {
+		if err := help(os.Args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(inStateDirectories(func() int { return testenv.Main(m) }))
+}
+
+// inStateDirectories runs the tests with state directories of their own.
+func inStateDirectories(run func() int) int {
+	dir, err := os.MkdirTemp("", "hcs-compat-")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		err = errors.Join(os.Setenv("HCS_ROOT", filepath.Join(dir, "root")), os.Setenv("HCS_RUN", filepath.Join(dir, "run")))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return run()
 }
 
 // cycle brings a layer up and down for as long as its reader wants, and writes a byte for each time.

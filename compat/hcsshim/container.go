@@ -1,0 +1,428 @@
+package hcsshim
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/compat/hcsshim/internal/hcserror"
+	compute "github.com/hostcompute/hcs/container"
+)
+
+// Container is a handle of a container, which may run or not. There may be several, here and in other programs.
+//
+// Errors are *ContainerError. After Close every method returns one with ErrAlreadyClosed.
+type Container interface {
+	// Start starts the container: without a process, which CreateProcess adds.
+	Start() error
+
+	// Shutdown asks the container to end. The error is ErrVmcomputeOperationPending where it does, and then Wait tells when
+	// it has; it is ErrVmcomputeAlreadyStopped where it has before.
+	Shutdown() error
+
+	// Terminate ends the container. Its errors are Shutdown's.
+	Terminate() error
+
+	// Wait waits until the container has ended and nothing of it is left. It may be called at once and any number of times.
+	// Close ends it, with ErrHandleClose.
+	Wait() error
+
+	// WaitTimeout is Wait, and returns ErrTimeout if that takes longer.
+	WaitTimeout(time.Duration) error
+
+	// Pause stops all processes where they are.
+	Pause() error
+
+	// Resume lets them go on.
+	Resume() error
+
+	// HasPendingUpdates reports whether updates are to be installed at the container's end: there are none.
+	HasPendingUpdates() (bool, error)
+
+	// Statistics returns the counters of the running container.
+	Statistics() (Statistics, error)
+
+	// ProcessList returns the processes in the running container.
+	ProcessList() ([]ProcessListItem, error)
+
+	// MappedVirtualDisks returns the container's disk images, by the number of their controller.
+	MappedVirtualDisks() (map[int]MappedVirtualDiskController, error)
+
+	// CreateProcess starts a process in the running container.
+	CreateProcess(c *ProcessConfig) (Process, error)
+
+	// OpenProcess returns a process of the running container by its number there. The error is ErrElementNotFound if there is
+	// none.
+	OpenProcess(pid int) (Process, error)
+
+	// Close lets go of the container, which goes on. Closing twice is no error.
+	Close() error
+
+	// Modify changes the running container.
+	Modify(config *ResourceModificationRequestResponse) error
+}
+
+// container is the handle.
+type container struct {
+	handle
+	id     string
+	system *compute.System
+
+	began chan struct{} // takes one to say that the container may have begun to run
+	ended chan struct{} // closed when the container has ended
+	once  sync.Once     // of ended
+	err   error         // what Wait returns then
+}
+
+// CreateContainer makes a container that does not run yet. The id is its name in the command hcs, and as there a letter or
+// digit and then at most 127 of a-z A-Z 0-9 _ . -.
+//
+// Nothing is left of a container that has stopped.
+func CreateContainer(id string, c *ContainerConfig) (Container, error) {
+	if c == nil {
+		return nil, systemFailure(coded(hcserror.InvalidParameter, "there is no configuration"), id, "CreateComputeSystem", "")
+	}
+	ctx, cancel := createLimit.within(context.Background())
+	defer cancel()
+	full, document, err := complete(c)
+	if err == nil {
+		var made *container
+		if made, err = create(ctx, id, full); err == nil {
+			return made, nil
+		}
+	}
+	return nil, systemFailure(err, id, "CreateComputeSystem", string(document))
+}
+
+func create(ctx context.Context, id string, c *ContainerConfig) (*container, error) {
+	if id == "" {
+		return nil, coded(hcserror.InvalidParameter, "the id is empty")
+	}
+	spec, err := specOf(id, c)
+	if err != nil {
+		return nil, err
+	}
+	n := note{Config: *c}
+	if n.Scratch, spec.RootDir, err = scratchOf(ctx, c); err != nil {
+		return nil, err
+	}
+	spec.Ephemeral = n.Scratch == nil // else it stays until the layer is taken down
+	text, err := n.label()
+	if err != nil {
+		return nil, err
+	}
+	spec.Labels = map[string]string{noteLabel: text}
+	s, err := service()
+	if err == nil {
+		err = makeWay(ctx, s, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	system, err := s.Create(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := mountFor(ctx, n.Scratch); err != nil {
+		return nil, errors.Join(err, system.Delete(context.WithoutCancel(ctx)), system.Close())
+	}
+	return newContainer(id, system), nil
+}
+
+// mountFor mounts the scratch layer of a container, if there is one, while there is time.
+func mountFor(ctx context.Context, s *scratch) error {
+	if s == nil {
+		return context.Cause(ctx)
+	}
+	err := s.mount(ctx)
+	if err == nil && ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx), s.unmount(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+// makeWay removes what nobody was there to remove when a container of that id stopped.
+func makeWay(ctx context.Context, s *compute.Service, id string) error {
+	system, err := find(ctx, s, id)
+	if err != nil {
+		return nil //nolint:nilerr // there is none, or one that Create will tell of
+	}
+	if _, err = look(ctx, system); errdefs.IsNotFound(err) {
+		err = nil
+	}
+	return errors.Join(err, system.Close())
+}
+
+// find returns the container of an id.
+func find(ctx context.Context, s *compute.Service, id string) (*compute.System, error) {
+	system, err := s.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if system.Name() != id && system.ID() != id {
+		return nil, errors.Join(coded(ErrComputeSystemDoesNotExist, "no container has the id %q", id), system.Close())
+	}
+	return system, nil
+}
+
+// look returns what is known of a container. Of one that CreateContainer made there is nothing left when it has stopped: then
+// the error is of class ErrNotFound.
+func look(ctx context.Context, system *compute.System) (compute.Status, error) {
+	st, err := system.Status(ctx)
+	if err != nil || !isOver(st) || !isOurs(system) {
+		return st, err
+	}
+	if err := retire(ctx, system); err != nil {
+		return st, err
+	}
+	return st, errdefs.ErrNotFound
+}
+
+func isOver(st compute.Status) bool { return st.State == compute.Stopped || st.State == compute.Lost }
+
+// OpenContainer returns a handle of the container of that id. The error is ErrComputeSystemDoesNotExist if there is none.
+func OpenContainer(id string) (Container, error) {
+	c, err := open(context.Background(), id)
+	if errdefs.IsNotFound(err) {
+		err = &hcserror.Coded{Code: ErrComputeSystemDoesNotExist, Err: err}
+	}
+	if err != nil {
+		return nil, systemFailure(err, id, "OpenComputeSystem", "")
+	}
+	return c, nil
+}
+
+func open(ctx context.Context, id string) (*container, error) {
+	s, err := service()
+	if err != nil {
+		return nil, err
+	}
+	system, err := find(ctx, s, id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := look(ctx, system); err != nil {
+		return nil, errors.Join(err, system.Close())
+	}
+	return newContainer(id, system), nil
+}
+
+func newContainer(id string, system *compute.System) *container {
+	c := &container{id: id, system: system, began: make(chan struct{}, 1), ended: make(chan struct{})}
+	go func() { _ = c.do(c.watch) }()
+	return c
+}
+
+// watch waits for the container's end, whoever starts and ends it.
+func (c *container) watch(ctx context.Context) error {
+	for {
+		st, err := c.system.Wait(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errdefs.IsNotFound(err):
+			return c.end(nil)
+		case err != nil:
+			return c.end(err)
+		case st.State == compute.Lost:
+			return c.end(ErrUnexpectedProcessAbort)
+		case st.State == compute.Stopped:
+			return c.end(nil)
+		}
+		select {
+		case <-c.began:
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// lookAgain is how often a handle sees whether another program has started its container.
+const lookAgain = 100 * time.Millisecond
+
+// end says that the container has ended, and why if that was nobody's wish.
+func (c *container) end(why error) error {
+	c.once.Do(func() {
+		c.err = why
+		if isOurs(c.system) {
+			c.err = errors.Join(why, retire(context.Background(), c.system))
+		}
+		close(c.ended)
+	})
+	return nil
+}
+
+// hasEnded reports whether the handle knows of the container's end.
+func (c *container) hasEnded() bool {
+	select {
+	case <-c.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// call makes a call on the container, whose error says how the container is if that is why it failed.
+func (c *container) call(op string, f func(context.Context) error) error {
+	return c.fail(op, c.do(func(ctx context.Context) error { return c.explain(ctx, f(ctx)) }))
+}
+
+// explain gives what may have failed because the container does not run any more the code of that, if so it is.
+func (c *container) explain(ctx context.Context, err error) error {
+	if !errdefs.IsFailedPrecondition(err) && !errdefs.IsNotFound(err) && !errdefs.IsUnavailable(err) {
+		return err
+	}
+	if code, ok := c.gone(ctx); ok {
+		return &hcserror.Coded{Code: code, Err: err}
+	}
+	return err
+}
+
+// gone reports whether the container does not run any more, and the code of that.
+func (c *container) gone(ctx context.Context) (syscall.Errno, bool) {
+	if c.hasEnded() {
+		return ErrVmcomputeAlreadyStopped, true
+	}
+	st, err := c.system.Status(ctx)
+	switch {
+	case errdefs.IsNotFound(err):
+		return ErrComputeSystemDoesNotExist, true
+	case err == nil && isOver(st):
+		return ErrVmcomputeAlreadyStopped, true
+	}
+	return 0, false
+}
+
+func (c *container) Start() error {
+	return c.call("Start", func(ctx context.Context) error {
+		if err := c.expect(ctx, compute.Created); err != nil {
+			return err
+		}
+		ctx, cancel := startLimit.within(ctx)
+		defer cancel()
+		err := c.system.Start(ctx)
+		if err == nil {
+			c.lookNow()
+		}
+		return err
+	})
+}
+
+// lookNow has watch see that the container runs.
+func (c *container) lookNow() {
+	select {
+	case c.began <- struct{}{}:
+	default:
+	}
+}
+
+// expect returns an error unless the container is in one of the states.
+func (c *container) expect(ctx context.Context, states ...compute.State) error {
+	if code, ok := c.gone(ctx); ok {
+		return code
+	}
+	st, err := c.system.Status(ctx)
+	if err == nil && !slices.Contains(states, st.State) {
+		return coded(ErrVmcomputeOperationInvalidState, "it is %s", st.State)
+	}
+	return err
+}
+
+func (c *container) Shutdown() error {
+	return c.call("Shutdown", func(ctx context.Context) error {
+		if err := c.expect(ctx, compute.Running, compute.Paused); err != nil {
+			return err
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+			defer cancel()
+			_ = c.system.Shutdown(ctx) // Wait tells how it ends
+		}()
+		return ErrVmcomputeOperationPending
+	})
+}
+
+func (c *container) Terminate() error {
+	return c.call("Terminate", func(ctx context.Context) error {
+		if code, ok := c.gone(ctx); ok {
+			return code
+		}
+		// What has begun is not given up with the handle.
+		if err := c.terminate(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+		return ErrVmcomputeOperationPending
+	})
+}
+
+// terminate ends the container, or removes one that has never run.
+func (c *container) terminate(ctx context.Context) error {
+	if err := c.system.Terminate(ctx); err != nil {
+		return err
+	}
+	st, err := c.system.Status(ctx)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err == nil && st.State == compute.Created {
+		err = c.end(nil)
+	}
+	return err
+}
+
+func (c *container) Wait() error {
+	return c.fail("Wait", c.do(c.await))
+}
+
+func (c *container) WaitTimeout(timeout time.Duration) error {
+	return c.fail("WaitTimeout", c.do(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return c.await(ctx)
+	}))
+}
+
+// await returns what Wait does, or why the context ended.
+func (c *container) await(ctx context.Context) error {
+	if c.hasEnded() {
+		return c.err
+	}
+	select {
+	case <-c.ended:
+		return c.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *container) Pause() error {
+	return c.call("Pause", func(ctx context.Context) error {
+		ctx, cancel := pauseLimit.within(ctx)
+		defer cancel()
+		return c.system.Pause(ctx)
+	})
+}
+
+func (c *container) Resume() error {
+	return c.call("Resume", func(ctx context.Context) error {
+		ctx, cancel := resumeLimit.within(ctx)
+		defer cancel()
+		return c.system.Resume(ctx)
+	})
+}
+
+func (c *container) HasPendingUpdates() (bool, error) {
+	return false, c.call("HasPendingUpdates", func(context.Context) error { return nil })
+}
+
+func (c *container) Close() error {
+	if !c.close() {
+		return nil
+	}
+	return c.fail("Close", c.system.Close())
+}

@@ -1,0 +1,105 @@
+package hcsshim
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/compat/hcsshim/internal/hcserror"
+	"github.com/hostcompute/hcs/compat/hcsshim/wclayer"
+	compute "github.com/hostcompute/hcs/container"
+	"github.com/hostcompute/hcs/rootfs"
+)
+
+// scratch is a container's scratch layer, where the container mounts it and not the caller.
+type scratch struct {
+	Path    string
+	Parents []string // nearest first
+	Size    uint64   // bytes; 0 leaves it as it is
+
+	// What is to be done, and undone at the container's end: not what the caller had done already.
+	Activate, Prepare bool
+}
+
+// scratchOf returns the scratch layer that a container is to mount, and where its tree is then. It is nil where the
+// configuration has a root already.
+func scratchOf(ctx context.Context, c *ContainerConfig) (_ *scratch, root string, _ error) {
+	if c.VolumePath != "" {
+		return nil, c.VolumePath, nil
+	}
+	if c.LayerFolderPath == "" || len(c.Layers) == 0 {
+		return nil, "", coded(hcserror.InvalidParameter, "it has no root: give VolumePath, or LayerFolderPath and Layers")
+	}
+	v, err := rootfs.OpenScratchLayer(ctx, c.LayerFolderPath)
+	if err != nil {
+		return nil, "", err
+	}
+	state, err := v.State()
+	if err != nil {
+		return nil, "", err
+	}
+	s := &scratch{Path: c.LayerFolderPath, Size: c.StorageSandboxSize, Activate: !state.Active, Prepare: !state.Prepared}
+	for _, l := range c.Layers {
+		s.Parents = append(s.Parents, l.Path)
+	}
+	return s, v.Root(), nil
+}
+
+// mount does what is to be done, or nothing.
+func (s *scratch) mount(ctx context.Context) error {
+	var err error
+	if s.Activate && s.Size > 0 {
+		err = wclayer.ExpandScratchSize(ctx, s.Path, s.Size)
+	}
+	if err == nil && s.Activate {
+		err = wclayer.ActivateLayer(ctx, s.Path)
+	}
+	if err == nil && s.Prepare {
+		err = wclayer.PrepareLayer(ctx, s.Path, s.Parents)
+	}
+	if err != nil {
+		return errors.Join(err, s.unmount(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// unmount undoes mount. What is undone already is none of its trouble.
+func (s *scratch) unmount(ctx context.Context) error {
+	var errs []error
+	if s.Prepare {
+		err := wclayer.UnprepareLayer(ctx, s.Path)
+		if code := hcserror.Code(err); code != hcserror.DevNotExist && code != hcserror.FltInstanceNotFound {
+			errs = append(errs, err)
+		}
+	}
+	if s.Activate && errors.Join(errs...) == nil {
+		errs = append(errs, wclayer.DeactivateLayer(ctx, s.Path))
+	}
+	return errors.Join(errs...)
+}
+
+// retiring has one at a time retire a container, so that the others find all done.
+var retiring sync.Mutex
+
+// retire removes what is kept of a container that has stopped, and takes its scratch layer down. Of several programs that do
+// it the one that removes the record does the rest.
+func retire(ctx context.Context, system *compute.System) error {
+	retiring.Lock()
+	defer retiring.Unlock()
+	n, err := noteOf(system)
+	if err != nil {
+		return err
+	}
+	if err := system.Delete(ctx); err != nil {
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	}
+	if n.Scratch == nil {
+		return nil
+	}
+	return n.Scratch.unmount(ctx)
+}

@@ -1,0 +1,169 @@
+package hcsshim
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+
+	compute "github.com/hostcompute/hcs/container"
+
+	"github.com/hostcompute/hcs/compat/hcsshim/internal/hcserror"
+)
+
+// A kind of container is one way to run what a configuration asks for. Another one, a machine or Windows' own programs, is
+// another row in kinds: what makes a specification for the starter that runs it.
+type kind struct {
+	is   func(*ContainerConfig) bool
+	spec func(id string, c *ContainerConfig) (compute.Spec, error)
+}
+
+// kinds are the kinds that there are. The first that fits decides.
+var kinds = []kind{
+	{
+		func(c *ContainerConfig) bool { return c.HvPartition },
+		unsupported("HvPartition: containers in a utility VM"),
+	},
+	{
+		func(c *ContainerConfig) bool { return c.ContainerType == "Windows" },
+		unsupported("ContainerType Windows: what runs Windows' programs"),
+	},
+	{
+		func(c *ContainerConfig) bool { return c.ContainerType == "" || c.ContainerType == "Linux" },
+		linuxSpec,
+	},
+}
+
+// unsupported is the specification of a kind that cannot be run because something is missing here.
+func unsupported(missing string) func(string, *ContainerConfig) (compute.Spec, error) {
+	return func(string, *ContainerConfig) (compute.Spec, error) {
+		return compute.Spec{}, coded(ErrNotSupported, "%s is not there yet", missing)
+	}
+}
+
+// specOf returns what a container is to be, but for its root.
+func specOf(id string, c *ContainerConfig) (compute.Spec, error) {
+	i := slices.IndexFunc(kinds, func(k kind) bool { return k.is(c) })
+	if i < 0 {
+		return compute.Spec{}, coded(hcserror.InvalidParameter, "ContainerType %q: use Linux", c.ContainerType)
+	}
+	return kinds[i].spec(id, c)
+}
+
+// linuxSpec is the specification of a container of this machine's kernel.
+func linuxSpec(id string, c *ContainerConfig) (compute.Spec, error) {
+	if err := c.checkSupported(); err != nil {
+		return compute.Spec{}, err
+	}
+	mounts, err := c.mounts()
+	if err != nil {
+		return compute.Spec{}, err
+	}
+	return compute.Spec{
+		Name: id, Hostname: c.HostName, Mounts: mounts, RootDir: c.VolumePath, WriteInPlace: true,
+		HandleBound: c.TerminateOnLastHandleClosed,
+		Resources:   compute.Resources{Memory: c.MemoryMaximumInMB << 20, CPUs: c.cpus(runtime.NumCPU())},
+	}, nil
+}
+
+// checkSupported returns an error that names what this system cannot do.
+func (c *ContainerConfig) checkSupported() error {
+	for _, field := range []struct {
+		asked bool
+		name  string
+	}{
+		{c.ProcessorWeight != 0, "ProcessorWeight"},
+		{c.StorageIOPSMaximum != 0, "StorageIOPSMaximum"},
+		{c.StorageBandwidthMaximum != 0, "StorageBandwidthMaximum"},
+		{len(c.EndpointList) > 0, "EndpointList: networks"},
+		{c.NetworkSharedContainerName != "", "NetworkSharedContainerName: networks"},
+		{len(c.MappedVirtualDisks) > 0, "MappedVirtualDisks"},
+		{len(c.AssignedDevices) > 0, "AssignedDevices: devices by an interface class of Windows'"},
+	} {
+		if field.asked {
+			return coded(ErrNotSupported, "%s: not supported", field.name)
+		}
+	}
+	switch {
+	case c.SystemType != "" && c.SystemType != containerType:
+		return coded(ErrNotSupported, "SystemType %q: use %s", c.SystemType, containerType)
+	case c.MemoryMaximumInMB < 0 || c.MemoryMaximumInMB > math.MaxInt64>>20:
+		return coded(hcserror.InvalidParameter, "MemoryMaximumInMB %d: out of range", c.MemoryMaximumInMB)
+	case c.ProcessorMaximum < 0 || c.ProcessorMaximum > fullProcessor:
+		return coded(hcserror.InvalidParameter, "ProcessorMaximum %d: from 1 to %d", c.ProcessorMaximum, fullProcessor)
+	}
+	return nil
+}
+
+// containerType is the SystemType of all containers.
+const containerType = "Container"
+
+// fullProcessor is a ProcessorMaximum of all there is: hundredths of a percent.
+const fullProcessor = 10_000
+
+// cpus returns how many processors' time the container may take, of those that there are. 0 is all.
+func (c *ContainerConfig) cpus(all int) float64 {
+	var limit float64
+	if c.ProcessorCount > 0 && int64(c.ProcessorCount) < int64(all) {
+		limit = float64(c.ProcessorCount)
+	}
+	if share := float64(c.ProcessorMaximum) / fullProcessor * float64(all); c.ProcessorMaximum > 0 && (limit == 0 || share < limit) {
+		limit = share
+	}
+	return limit
+}
+
+// mounts returns what the container sees of the host.
+func (c *ContainerConfig) mounts() ([]compute.Mount, error) {
+	var list []compute.Mount
+	for i := range c.MappedDirectories {
+		m, err := c.MappedDirectories[i].mount()
+		if err != nil {
+			return nil, fmt.Errorf("map %s: %w", c.MappedDirectories[i].HostPath, err)
+		}
+		list = append(list, m)
+	}
+	for _, p := range c.MappedPipes {
+		m, err := p.mount()
+		if err != nil {
+			return nil, fmt.Errorf("map pipe %s: %w", p.HostPath, err)
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+func (d *MappedDir) mount() (compute.Mount, error) {
+	switch {
+	case d.BandwidthMaximum != 0:
+		return compute.Mount{}, coded(ErrNotSupported, "BandwidthMaximum: not supported")
+	case d.IOPSMaximum != 0:
+		return compute.Mount{}, coded(ErrNotSupported, "IOPSMaximum: not supported")
+	case d.CreateInUtilityVM:
+		return compute.Mount{}, coded(ErrNotSupported, "CreateInUtilityVM: there is no utility VM")
+	}
+	return compute.Mount{Source: d.HostPath, Target: d.ContainerPath, ReadOnly: d.ReadOnly}, nil
+}
+
+// pipeDirectory is where a container sees the pipes that have a name alone.
+const pipeDirectory = "/run"
+
+func (p MappedPipe) mount() (compute.Mount, error) {
+	info, err := os.Stat(p.HostPath)
+	switch {
+	case err != nil:
+		return compute.Mount{}, err
+	case info.Mode()&(os.ModeSocket|os.ModeNamedPipe) == 0:
+		return compute.Mount{}, coded(hcserror.InvalidParameter, "it is neither a socket nor a named pipe")
+	case p.ContainerPipeName == "":
+		return compute.Mount{}, coded(hcserror.InvalidParameter, "ContainerPipeName is empty")
+	}
+	target := strings.TrimPrefix(p.ContainerPipeName, `\\.\pipe\`)
+	if !path.IsAbs(target) {
+		target = path.Join(pipeDirectory, target)
+	}
+	return compute.Mount{Source: p.HostPath, Target: target}, nil
+}
