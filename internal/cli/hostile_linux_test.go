@@ -48,37 +48,46 @@ var ways = []way{
 // all the ways that there are, as root, as an ordinary user, and as root of his
 // user namespace.
 func TestHostileImages(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.Programs(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
 	vectors, err := layertest.Vectors()
 	if err != nil {
 		t.Fatal(err)
 	}
 	layout := hostileLayout(t, vectors)
-	t.Run("root", func(t *testing.T) {
-		h := newHost(t)
+	root := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: root})
+	u := testenv.NewUser(t, testenv.ManyIDs)
+	testenv.NoLeaks(t, testenv.Scope{Dir: u.Home})
+	t.Run("ways", func(t *testing.T) {
 		for _, w := range ways {
-			t.Run(w.name, func(t *testing.T) {
-				w.attack(t, vectors, filepath.Join(h.dir, "cage"), func(script string) *exec.Cmd {
-					cmd := exec.Command("sh", "-c", script, "sh", layout)
-					cmd.Env = append(os.Environ(), h.env()...)
-					return cmd
+			w.as(t, "root", filepath.Join(root, w.name), vectors, func(env []string, script string) *exec.Cmd {
+				cmd := exec.Command("sh", "-c", script, "sh", layout)
+				cmd.Env = append(os.Environ(), env...)
+				return cmd
+			})
+			if w.rootless || w.tree == "" { // he cannot give files to others, nor keep a mount
+				w.as(t, "user", filepath.Join(u.Home, w.name), vectors, func(env []string, script string) *exec.Cmd {
+					return u.Command(env, "sh", "-c", script, "sh", layout)
 				})
+			}
+			w.namespace = true
+			w.as(t, "user namespace", filepath.Join(u.Home, "inside "+w.name), vectors, func(env []string, script string) *exec.Cmd {
+				return u.Command(env, "hcs", "unshare", "sh", "-c", script, "sh", layout)
 			})
 		}
 	})
-	u := testenv.NewUser(t, testenv.ManyIDs)
-	for _, w := range ways {
-		for name, become := range map[string][]string{"user": nil, "user namespace": {"hcs", "unshare"}} {
-			if become == nil && !w.rootless && w.tree != "" {
-				continue // he cannot give files to others, nor keep a mount
-			}
-			t.Run(name+"/"+w.name, func(t *testing.T) {
-				w.namespace = become != nil
-				w.attack(t, vectors, filepath.Join(u.Home, "cage"), func(script string) *exec.Cmd {
-					return u.Command(nil, slices.Concat(become, []string{"sh", "-c", script, "sh", layout})...)
-				})
-			})
-		}
-	}
+}
+
+// as tries the way as somebody, in a directory of its own.
+func (w way) as(t *testing.T, who, dir string, vectors []layertest.Vector, command func(env []string, script string) *exec.Cmd) {
+	t.Helper()
+	env := []string{"HCS_ROOT=" + dir + "/root", "HCS_RUN=" + dir + "/run"}
+	t.Run(who+"/"+w.name, func(t *testing.T) {
+		t.Parallel()
+		w.attack(t, vectors, dir+"/cage", func(script string) *exec.Cmd { return command(env, script) })
+	})
 }
 
 // hostileLayout returns a layout with an image of each vector, called v and its
@@ -119,7 +128,7 @@ func hostileLayout(t *testing.T, vectors []layertest.Vector) string {
 // which are nobody's to touch.
 func (w way) attack(t *testing.T, vectors []layertest.Vector, cage string, command func(script string) *exec.Cmd) {
 	t.Helper()
-	setUp := fmt.Sprintf("set -e; cage=%s; mkdir -p $cage/up/in; cd $cage; ", quoted(cage)) +
+	setUp := fmt.Sprintf("set -e; cage=%s; mkdir -p \"$cage/up/in\"; cd \"$cage\"; ", quoted(cage)) +
 		"for d in . up; do mkdir -m 751 $d/canarydir; for f in canary canarydir/x canarydir/passwd passwd; do echo outside >$d/$f; done; done"
 	if out, err := command(setUp).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -138,7 +147,7 @@ func (w way) attack(t *testing.T, vectors []layertest.Vector, cage string, comma
 		t.Errorf("around it is\n%v\nwas\n%v", after, before)
 	}
 	w.judge(t, vectors, string(out))
-	if out, err := command("rm -rf " + quoted(cage)).CombinedOutput(); err != nil {
+	if out, err := command("hcs system prune -f && rm -rf " + quoted(filepath.Dir(cage))).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 }
