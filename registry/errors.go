@@ -73,6 +73,9 @@ func (r *repository) explainAnswer(answer *errcode.ErrorResponse, object string)
 	case http.StatusTooManyRequests, http.StatusRequestTimeout:
 		return classed(errdefs.ErrUnavailable, "registry %s: %s: %s", r.Reference.Registry, object, what)
 	}
+	if answer.StatusCode == http.StatusBadRequest && r.PlainHTTP {
+		what += ", to a question in plain HTTP: it may be HTTPS that it speaks"
+	}
 	if answer.StatusCode >= http.StatusInternalServerError {
 		return classed(errdefs.ErrUnavailable, "registry %s: %s: status %d, %s", r.Reference.Registry, object, answer.StatusCode, what)
 	}

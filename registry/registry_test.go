@@ -460,14 +460,17 @@ func TestTLS(t *testing.T) {
 	checkError(t, err, nil, "")
 }
 
-// TestPlainHTTP has a registry that has no TLS be asked for it.
+// TestPlainHTTP has a registry without TLS be asked for it, and one with TLS at
+// an address of this machine, which is asked in HTTP.
 func TestPlainHTTP(t *testing.T) {
 	t.Parallel()
-	ref := parse(t, start(t, "", "")+"/web:1")
-	_, err := registry.Open(t.Context(), ref, registry.Config{Protocol: registry.HTTPS})
+	addr := start(t, "", "")
+	_, err := registry.Open(t.Context(), parse(t, addr+"/web:1"), registry.Config{Protocol: registry.HTTPS})
 	checkError(t, err, errdefs.ErrUnavailable, "it speaks plain HTTP, which has to be asked for")
+	_, err = registry.Open(t.Context(), parse(t, startTLS(t, addr).addr+"/web:1"), registry.Config{})
+	checkError(t, err, errdefs.ErrUnknown, "it may be HTTPS that it speaks")
 	for _, p := range []registry.Protocol{registry.Auto, registry.HTTP} {
-		_, err := registry.Open(t.Context(), ref, registry.Config{Protocol: p})
+		_, err := registry.Open(t.Context(), parse(t, addr+"/web:1"), registry.Config{Protocol: p})
 		checkError(t, err, errdefs.ErrNotFound, `tag "1" not found in `)
 	}
 }
