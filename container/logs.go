@@ -91,7 +91,7 @@ func (s *System) readLog(ctx context.Context, o LogOptions, yield func(Output) b
 		case next:
 			l.advance()
 			continue
-		case o.Follow == Snapshot || serr != nil || st.State != Running && st.State != Paused:
+		case o.Follow == Snapshot || serr != nil || !st.State.IsUp():
 			return nil
 		}
 		select {

@@ -51,6 +51,9 @@ func (s *System) processes(ctx context.Context) ([]ProcessDetails, error) {
 	if err := json.Unmarshal(m.Body, &st); err != nil {
 		return nil, fault(errdefs.ErrDataLoss, "read its status: %w", err)
 	}
+	if st.State == wire.Starting {
+		return nil, fault(errdefs.ErrFailedPrecondition, "it is starting")
+	}
 	pids, err := s.members(st.Pid)
 	if err != nil {
 		return nil, err

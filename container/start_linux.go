@@ -39,7 +39,7 @@ func (s *System) startAs(ctx context.Context, order wire.Spec) error {
 }
 
 func (s *System) start(ctx context.Context, order wire.Spec) error {
-	if answers, err := s.answers(); err != nil || answers {
+	if up, err := s.isUp(ctx); err != nil || up {
 		return err
 	}
 	now, err := s.service.records.Get(s.record.ID)

@@ -26,14 +26,22 @@ const killTimeout = 30 * time.Second
 // State is the state of a system.
 type State string
 
-// The states.
+// The states. docs/compute.md says what each call does in each.
 const (
-	Created State = "created" // has never run
-	Running State = "running"
-	Paused  State = "paused"
-	Stopped State = "stopped"
-	Lost    State = "lost" // its shim died; Status.Reason says so
+	Created  State = "created"  // has never run
+	Starting State = "starting" // somebody's Start has not returned
+	Running  State = "running"
+	Paused   State = "paused"
+	Stopping State = "stopping" // was asked to shut down, or is being taken down
+	Stopped  State = "stopped"
+	Lost     State = "lost" // its shim died; Status.Reason says so
 )
+
+// IsUp reports whether the system has, or may yet have, processes: it is in one
+// of the states from Starting to Stopping.
+func (s State) IsUp() bool {
+	return s == Starting || s == Running || s == Paused || s == Stopping
+}
 
 // Status is what is known of a system at one moment.
 type Status struct {
@@ -313,9 +321,6 @@ func (s *System) decode(text []byte) (Status, error) {
 		State: State(w.State), Started: unix(w.Started), Ended: unix(w.Ended), ExitCode: w.ExitCode, Reason: w.Reason,
 		Pid: w.Pid, ShimPid: w.ShimPid,
 	}
-	if w.State == wire.Starting {
-		st.State = Created
-	}
 	for _, p := range w.Processes {
 		st.Processes = append(st.Processes, ProcessInfo{
 			Pid: int(p.Pid), Args: p.Args, Main: p.Main, Started: unix(p.Started), Ended: unix(p.Ended),
@@ -376,38 +381,6 @@ func (s *System) Resume(ctx context.Context) error {
 func (s *System) Signal(ctx context.Context, sig syscall.Signal) error {
 	_, err := s.call(ctx, wire.Message{Type: wire.Signal, Body: wire.SignalRequest{Signal: uint32(sig)}.Encode()})
 	return s.wrap("signal", err)
-}
-
-// Terminate ends the system at once. It returns when nothing of it runs any
-// more and all that starting it made is gone; a system that does not run is
-// one already.
-func (s *System) Terminate(ctx context.Context) error {
-	_, err := s.call(ctx, wire.Message{Type: wire.Terminate})
-	if errdefs.IsFailedPrecondition(err) {
-		err = s.cleanUpIfLost(ctx)
-	}
-	if errdefs.IsNotFound(err) && s.record.Spec.Ephemeral {
-		err = nil
-	}
-	return s.wrap("terminate", err)
-}
-
-// Shutdown asks the main process to end, with the system's stop signal. When
-// the context ends before it has, the system is terminated. Without a main
-// process there is nobody to ask.
-func (s *System) Shutdown(ctx context.Context) error {
-	sig := syscall.Signal(s.record.Spec.StopSignal)
-	if sig == 0 {
-		sig = syscall.SIGTERM
-	}
-	err := s.Signal(ctx, sig)
-	if err == nil {
-		_, err = s.Wait(ctx)
-	}
-	if err == nil {
-		return nil
-	}
-	return s.Terminate(context.WithoutCancel(ctx))
 }
 
 // Wait returns the system's last status when it has stopped. That of an

@@ -37,6 +37,7 @@ func Main() int {
 		return 1
 	}
 	a := agent{conn: conn, pids: make(map[uint32]int)}
+	a.reaper.Idle = a.idle
 	go a.reaper.Run()
 	if err := a.conn.Send(wire.Message{Type: wire.Ready}); err != nil {
 		println("hcs-agent: report to the shim:", err.Error())
@@ -68,6 +69,7 @@ type agent struct {
 
 	mu   sync.Mutex
 	pids map[uint32]int // by the shim's number
+	last bool           // there is to be no process after those that there are
 }
 
 // serve answers messages until the shim is gone.
@@ -84,6 +86,8 @@ func (a *agent) serve() int {
 			}
 		case wire.Signal:
 			a.signal(m)
+		case wire.Shutdown:
+			a.shutdown(m)
 		}
 		wire.CloseFiles(m.Files)
 	}
@@ -104,6 +108,30 @@ func (a *agent) signal(m wire.Message) {
 	a.mu.Unlock()
 	if ok {
 		_ = a.reaper.Signal(pid, syscall.Signal(r.Signal))
+	}
+}
+
+// shutdown delivers a signal to everybody here, whoever started them, and has
+// their end told.
+func (a *agent) shutdown(m wire.Message) {
+	var r wire.SignalRequest
+	if r.Decode(m.Body) != nil {
+		return
+	}
+	a.mu.Lock()
+	a.last = true
+	a.mu.Unlock()
+	_ = syscall.Kill(-1, syscall.Signal(r.Signal)) // all but the first process itself; none is as good
+	a.reaper.Recheck()
+}
+
+// idle is told that there is no process but this one.
+func (a *agent) idle() {
+	a.mu.Lock()
+	last := a.last
+	a.mu.Unlock()
+	if last {
+		a.tell(wire.Message{Type: wire.Idle})
 	}
 }
 

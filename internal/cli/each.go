@@ -46,7 +46,7 @@ func (a *app) eachName(ctx context.Context, refs []string, do func(context.Conte
 }
 
 func isRunning(st container.Status) bool {
-	return st.State == container.Running || st.State == container.Paused
+	return st.State.IsUp()
 }
 
 func isIdle(st container.Status) bool { return !isRunning(st) }

@@ -103,6 +103,10 @@ func describe(st container.Status) string {
 		return "Up " + roughly(time.Since(st.Started))
 	case container.Paused:
 		return "Up " + roughly(time.Since(st.Started)) + " (Paused)"
+	case container.Starting:
+		return "Starting"
+	case container.Stopping:
+		return "Stopping, up " + roughly(time.Since(st.Started))
 	case container.Stopped:
 		s := fmt.Sprintf("Exited (%d) %s", st.ExitCode, ago(st.Ended))
 		if st.Reason != "" {

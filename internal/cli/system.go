@@ -101,7 +101,9 @@ func (i *systemInfo) print(a *app) {
 		line("runtime", r.String())
 	}
 	var states []string
-	for _, s := range []container.State{container.Created, container.Running, container.Paused, container.Stopped, container.Lost} {
+	for _, s := range []container.State{
+		container.Created, container.Starting, container.Running, container.Paused, container.Stopping, container.Stopped, container.Lost,
+	} {
 		if n := i.States[string(s)]; n > 0 {
 			states = append(states, fmt.Sprintf("%d %s", n, s))
 		}

@@ -15,11 +15,14 @@ type Reaper struct {
 	// Orphan, where not nil, is told of every process that ended here and was
 	// not started here.
 	Orphan func(pid int, status syscall.WaitStatus)
+	// Idle, where not nil, is called when there is no child left and the ends of
+	// all have been told; again after each Recheck.
+	Idle func()
 
 	mu       sync.Mutex
 	children map[int]Ended
-	starts   int       // how many were started
-	started  sync.Cond // starts has grown; its lock is mu
+	wakes    int       // how often there was something to look for
+	woken    sync.Cond // wakes has grown; its lock is mu
 }
 
 // Start starts a program as syscall.ForkExec does. Began runs before any
@@ -37,10 +40,7 @@ func (r *Reaper) Start(path string, argv []string, attr *syscall.ProcAttr, began
 		r.children = make(map[int]Ended)
 	}
 	r.children[pid] = ended
-	r.starts++
-	if r.started.L != nil {
-		r.started.Signal()
-	}
+	r.wake()
 	return nil
 }
 
@@ -56,22 +56,39 @@ func (r *Reaper) Signal(pid int, sig syscall.Signal) error {
 	return syscall.Kill(pid, sig)
 }
 
+// Recheck has Idle be called now, if there is no child.
+func (r *Reaper) Recheck() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake()
+}
+
+// wake has Run look for children. r.mu is held.
+func (r *Reaper) wake() {
+	r.wakes++
+	if r.woken.L != nil {
+		r.woken.Signal()
+	}
+}
+
 // Run reaps for as long as the process lives. Without children it sleeps
 // until one is started: orphans come only from children that still live.
 func (r *Reaper) Run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.started.L = &r.mu
+	r.woken.L = &r.mu
 	for {
-		seen := r.starts
+		seen := r.wakes
 		r.mu.Unlock()
 		pid, err := waitable()
 		if err == nil {
 			r.reap(pid)
+		} else if err == syscall.ECHILD && r.Idle != nil {
+			r.Idle()
 		}
 		r.mu.Lock()
-		for err == syscall.ECHILD && r.starts == seen {
-			r.started.Wait()
+		for err == syscall.ECHILD && r.wakes == seen {
+			r.woken.Wait()
 		}
 	}
 }

@@ -23,11 +23,11 @@ type events struct {
 
 	mu     sync.Mutex
 	queue  []wire.Event
-	lost   int // for which the queue had no room
+	lost   int  // for which the queue had no room
 	busy   bool // events were taken off the queue and are being written
 	closed bool
 	more   *sync.Cond
-	idle   *sync.Cond // the queue is empty and not busy
+	idle   *sync.Cond    // the queue is empty and not busy
 	done   chan struct{} // closed when all is written after close
 }
 

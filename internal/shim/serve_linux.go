@@ -91,6 +91,8 @@ func (s *shim) handle(c *wire.Conn, m wire.Message) *wire.Failure {
 		return s.resume(c)
 	case wire.OpenRoot:
 		return s.openRoot(c, m)
+	case wire.Shutdown:
+		return s.shutdown(c, m)
 	case wire.Terminate:
 		s.stop("")
 		s.waitAll(c)
@@ -181,21 +183,16 @@ func fds(files []*os.File) []int {
 
 // mayRun says what keeps a process from being started now. s.mu is held.
 func (s *shim) mayRun(r *wire.SpawnRequest) *wire.Failure {
-	var why string
-	select {
-	case <-s.ending:
-		why = "the system is stopping"
-	default:
-		if s.status.State == wire.Paused || s.pausing {
-			why = "the system is paused"
-		} else if r.Flags&wire.Main != 0 && s.table.main != nil {
-			why = "the system has a main process already"
-		}
+	if f := s.refuses(wire.Spawn); f != nil {
+		return f
 	}
-	if why == "" {
-		return nil
+	switch {
+	case s.pausing:
+		return &wire.Failure{Class: wire.Wrong, Text: "the system is paused"}
+	case r.Flags&wire.Main != 0 && s.table.main != nil:
+		return &wire.Failure{Class: wire.Wrong, Text: "the system has a main process already"}
 	}
-	return &wire.Failure{Class: wire.Wrong, Text: why}
+	return nil
 }
 
 // listenToAgent takes the agent's reports until its end. It believes none: a
@@ -210,6 +207,9 @@ func (s *shim) listenToAgent() {
 		s.mu.Lock()
 		p := s.table.live[m.Seq]
 		switch {
+		case m.Type == wire.Idle && s.status.State == wire.Stopping:
+			wire.CloseFiles(m.Files)
+			s.stopLocked("")
 		case p == nil:
 			wire.CloseFiles(m.Files)
 		case m.Type == wire.Began && p.pid == 0:
@@ -317,24 +317,13 @@ func (s *shim) signal(c *wire.Conn, m wire.Message) *wire.Failure {
 	if err := r.Decode(m.Body); err != nil {
 		return &wire.Failure{Class: wire.Invalid, Text: err.Error()}
 	}
-	s.mu.Lock()
-	p := s.target(m.Seq)
-	paused := s.status.State == wire.Paused
-	s.mu.Unlock()
-	switch {
-	case p == nil:
-		return noProcess()
-	case paused && p.request.Flags&wire.Main != 0 && syscall.Signal(r.Signal) == syscall.SIGKILL:
-		s.stop("") // which the agent, paused too, could not do
+	p, f := s.signalled(m.Seq, syscall.Signal(r.Signal))
+	if f != nil {
+		return f
+	}
+	if p == nil {
 		s.reply(c, wire.Message{Type: wire.OK})
 		return nil
-	case paused: // the agent would not take it
-		return &wire.Failure{Class: wire.Wrong, Text: "the system is paused"}
-	}
-	if syscall.Signal(r.Signal) == syscall.SIGKILL {
-		s.mu.Lock()
-		p.killed = true
-		s.mu.Unlock()
 	}
 	m.Seq = p.seq
 	if err := s.agent.Send(m); err != nil { // the agent passes over one that has ended
@@ -342,6 +331,30 @@ func (s *shim) signal(c *wire.Conn, m wire.Message) *wire.Failure {
 	}
 	s.reply(c, wire.Message{Type: wire.OK})
 	return nil
+}
+
+// signalled returns the process that the agent is to send a signal to; none
+// where ending the system does as well.
+func (s *shim) signalled(seq uint32, sig syscall.Signal) (*process, *wire.Failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.State == wire.Starting {
+		return nil, s.refuses(wire.Signal)
+	}
+	p := s.target(seq)
+	if p == nil {
+		return nil, noProcess()
+	}
+	kill := sig == syscall.SIGKILL
+	if f := s.refuses(wire.Signal); f != nil {
+		if kill && p.request.Flags&wire.Main != 0 { // which the agent, paused too, could not do
+			s.stopLocked("")
+			return nil, nil
+		}
+		return nil, f
+	}
+	p.killed = p.killed || kill
+	return p, nil
 }
 
 // target returns the process with the number; 0 is the main process. s.mu is
@@ -414,9 +427,11 @@ const freezeTimeout = 10 * time.Second
 func (s *shim) pause(c *wire.Conn) *wire.Failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.pausing = true
 	s.awaitStarts()
-	if s.stopping() { // what is frozen does not die
-		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
+	s.pausing = false
+	if f := s.refuses(wire.Pause); f != nil { // what is frozen does not die
+		return f
 	}
 	if s.status.State == wire.Running {
 		err := s.cgroup.Freeze(freezeTimeout)
@@ -426,17 +441,15 @@ func (s *shim) pause(c *wire.Conn) *wire.Failure {
 		if err != nil {
 			return &wire.Failure{Text: err.Error()}
 		}
-		s.status.State = wire.Paused
+		s.status.State, s.frozen = wire.Paused, true
 		s.events.tell(wire.Event{Kind: wire.EventPaused})
 	}
-	return s.settled(c, wire.Paused)
+	return s.settled(c)
 }
 
 // awaitStarts lets processes begin that the agent was asked for: their clients would wait for a frozen agent's answer. An agent
 // that gives none is not waited for longer than freezeTimeout. s.mu is held, but not meanwhile.
 func (s *shim) awaitStarts() {
-	s.pausing = true
-	defer func() { s.pausing = false }()
 	late := false
 	timer := time.AfterFunc(freezeTimeout, func() {
 		s.mu.Lock()
@@ -462,19 +475,28 @@ func (s *shim) stopping() bool {
 func (s *shim) resume(c *wire.Conn) *wire.Failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if f := s.refuses(wire.Resume); f != nil {
+		return f
+	}
 	if s.status.State == wire.Paused {
 		if err := s.cgroup.Thaw(); err != nil {
 			return &wire.Failure{Text: err.Error()}
 		}
-		s.status.State = wire.Running
+		s.status.State, s.frozen = wire.Running, false
 		s.events.tell(wire.Event{Kind: wire.EventResumed})
 	}
-	return s.settled(c, wire.Running)
+	return s.settled(c)
 }
 
 // openRoot gives a client the container's root as its processes see it. Only the shim knows for sure which process the first
 // one is, and may look at it where both are an ordinary user's. Who comes too late is told when the system has stopped.
 func (s *shim) openRoot(c *wire.Conn, m wire.Message) *wire.Failure {
+	s.mu.Lock()
+	f := s.refuses(wire.OpenRoot)
+	s.mu.Unlock()
+	if f != nil {
+		return f
+	}
 	root, err := s.first.root()
 	switch {
 	case errors.Is(err, errFirstEnded):
@@ -490,10 +512,7 @@ func (s *shim) openRoot(c *wire.Conn, m wire.Message) *wire.Failure {
 
 // settled answers that the system is in the state that was asked for. s.mu is
 // held.
-func (s *shim) settled(c *wire.Conn, want wire.State) *wire.Failure {
-	if s.status.State != want {
-		return &wire.Failure{Class: wire.Wrong, Text: "the system is " + string(s.status.State)}
-	}
+func (s *shim) settled(c *wire.Conn) *wire.Failure {
 	if err := s.writeStatus(); err != nil {
 		return &wire.Failure{Text: err.Error()}
 	}

@@ -38,6 +38,7 @@ type shim struct {
 	waiters []*wire.Conn  // who waits for the system's end
 	ending  chan struct{} // closed when the system is to stop
 	pausing bool          // the system is about to be paused
+	frozen  bool          // its processes are
 	oom     oomCount
 	begun   *sync.Cond // a process has begun, or will not
 }
@@ -83,18 +84,21 @@ func (s *shim) supervise(client *wire.Conn) error {
 	if err != nil {
 		return errors.Join(err, s.events.close(), client.Send(failureMessage(wire.Internal, err)))
 	}
-	go s.reaper.Run()
-	if err := s.start(); err != nil {
-		err = errors.Join(err, s.undo(othersUnknown), listener.Close(), s.events.close())
-		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
-	}
 	s.starting = client
-	s.events.tell(wire.Event{Kind: wire.EventStarted, Time: s.status.Started})
+	go s.reaper.Run()
+	go s.accept(listener)
+	if err := s.start(); err != nil {
+		class := wire.Internal
+		if s.stopping() {
+			class = wire.Wrong
+		}
+		err = errors.Join(err, s.undo(othersUnknown), listener.Close(), s.events.close())
+		return errors.Join(err, client.Send(failureMessage(class, err)))
+	}
 	s.events.settle()
 	s.reply(client, wire.Message{Type: wire.OK})
 	go s.listenToAgent()
 	go s.watchOOM()
-	go s.accept(listener)
 	go s.serve(client)
 	if s.spec.Handles != "" {
 		go s.awaitHandles()
@@ -196,6 +200,8 @@ func (s *shim) awaitAgent(failed <-chan error) error {
 		if err != nil {
 			return s.whyNot(failed, err)
 		}
+	case <-s.ending:
+		return errEnded
 	case <-time.After(startTimeout):
 		return fmt.Errorf("the first process has not reported after %v", startTimeout)
 	}
@@ -204,9 +210,17 @@ func (s *shim) awaitAgent(failed <-chan error) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopping() {
+		return errEnded
+	}
 	s.status.State, s.status.Pid, s.status.Started = wire.Running, pid, time.Now().UnixNano()
+	s.events.tell(wire.Event{Kind: wire.EventStarted, Time: s.status.Started})
 	return nil
 }
+
+// errEnded is why a system does not start that a client has ended before it
+// had.
+var errEnded = errors.New("the system was ended while it started")
 
 // lastWord prefers what an agent that makes the container itself has said to
 // the mere end of it.
@@ -267,7 +281,7 @@ func (s *shim) stopLocked(reason string) {
 	select {
 	case <-s.ending:
 	default:
-		s.status.Reason = reason
+		s.status.Reason, s.status.State = reason, wire.Stopping
 		close(s.ending)
 		s.begun.Broadcast()
 	}
@@ -281,10 +295,10 @@ const killTimeout = 30 * time.Second
 // removes what was made.
 func (s *shim) takeDown() error {
 	s.mu.Lock()
-	paused := s.status.State == wire.Paused
+	frozen := s.frozen
 	s.mu.Unlock()
 	err := s.first.kill()
-	if paused {
+	if frozen {
 		err = errors.Join(err, s.cgroup.Thaw())
 	}
 	select {

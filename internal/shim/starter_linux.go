@@ -94,12 +94,17 @@ func (o *ociRuntime) command() []string {
 }
 
 // undo waits for the runtime's process first: it goes on for a moment after
-// the first process runs.
+// the first process runs. One whose container is not to be any more is not
+// waited for.
 func (o *ociRuntime) undo(others othersState) error {
 	if o.done != nil {
+		patience := 5 * time.Second
+		if others == othersUnknown {
+			patience = 0
+		}
 		select {
 		case <-o.done:
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			_ = o.reaper.Signal(o.pid, syscall.SIGKILL)
 			<-o.done
 		}

@@ -54,6 +54,8 @@ const (
 	Attach     // client → shim: AttachRequest, with descriptors, for the process Seq; answered by Attached
 	Attached   // shim → client: Backlog
 	CloseInput // client → shim: no body; ends the input, which the shim holds, of the process Seq
+	Shutdown   // client → shim: SignalRequest, to the main process, or without one → agent: to all; OK when it is on its way
+	Idle       // agent → shim: after Shutdown, there is no process left
 
 	OpenRoot // client → shim: no body; answered by OK, with the first process's root directory as descriptor, or, where the system is about to stop, like WaitAll
 )
@@ -61,7 +63,8 @@ const (
 var typeNames = [...]string{
 	"nothing", "Ready", "Spawn", "Began", "Ended", "Signal", "Start", "Resize", "WaitOne", "WaitAll",
 	"Query", "Pause", "Resume", "Terminate", "OK", "StatusReply", "Error",
-	"Make", "Open", "Opened", "Attach", "Attached", "CloseInput", "OpenRoot",
+	"Make", "Open", "Opened", "Attach", "Attached", "CloseInput",
+	"Shutdown", "Idle", "OpenRoot",
 }
 
 // String returns the type's name.

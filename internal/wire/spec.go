@@ -85,6 +85,7 @@ const (
 	Starting State = "starting"
 	Running  State = "running"
 	Paused   State = "paused"
+	Stopping State = "stopping" // was asked to stop, or is being taken down
 	Stopped  State = "stopped"
 	Lost     State = "lost" // left by the library: the shim died, and that is told
 )
