@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/layer"
 )
 
@@ -25,10 +26,11 @@ type LayerDir struct {
 	DiffID   digest.Digest  // of what was imported, "" if that was not noted
 	Parents  []string       // directories, the nearest first, as far as they are noted
 	Entries  int64
-	Size     int64 // bytes of files' content; of a scratch layer its limit, 0 if there is none
+	Size     int64 // bytes of files' content; of a scratch layer those of its disk, 0 if there is no limit
+	Room     int64 // of such a disk what is for files: the rest is its file system's
 	Created  time.Time
 	Active   bool // of a scratch layer, as for VolumeState
-	Prepared bool
+	Prepared bool // MountLayer's tree is there
 
 	top       bool  // of a Linux layer: it has an entry for its top directory
 	opaque    bool  // and hides everything below
@@ -67,12 +69,23 @@ func inspectLayer(dir string) (l LayerDir, err error) {
 	}
 	v, err := OpenVolume(l.Path)
 	if errdefs.IsNotFound(err) {
-		return l, l.readRecord(root)
+		return l, l.readOnly(root)
 	}
 	if err != nil {
 		return l, err
 	}
 	return l, l.readVolume(v)
+}
+
+// readOnly tells of a layer that is no scratch layer.
+func (l *LayerDir) readOnly(root *inroot.Root) (err error) {
+	if err := l.readRecord(root); err != nil {
+		return err
+	}
+	if l.Prepared, err = sys.IsMountPoint(filepath.Join(l.Path, volumeRoot)); errdefs.IsNotImplemented(err) {
+		err = nil
+	}
+	return err
 }
 
 // missing gives what is not there its class.
@@ -138,7 +151,12 @@ func (l *LayerDir) readVolume(v *Volume) error {
 	if info, err := os.Stat(v.path(volumeData)); err == nil {
 		l.Created = info.ModTime().UTC()
 	}
-	return nil
+	if s.Size == 0 {
+		return nil
+	}
+	room, err := v.room(s.Size)
+	l.Room = int64(room) //nolint:gosec // it is less than the size
+	return err
 }
 
 // encodingOf returns the encoding that the nearest parent is of, and Auto if there is none.
@@ -210,18 +228,28 @@ func pathsOf(layers []LayerDir) []string {
 	return paths
 }
 
-// openParents finds the layers in the directories, which must be read-only.
+// openParents finds the layers in the directories, the nearest first, which must be read-only. Behind the last one come those
+// that it notes as its parents: a layer is of no use without them.
 func openParents(parents []string) ([]LayerDir, error) {
 	layers := make([]LayerDir, 0, len(parents))
-	for _, dir := range parents {
-		l, err := inspectLayer(dir)
-		if err == nil && l.Scratch {
-			err = fmt.Errorf("it is a scratch layer: %w", errdefs.ErrInvalidArgument)
+	add := func(dirs []string) error {
+		for _, dir := range dirs {
+			l, err := inspectLayer(dir)
+			if err == nil && l.Scratch {
+				err = fmt.Errorf("it is a scratch layer: %w", errdefs.ErrInvalidArgument)
+			}
+			if err != nil {
+				return fmt.Errorf("find parent layer %s: %w", dir, err)
+			}
+			layers = append(layers, l)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("find parent layer %s: %w", dir, err)
-		}
-		layers = append(layers, l)
+		return nil
+	}
+	if err := add(parents); err != nil || len(layers) == 0 {
+		return nil, err
+	}
+	if err := add(layers[len(layers)-1].Parents); err != nil {
+		return nil, err
 	}
 	return layers, nil
 }

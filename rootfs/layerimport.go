@@ -76,7 +76,7 @@ func ImportTransport(ctx context.Context, dir string, parents []string, folder s
 	}
 	opts.parents = pathsOf(below)
 	source := func(emit Emit) error { return ReadTransport(ctx, folder, emit) }
-	if _, err := ImportEntries(ctx, dir, parents, source, opts); err != nil {
+	if _, err := ImportEntries(ctx, dir, opts.parents, source, opts); err != nil {
 		return LayerDir{}, err
 	}
 	return InspectLayer(dir)

@@ -101,9 +101,9 @@ type MountOptions struct {
 	Target  string   // a directory where the tree is to be as well, unless it is empty
 }
 
-// MountLayer makes the scratch layer in dir and its parents one tree, and returns where: it activates and prepares the
-// volume, as far as that is not done. Of a read-only layer there is nothing to mount, and it returns dir. UnmountLayer is
-// its counterpart. What fails is undone.
+// MountLayer makes the layer in dir and its parents one tree, and returns where. Of a scratch layer it activates and prepares
+// the volume, as far as that is not done; of a read-only layer the tree is read only. UnmountLayer is its counterpart. What
+// fails is undone.
 func MountLayer(ctx context.Context, dir string, opts MountOptions) (string, error) {
 	root, err := mountLayer(ctx, dir, opts)
 	if err != nil {
@@ -118,13 +118,18 @@ func mountLayer(ctx context.Context, dir string, opts MountOptions) (string, err
 		return "", err
 	}
 	l, err := inspectLayer(dir)
-	if err != nil || v == nil {
-		if err == nil && opts.Target != "" {
-			err = fmt.Errorf("it is no scratch layer, and has no tree to mount on %s: %w", opts.Target, errdefs.ErrInvalidArgument)
-		}
-		return l.Path, err
+	if err != nil {
+		return "", err
 	}
-	if err := v.mountOn(ctx, l, opts); err != nil {
+	if len(opts.Parents) == 0 {
+		opts.Parents = l.Parents
+	}
+	if v == nil {
+		v, err = &Volume{dir: l.Path}, l.mountView(ctx, opts.Parents)
+	} else {
+		err = v.mountOn(ctx, l, opts.Parents)
+	}
+	if err != nil {
 		return "", err
 	}
 	if opts.Target == "" {
@@ -132,7 +137,7 @@ func mountLayer(ctx context.Context, dir string, opts MountOptions) (string, err
 	}
 	if err := sys.MountBind(v.Root(), opts.Target); err != nil {
 		if !l.Prepared {
-			err = errors.Join(err, unmountVolume(context.WithoutCancel(ctx), v))
+			err = errors.Join(err, unmountLayer(context.WithoutCancel(ctx), dir, ""))
 		}
 		return "", err
 	}
@@ -140,11 +145,7 @@ func mountLayer(ctx context.Context, dir string, opts MountOptions) (string, err
 }
 
 // mountOn activates and prepares the volume, which l describes.
-func (v *Volume) mountOn(ctx context.Context, l LayerDir, opts MountOptions) error {
-	parents := opts.Parents
-	if len(parents) == 0 {
-		parents = l.Parents
-	}
+func (v *Volume) mountOn(ctx context.Context, l LayerDir, parents []string) error {
 	below, err := openParents(parents)
 	if err == nil && len(below) == 0 {
 		err = fmt.Errorf("its parents are not known: %w", errdefs.ErrInvalidArgument)
@@ -166,7 +167,7 @@ func (v *Volume) mountOn(ctx context.Context, l LayerDir, opts MountOptions) err
 	return err
 }
 
-// treesOf returns the trees of Linux layers, to be stacked.
+// treesOf returns the trees of layers, to be stacked.
 func treesOf(layers []LayerDir) []string {
 	trees := make([]string, 0, len(layers))
 	for _, l := range layers {
@@ -179,8 +180,7 @@ func treesOf(layers []LayerDir) []string {
 }
 
 // UnmountLayer undoes MountLayer, also on the target that this was given; an empty one was none. The error is ErrNotActive
-// if the layer is not mounted, and of class errdefs.ErrUnavailable if somebody uses the tree. Of a read-only layer there is
-// nothing to do.
+// if the layer is not mounted, and of class errdefs.ErrUnavailable if somebody uses the tree.
 func UnmountLayer(ctx context.Context, dir, target string) error {
 	if err := unmountLayer(ctx, dir, target); err != nil {
 		return fmt.Errorf("unmount layer %s: %w", dir, err)
@@ -190,19 +190,38 @@ func UnmountLayer(ctx context.Context, dir, target string) error {
 
 func unmountLayer(ctx context.Context, dir, target string) error {
 	v, err := OpenScratchLayer(ctx, dir)
-	if errdefs.IsNotFound(err) {
-		_, err := inspectLayer(dir)
+	if err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
+	l, err := inspectLayer(dir)
 	if err != nil {
 		return err
 	}
 	if target != "" {
-		if err := sys.UnmountIdle(target); err != nil {
+		if err := unmountTarget(target, filepath.Join(l.Path, volumeRoot)); err != nil {
 			return err
 		}
 	}
+	if v == nil {
+		return l.unmountView(ctx)
+	}
 	return unmountVolume(ctx, v)
+}
+
+// unmountTarget takes the tree at root away from another directory, where nothing else may be mounted.
+func unmountTarget(target, root string) error {
+	mounted, err := sys.IsMountPoint(target)
+	if err != nil || !mounted {
+		return err
+	}
+	on, err := os.Stat(target)
+	if err != nil {
+		return err
+	}
+	if tree, err := os.Stat(root); err != nil || !os.SameFile(on, tree) {
+		return fmt.Errorf("what is mounted on %s is something else: %w", target, errdefs.ErrInvalidArgument)
+	}
+	return sys.UnmountIdle(target)
 }
 
 func unmountVolume(ctx context.Context, v *Volume) error {

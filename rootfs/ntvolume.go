@@ -32,13 +32,9 @@ func (v *Volume) PrepareNT(ctx context.Context, layers []string) error {
 
 // userXattrs says where the layers in dirs have their metadata. A directory with nothing but a tree has none.
 func userXattrs(dirs []string) (UserXattrs, error) {
-	resolved := make([]string, 0, len(dirs))
-	for _, dir := range dirs {
-		real, err := filepath.EvalSymlinks(dir)
-		if err != nil {
-			return false, fmt.Errorf("find layer: %w", err)
-		}
-		resolved = append(resolved, real)
+	resolved, err := resolvedPaths(dirs)
+	if err != nil {
+		return false, err
 	}
 	roots, err := openRoots(resolved)
 	if err != nil {

@@ -251,13 +251,9 @@ func (v *Volume) prepare(lower []string, user UserXattrs) error {
 	case len(lower) == 0:
 		return fmt.Errorf("there is no layer below: %w", errdefs.ErrInvalidArgument)
 	}
-	resolved := make([]string, 0, len(lower))
-	for _, dir := range lower {
-		real, err := filepath.EvalSymlinks(dir)
-		if err != nil {
-			return fmt.Errorf("find layer: %w", err)
-		}
-		resolved = append(resolved, real)
+	resolved, err := resolvedPaths(lower)
+	if err != nil {
+		return err
 	}
 	if err := v.copyRoot(resolved[0]); err != nil {
 		return fmt.Errorf("make its root look like that of %s: %w", resolved[0], err)
@@ -441,7 +437,7 @@ func RemoveUnused(ctx context.Context, dir string) error {
 	case err == nil:
 		err = v.locked(ctx, remove)
 	case errdefs.IsNotFound(err) || errdefs.IsDataLoss(err):
-		err = remove()
+		err = (&Volume{dir: dir}).lockedBriefly(ctx, remove)
 	}
 	if err != nil {
 		return fmt.Errorf("remove layer %s: %w", dir, err)

@@ -20,8 +20,9 @@ func newLayerCreate(a *app) *cobra.Command {
 		Use:   "create [flags] --layer PARENT... DIR",
 		Short: "Create a scratch layer, which takes what is written, on top of others",
 		Long: `Create a scratch layer as a directory, which may exist and be empty. It takes what
-is written into the tree that "hcs layer mount" makes of it and its parents.
-It has no limit unless a size is given.`,
+is written into the tree that "hcs layer mount" makes of it and its parents: those
+that are told and, behind the last of these, its own. It has no limit unless a size
+is given.`,
 		Args: takes(1, 1, "the layer's directory"),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0]) },
 	}
@@ -31,12 +32,12 @@ It has no limit unless a size is given.`,
 
 func (o *layerCreateOptions) addFlags(f *pflag.FlagSet) {
 	addParents(f, &o.parents)
-	f.Var(&o.size, "size", "limit of what is written in `bytes`, or with k, m, g")
+	f.Var(&o.size, "size", "size of the disk that limits what is written in `bytes`, or with k, m, g")
 }
 
 // addParents adds the flag of all that concerns several layers.
 func addParents(f *pflag.FlagSet, parents *[]string) {
-	f.StringArrayVarP(parents, "layer", "l", nil, "`directory` of a parent layer, the nearest first")
+	f.StringArrayVarP(parents, "layer", "l", nil, "`directory` of a parent layer, the nearest first; behind the last come those that it notes")
 }
 
 func (o *layerCreateOptions) run(ctx context.Context, a *app, dir string) error {

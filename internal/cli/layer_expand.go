@@ -18,7 +18,7 @@ limit gets it so, which is only possible before anything is written.`,
 		Args: takes(1, 1, "the layer's directory"),
 		RunE: func(c *cobra.Command, args []string) error { return expandLayer(c.Context(), a, args[0], to) },
 	}
-	c.Flags().Var(&to, "size", "limit of what is written in `bytes`, or with k, m, g")
+	c.Flags().Var(&to, "size", "size of the disk that limits what is written in `bytes`, or with k, m, g")
 	return c
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
@@ -139,7 +140,7 @@ func (o *layerExportOptions) source(ctx context.Context, a *app, st *layerStack,
 // itself, as far as they are known: a tar stream notes none.
 func (o *layerExportOptions) parentDirs(st *layerStack, ref string) ([]string, error) {
 	if o.flatten || len(o.parents) > 0 || st.single.dir == nil {
-		return o.parents[:len(o.parents):len(o.parents)], nil
+		return withNoted(slices.Clone(o.parents)), nil
 	}
 	l, err := rootfs.InspectLayer(ref)
 	if errdefs.IsNotFound(err) {

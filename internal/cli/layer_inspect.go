@@ -39,7 +39,8 @@ type layerDirView struct {
 	Path    string    `json:"path"`
 	Kind    string    `json:"kind"`
 	Parents []string  `json:"parents,omitempty"`
-	Limit   int64     `json:"limit,omitempty"` // of a scratch layer, bytes
+	Limit   int64     `json:"limit,omitempty"` // of a scratch layer: bytes of its disk
+	Room    int64     `json:"room,omitempty"`  // bytes of that which are for files
 	Mounted bool      `json:"mounted,omitempty"`
 	Created time.Time `json:"created,omitzero"`
 }
@@ -47,7 +48,7 @@ type layerDirView struct {
 func newLayerDirView(l rootfs.LayerDir) *layerDirView {
 	v := &layerDirView{Path: l.Path, Kind: layerKind(l), Parents: l.Parents, Mounted: l.Prepared, Created: l.Created}
 	if l.Scratch {
-		v.Limit = l.Size
+		v.Limit, v.Room = l.Size, l.Room
 	}
 	return v
 }
@@ -77,7 +78,10 @@ func (o *layerInspectOptions) run(ctx context.Context, a *app, args []string) er
 		}
 		views = append(views, v)
 	}
-	return joined(append(errs, inspect(a.out, o.format, views)))
+	if views != nil {
+		errs = append(errs, inspect(a.out, o.format, views))
+	}
+	return joined(errs)
 }
 
 func (o *layerInspectOptions) view(ctx context.Context, a *app, ref string) (layerView, error) {

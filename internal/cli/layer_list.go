@@ -27,7 +27,8 @@ type layerDirRow struct {
 	DiffID                  string
 	Parents                 []string // nearest first
 	Entries                 int64
-	Bytes                   int64
+	Bytes                   int64 // of a scratch layer: of the disk that limits it, 0 if none does
+	Room                    int64 // of that disk: what is for files
 	Size                    string
 	Mounted                 bool
 	CreatedAt, CreatedSince string
@@ -53,11 +54,14 @@ func (r layerDirRow) key() string { return r.Path }
 
 func (o *layerListOptions) dirRow(l rootfs.LayerDir) layerDirRow {
 	r := layerDirRow{
-		Name: filepath.Base(l.Path), Kind: layerKind(l), DiffID: l.DiffID.String(), Parents: l.Parents, Entries: l.Entries, Bytes: l.Size,
+		Name: filepath.Base(l.Path), Kind: layerKind(l), DiffID: l.DiffID.String(), Parents: l.Parents, Entries: l.Entries, Bytes: l.Size, Room: l.Room,
 		Size: humanSize(l.Size), Mounted: l.Prepared, CreatedAt: l.Created.Format(time.RFC3339), CreatedSince: ago(l.Created), Path: l.Path,
 	}
-	if l.Scratch && l.Size == 0 {
+	switch {
+	case l.Scratch && l.Size == 0:
 		r.Size = "no limit"
+	case l.Scratch:
+		r.Size = humanSize(l.Room) + " on a disk of " + humanSize(l.Size)
 	}
 	if o.noTrunc || o.format == "json" {
 		return r

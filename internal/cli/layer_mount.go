@@ -17,11 +17,12 @@ func newLayerMount(a *app) *cobra.Command {
 	var o rootfs.MountOptions
 	c := &cobra.Command{
 		Use:   "mount [flags] DIR [TARGET]",
-		Short: "Make a scratch layer and its parents one tree, and print where it is",
-		Long: `Make a scratch layer and its parents one tree, and print where it is: below the
-layer's directory, or TARGET, a directory. Without --layer its parents are those
-that it was created with. A layer that is mounted stays so. Of a Windows layer the
-tree is what is below Files.`,
+		Short: "Make a layer and its parents one tree, and print where it is",
+		Long: `Make a layer and its parents one tree, and print where it is: below the layer's
+directory, or TARGET, a directory. What is written into that of a scratch layer
+stays in the layer; that of another is read only. Without --layer the parents are
+those that the layer notes. A layer that is mounted stays so. Of a Windows layer
+the tree is what is below Files, the registry's hives as all layers make them.`,
 		Args: takes(1, 2, "the layer's directory"),
 		RunE: func(c *cobra.Command, args []string) error {
 			o.Target = second(args)
@@ -61,9 +62,9 @@ func newLayerUnmount(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "unmount DIR [TARGET]",
 		Aliases: []string{"umount"},
-		Short:   "Take the tree of a scratch layer and its parents away again",
-		Long: `Take the tree of a scratch layer and its parents away again, from TARGET too. What
-was written stays in the layer. A layer that is in use stays mounted, and that is
+		Short:   "Take the tree of a layer and its parents away again",
+		Long: `Take the tree of a layer and its parents away again, from TARGET too. What was
+written stays in a scratch layer. A layer that is in use stays mounted, and that is
 an error; of one that is not mounted a warning is all.`,
 		Args: takes(1, 2, "the layer's directory"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -52,10 +52,7 @@ func (s *layerSource) stack(ctx context.Context, a *app, ref string) (*layerStac
 
 // stackRefs adds a layer that is no image's, or of which the parents are told.
 func (s *layerSource) stackRefs(ctx context.Context, a *app, st *layerStack, ref string) error {
-	refs := append([]string{ref}, s.parents...)
-	if l, err := rootfs.InspectLayer(ref); err == nil && len(s.parents) == 0 {
-		refs = append(refs, l.Parents...)
-	}
+	refs := withNoted(append([]string{ref}, s.parents...))
 	slices.Reverse(refs)
 	alone := *s
 	alone.warn = func(layer.Warning) {} // whoever reads the stack tells
@@ -73,6 +70,17 @@ func (s *layerSource) stackRefs(ctx context.Context, a *app, st *layerStack, ref
 		}})
 	}
 	return nil
+}
+
+// withNoted adds to layers, the nearest first, the parents that the last one
+// notes, if it is a directory.
+func withNoted(refs []string) []string {
+	if len(refs) > 0 {
+		if l, err := rootfs.InspectLayer(refs[len(refs)-1]); err == nil {
+			refs = append(refs, l.Parents...)
+		}
+	}
+	return refs
 }
 
 // raw opens a layer's stream as it is.

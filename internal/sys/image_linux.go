@@ -42,7 +42,8 @@ func UnmountIdle(target string) error {
 }
 
 // MountBind mounts the directory dir, without the mounts below it, on target too. Reading through the new mount does not
-// change the time of last access.
+// change the time of last access, unless the mount that dir is in is another user namespace's, which keeps that to itself
+// (mount_namespaces(7), "Restrictions on mount namespaces").
 func MountBind(dir, target string) error {
 	keepTimes := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOATIME, Attr_clr: unix.MOUNT_ATTR__ATIME}
 	if err := mountBind(dir, target, &keepTimes); err != nil {
@@ -66,7 +67,11 @@ func mountBind(dir, target string, attr *unix.MountAttr) error {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, attr); err != nil {
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, attr)
+	if err == unix.EPERM && attr.Attr_set == unix.MOUNT_ATTR_NOATIME {
+		err = nil
+	}
+	if err != nil {
 		return fmt.Errorf("set the mount's attributes: %w", err)
 	}
 	return attach(fd, target)
