@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 )
 
 // The text is that of regedit's files, https://learn.microsoft.com/troubleshoot/windows-server/performance/add-modify-delete-registry-subkeys-values.
@@ -21,33 +22,54 @@ const (
 	UTF16
 )
 
-// WriteText prints a key and all below it as regedit's text; path is the key's own. In a delta a tombstone is [-key] or
-// "value"=-, a superseding tree [-key] and [key]. Regedit's text has no place for classes, times and security
-// descriptors, and none for a key that supersedes its values alone, of which a comment tells.
+// WriteText prints a key and all below it as regedit's text; path is the key's own. It is a [TextWriter] for one key.
 func WriteText(w io.Writer, k Key, path string, encoding TextEncoding) error {
-	out := bufio.NewWriterSize(w, 64<<10)
-	t := textWriter{out: out, wide: encoding == UTF16, budget: k.h.budget()}
-	if t.wide {
-		_, _ = out.Write([]byte{0xFF, 0xFE})
+	t := NewTextWriter(w, encoding)
+	if err := t.Write(k, path); err != nil {
+		return err
 	}
-	t.print(textHeader, "\r\n")
-	if err := t.key(k, path, 0, LayerMerge); err != nil {
-		return fmt.Errorf("print key %q: %w", path, err)
-	}
-	if err := out.Flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print key %q: %w", path, err)
 	}
 	return nil
 }
 
-// A textWriter's out keeps the first error until it is flushed.
-type textWriter struct {
+// A TextWriter writes regedit's text. Its out keeps the first error until it is flushed.
+type TextWriter struct {
 	out    *bufio.Writer
 	wide   bool
+	begun  bool
 	budget *budget
 }
 
-func (t textWriter) print(parts ...string) {
+// NewTextWriter returns a writer of one text to w.
+func NewTextWriter(w io.Writer, encoding TextEncoding) *TextWriter {
+	return &TextWriter{out: bufio.NewWriterSize(w, 64<<10), wide: encoding == UTF16}
+}
+
+// Flush writes what is not written yet.
+func (t *TextWriter) Flush() error { return t.out.Flush() }
+
+// Write prints a key, of any hive, and all below it; path is the key's own. In a delta a tombstone is [-key] or "value"=-, a
+// superseding tree [-key] and [key]. Regedit's text has no place for classes, times and security descriptors, none for a key
+// that supersedes its values alone, and none for names with a line break, or of keys with a backslash: of the last three
+// comments tell. A string with control characters is hexadecimal.
+func (t *TextWriter) Write(k Key, path string) error {
+	if !t.begun {
+		t.begun = true
+		if t.wide {
+			_, _ = t.out.Write([]byte{0xFF, 0xFE})
+		}
+		t.print(textHeader, "\r\n")
+	}
+	t.budget = k.h.budget()
+	if err := t.key(k, path, 0, LayerMerge); err != nil {
+		return fmt.Errorf("print key %q: %w", path, err)
+	}
+	return nil
+}
+
+func (t *TextWriter) print(parts ...string) {
 	for _, s := range parts {
 		if t.wide {
 			_, _ = t.out.Write(utf16Bytes(s))
@@ -57,7 +79,7 @@ func (t textWriter) print(parts ...string) {
 	}
 }
 
-func (t textWriter) key(k Key, path string, depth int, above LayerSemantics) error {
+func (t *TextWriter) key(k Key, path string, depth int, above LayerSemantics) error {
 	subkeys, err := t.budget.take(k, depth)
 	if err != nil {
 		return err
@@ -91,6 +113,10 @@ func (t textWriter) key(k Key, path string, depth int, above LayerSemantics) err
 		if err != nil {
 			return err
 		}
+		if strings.ContainsAny(sub.Name(), lineBreaks+`\`) {
+			t.print(fmt.Sprintf("\r\n; the key %q below [%s], whose name has no place here\r\n", sub.Name(), path))
+			continue
+		}
 		if err := t.key(sub, joinPath(path, sub.Name()), depth+1, s); err != nil {
 			return err
 		}
@@ -98,9 +124,16 @@ func (t textWriter) key(k Key, path string, depth int, above LayerSemantics) err
 	return nil
 }
 
+// lineBreaks would end a line of the text, and what follows be another.
+const lineBreaks = "\r\n"
+
 var textEscape = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-func (t textWriter) value(v Value) {
+func (t *TextWriter) value(v Value) {
+	if strings.ContainsAny(v.Name, lineBreaks) {
+		t.print(fmt.Sprintf("; the value %q, whose name has no place here\r\n", v.Name))
+		return
+	}
 	name := "@="
 	if v.Name != "" {
 		name = `"` + textEscape.Replace(v.Name) + `"=`
@@ -120,18 +153,18 @@ func (t textWriter) value(v Value) {
 	t.print("\r\n")
 }
 
-// plainText returns the text of a string that can be printed as such: with one NUL, at its end, and no line breaks.
+// plainText returns the text of a string that can be printed as such: with one NUL, at its end, and no control characters.
 func plainText(v Value) (string, bool) {
 	n := len(v.Data)
 	if v.Type != TypeString || n < 2 || n%2 != 0 || v.Data[n-1]|v.Data[n-2] != 0 {
 		return "", false
 	}
 	s := rawName{v.Data[:n-2], true}.String()
-	return s, !strings.ContainsAny(s, "\x00\r\n")
+	return s, strings.IndexFunc(s, unicode.IsControl) < 0
 }
 
 // hex prints bytes in lines of at most 80 characters, as regedit does.
-func (t textWriter) hex(v Value, column int) {
+func (t *TextWriter) hex(v Value, column int) {
 	head := "hex:"
 	if v.Type != TypeBinary {
 		head = fmt.Sprintf("hex(%x):", uint32(v.Type))

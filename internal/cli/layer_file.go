@@ -133,6 +133,14 @@ func (f *layerFile) addDigest(e *layer.Entry, r io.WriterTo) error {
 	return nil
 }
 
+// target is what a link of any kind leads to.
+func (f *layerFile) target() string {
+	if f.Link == "" && f.NT != nil {
+		return f.NT.Target
+	}
+	return f.Link
+}
+
 // path is the entry's name as people write it, a stream's behind a colon.
 func (f *layerFile) path() string {
 	if f.Stream == "" {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -50,8 +51,34 @@ func hiveKey(e *layer.Entry) string {
 
 type layerRegistryOptions struct {
 	layerSource
-	hive  string
-	whole bool
+	hive     string
+	whole    bool
+	encoding textEncoding
+}
+
+// textEncoding is a flag for the encoding of regedit's text.
+type textEncoding regf.TextEncoding
+
+var textEncodings = map[string]textEncoding{"utf-8": textEncoding(regf.UTF8), "utf-16": textEncoding(regf.UTF16)}
+
+func (e *textEncoding) String() string {
+	for name, encoding := range textEncodings {
+		if encoding == *e {
+			return name
+		}
+	}
+	return ""
+}
+
+func (e *textEncoding) Type() string { return "encoding" }
+
+func (e *textEncoding) Set(text string) error {
+	encoding, ok := textEncodings[strings.ToLower(text)]
+	if !ok {
+		return fmt.Errorf("%q is neither utf-8 nor utf-16", text)
+	}
+	*e = encoding
+	return nil
 }
 
 func newLayerRegistry(a *app) *cobra.Command {
@@ -62,6 +89,7 @@ func newLayerRegistry(a *app) *cobra.Command {
 		Long: `Print the hives that a base layer has, or what another layer changes in those
 below it: there [-KEY] and "VALUE"=- delete. KEY, as in
 'HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft', prints that key alone, with all below it.
+For regedit of Windows the text has to be UTF-16, unless all of it is ASCII.
 
 ` + layerUsage,
 		Args: takes(1, 2, "a layer"),
@@ -72,33 +100,33 @@ below it: there [-KEY] and "VALUE"=- delete. KEY, as in
 	o.addFlags(c.Flags())
 	addParents(c.Flags(), &o.parents)
 	c.Flags().BoolVar(&o.whole, "whole", false, "of a layer's directory: print the hives whole, as a system on the layer and its parents has them")
-	c.Flags().StringVar(&o.hive, "hive", "", "`name` in the layer of a hive elsewhere, as Files/Users/Default/NTUSER.DAT")
+	c.Flags().Var(&o.encoding, "encoding", "utf-8, or utf-16 with a byte order mark, as regedit itself writes it")
+	c.Flags().StringVar(&o.hive, "hive", "", "`name` in the layer of a hive elsewhere, as Files/Users/Default/NTUSER.DAT, which is printed below HKEY_USERS; KEY may be relative to its root")
 	return c
 }
 
 func (o *layerRegistryOptions) run(ctx context.Context, a *app, ref, key string) error {
 	key = longRoot(strings.Trim(key, `\`))
+	text := regf.NewTextWriter(a.out, regf.TextEncoding(o.encoding))
+	write := o.write
 	if o.whole {
-		return o.printWhole(a, ref, key)
+		write = o.writeWhole
 	}
+	return errors.Join(write(ctx, a, text, ref, key), text.Flush())
+}
+
+func (o *layerRegistryOptions) write(ctx context.Context, a *app, text *regf.TextWriter, ref, key string) error {
 	found := false
 	err := o.each(ctx, a, ref, func(r *layer.Reader, e *layer.Entry) error {
-		at := hiveKey(e)
-		if o.hive != "" {
-			at = ""
-			if isNamed(e, strings.ReplaceAll(o.hive, `\`, "/")) {
-				at = path.Base(e.Name)
-			}
-		}
-		below, ok := keyBelow(key, at)
-		if at == "" || !ok {
+		at, below, ok := o.place(e, key)
+		if !ok {
 			return nil
 		}
 		hive, err := readHive(r, e)
 		if err != nil {
 			return fmt.Errorf("read hive %q: %w", e.Name, err)
 		}
-		err = printKey(a.out, hive, at, below)
+		err = printKey(text, hive, at, below)
 		if errors.Is(err, regf.ErrNotExist) {
 			return nil
 		}
@@ -111,9 +139,27 @@ func (o *layerRegistryOptions) run(ctx context.Context, a *app, ref, key string)
 	return err
 }
 
-// printWhole prints the hives that a layer's directory and its parents add up
+// place returns the key that a hive is printed below, and the path from there
+// of what is to be printed of it, if the entry is a hive that has it.
+func (o *layerRegistryOptions) place(e *layer.Entry, key string) (at, below string, ok bool) {
+	if o.hive == "" {
+		at = hiveKey(e)
+		below, ok = keyBelow(key, at)
+		return at, below, ok && at != ""
+	}
+	if e.Kind != layer.File || !parseLayerName(o.hive).is(e) {
+		return "", "", false
+	}
+	at = `HKEY_USERS\` + path.Base(e.Name) // where regedit would load it
+	if below, ok = keyBelow(key, at); !ok {
+		below = key
+	}
+	return at, below, true
+}
+
+// writeWhole prints the hives that a layer's directory and its parents add up
 // to.
-func (o *layerRegistryOptions) printWhole(a *app, ref, key string) error {
+func (o *layerRegistryOptions) writeWhole(_ context.Context, _ *app, text *regf.TextWriter, ref, key string) error {
 	l, err := rootfs.InspectLayer(ref)
 	switch {
 	case err != nil:
@@ -121,7 +167,7 @@ func (o *layerRegistryOptions) printWhole(a *app, ref, key string) error {
 	case o.hive != "" || l.Scratch || l.Encoding != layer.NT:
 		return usage("registry: --whole is for the hives of a Windows layer's directory")
 	case len(o.parents) > 0:
-		l.Parents = o.parents
+		l.Parents = withNoted(slices.Clone(o.parents))
 	}
 	found := false
 	for _, h := range hiveFiles {
@@ -130,7 +176,7 @@ func (o *layerRegistryOptions) printWhole(a *app, ref, key string) error {
 			continue
 		}
 		name := rootfs.HiveName(path.Base(h.base))
-		printed, err := printWholeHive(a.out, append([]string{l.Path}, l.Parents...), name, h.key, below)
+		printed, err := printWholeHive(text, append([]string{l.Path}, l.Parents...), name, h.key, below)
 		if err != nil {
 			return err
 		}
@@ -142,7 +188,7 @@ func (o *layerRegistryOptions) printWhole(a *app, ref, key string) error {
 	return nil
 }
 
-func printWholeHive(w io.Writer, dirs []string, name rootfs.HiveName, at, below string) (printed bool, err error) {
+func printWholeHive(text *regf.TextWriter, dirs []string, name rootfs.HiveName, at, below string) (printed bool, err error) {
 	hive, err := rootfs.OpenHive(dirs, name)
 	if errdefs.IsNotFound(err) {
 		return false, nil
@@ -150,7 +196,7 @@ func printWholeHive(w io.Writer, dirs []string, name rootfs.HiveName, at, below 
 	if err != nil {
 		return false, err
 	}
-	err = printKey(w, hive.Hive, at, below)
+	err = printKey(text, hive.Hive, at, below)
 	err = errors.Join(err, hive.Close())
 	if errors.Is(err, regf.ErrNotExist) {
 		return false, nil
@@ -203,7 +249,7 @@ func readHive(r io.Reader, e *layer.Entry) (*regf.Hive, error) {
 	return hive, hive.Validate()
 }
 
-func printKey(w io.Writer, hive *regf.Hive, at, below string) error {
+func printKey(text *regf.TextWriter, hive *regf.Hive, at, below string) error {
 	k, err := hive.Root()
 	if err == nil && below != "" {
 		k, err = hive.Lookup(below)
@@ -212,7 +258,7 @@ func printKey(w io.Writer, hive *regf.Hive, at, below string) error {
 	if err != nil {
 		return err
 	}
-	return regf.WriteText(w, k, at, regf.UTF8)
+	return text.Write(k, at)
 }
 
 // registryChange returns the text of what turns one hive into another.
@@ -237,7 +283,8 @@ func registryChange(lower, upper []byte, at string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var text bytes.Buffer
-	err = printKey(&text, hive, at, "")
-	return text.String(), err
+	var b bytes.Buffer
+	text := regf.NewTextWriter(&b, regf.UTF8)
+	err = errors.Join(printKey(text, hive, at, ""), text.Flush())
+	return b.String(), err
 }

@@ -37,7 +37,7 @@ type layerSource struct {
 }
 
 func (s *layerSource) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&s.platform, "platform", "", "which image of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
+	f.StringVar(&s.platform, "platform", "", "which image of several, `OS[(VERSION)]/ARCH[/VARIANT]` (default: this machine's)")
 	f.Var((*systemName)(&s.os), "os", "`system` that a file's layer is for, windows or linux (default: its first entry tells)")
 	f.BoolVar(&s.strict, "strict", false, "refuse what is malformed instead of mending it with a warning")
 }
@@ -228,6 +228,8 @@ func (s *layerSource) openDir(ctx context.Context, a *app, dir string) (*layerSt
 		known, l.Encoding = nil, layer.NT
 	case err != nil:
 		return nil, err
+	case l.Scratch:
+		a.tryRoot() // what was written may be others', and is mounted to be read
 	}
 	d := newDirStream(ctx, dir, s.parents)
 	return &layerStream{Reader: s.options(a, l.Encoding).NewReader(d), dir: known, finish: d.finish, close: d.Close}, nil

@@ -19,7 +19,8 @@ import (
 
 // TestLayer runs the scripts on Windows layers, which find base.tar, an
 // edition of it in base2.tar, child.tar.gz, broken.tar, replaced.tar with a
-// file and a whiteout of its name, and hives.tar with two hives, in $LAYERS.
+// file and a whiteout of its name, hives.tar with two hives, and links.tar with
+// another name of a file of base.tar, in $LAYERS.
 func TestLayer(t *testing.T) {
 	t.Parallel()
 	layerScripts(t, "testdata/layer", t.TempDir())
@@ -74,6 +75,10 @@ func windowsLayers(t *testing.T) map[string][]content {
 		{Entry: layer.Entry{Kind: layer.Whiteout, Name: "Files/replaced", NT: &ntfs.Meta{}}},
 		windowsFile(t, "Files/replaced", system, []byte("new\n")),
 	}
+	links := []content{
+		windowsDir(t, "Files", system), windowsDir(t, "Hives", system),
+		{Entry: layer.Entry{Kind: layer.Hardlink, Name: "Files/alias.ini", Link: "Files/Windows/win.ini", NT: &ntfs.Meta{}}},
+	}
 	const config = "Files/Windows/System32/config/"
 	hives := append(
 		slices.Clone(first[:5]),
@@ -82,7 +87,7 @@ func windowsLayers(t *testing.T) map[string][]content {
 	)
 	return map[string][]content{
 		"base.tar": first, "base2.tar": second, "child.tar.gz": child, "broken.tar": first[5:],
-		"replaced.tar": replaced, "hives.tar": hives,
+		"replaced.tar": replaced, "hives.tar": hives, "links.tar": links,
 	}
 }
 

@@ -92,11 +92,7 @@ func (f *layerFile) line() string {
 		when = f.ModTime.Format("2006-01-02 15:04:05")
 	}
 	line := fmt.Sprintf("%-9s %-24s %12d %19s  %s", f.Kind, how, f.Size, when, f.path())
-	target := f.Link
-	if target == "" && f.NT != nil {
-		target = f.NT.Target
-	}
-	if target != "" {
+	if target := f.target(); target != "" {
 		line += " -> " + quoted(target)
 	}
 	return line
