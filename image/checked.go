@@ -44,6 +44,10 @@ func IsManifest(desc v1.Descriptor) bool {
 // IsLayer reports whether a descriptor's media type is that of a layer.
 func IsLayer(desc v1.Descriptor) bool { return isLayer(desc.MediaType) }
 
+// IsForeign reports whether a descriptor is that of a layer that registries
+// need not have, because it can be had from the descriptor's URLs.
+func IsForeign(desc v1.Descriptor) bool { return isForeign(desc.MediaType) && len(desc.URLs) > 0 }
+
 // unopened says why Open and Create have nothing for a reference.
 func unopened(ref Ref) error {
 	if ref.Transport == TransportDocker {

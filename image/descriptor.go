@@ -37,8 +37,17 @@ func isConfig(mediaType string) bool {
 func isLayer(mediaType string) bool {
 	switch mediaType {
 	case v1.MediaTypeImageLayer, v1.MediaTypeImageLayerGzip, v1.MediaTypeImageLayerZstd,
-		v1.MediaTypeImageLayerNonDistributable, v1.MediaTypeImageLayerNonDistributableGzip, v1.MediaTypeImageLayerNonDistributableZstd, //nolint:staticcheck // images that have them exist
-		dockerLayer, dockerLayer + ".gzip", dockerLayer + ".zstd", dockerForeign, dockerForeign + ".gzip":
+		dockerLayer, dockerLayer + ".gzip", dockerLayer + ".zstd":
+		return true
+	}
+	return isForeign(mediaType)
+}
+
+// isForeign tells the layers whose makers do not want them passed on.
+func isForeign(mediaType string) bool {
+	switch mediaType {
+	case v1.MediaTypeImageLayerNonDistributable, v1.MediaTypeImageLayerNonDistributableGzip, v1.MediaTypeImageLayerNonDistributableZstd, //nolint:staticcheck // images that have them exist
+		dockerForeign, dockerForeign + ".gzip":
 		return true
 	}
 	return false

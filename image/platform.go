@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"runtime"
 	"strconv"
 	"strings"
@@ -14,8 +15,41 @@ func HostPlatform() v1.Platform {
 	return v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 }
 
-// ParsePlatform parses "os/arch[/variant]", or "arch[/variant]" for Linux.
+// ParsePlatform parses "os/arch[/variant]", or "arch[/variant]" for Linux. A version of the system stands in parentheses
+// behind its name, as containerd has it, or behind a colon at the end, as crane does: "windows(10.0.20348)/amd64",
+// "windows/amd64:10.0.20348". It stands for the versions that begin with it, too.
 func ParsePlatform(s string) (v1.Platform, error) {
+	plain, version, err := cutVersion(s)
+	if err != nil {
+		return v1.Platform{}, err
+	}
+	p, err := parsePlain(plain)
+	if err != nil {
+		return v1.Platform{}, invalid("parse platform %q: it is not os[(version)]/arch[/variant]", s)
+	}
+	p.OSVersion = version
+	return p, nil
+}
+
+// cutVersion takes the system's version out of a platform.
+func cutVersion(s string) (plain, version string, err error) {
+	plain, version, found := strings.Cut(s, ":")
+	if before, rest, ok := strings.Cut(s, "("); ok {
+		var after string
+		if version, after, found = strings.Cut(rest, ")"); found {
+			plain = before + after
+		}
+		found = found && strings.HasPrefix(after, "/")
+	} else if !found {
+		return s, "", nil
+	}
+	if !found || version == "" || strings.ContainsAny(version, "/:()") || strings.ContainsAny(plain, ":()") {
+		return "", "", invalid("parse platform %q: it is not os[(version)]/arch[/variant]", s)
+	}
+	return plain, version, nil
+}
+
+func parsePlain(s string) (v1.Platform, error) {
 	parts := strings.Split(strings.ToLower(s), "/")
 	if len(parts) == 1 || (len(parts) == 2 && strings.HasPrefix(parts[1], "v")) {
 		parts = append([]string{"linux"}, parts...)
@@ -25,10 +59,12 @@ func ParsePlatform(s string) (v1.Platform, error) {
 		p.Variant = parts[2]
 	}
 	if len(parts) > 3 || p.OS == "" || p.Architecture == "" {
-		return v1.Platform{}, invalid("parse platform %q: it is not os/arch[/variant]", s)
+		return v1.Platform{}, errNoPlatform
 	}
 	return normal(p), nil
 }
+
+var errNoPlatform = errors.New("no platform")
 
 func platformString(p v1.Platform) string {
 	s := p.OS + "/" + p.Architecture

@@ -149,7 +149,7 @@ func TestPlatforms(t *testing.T) {
 	l := newLayout(t)
 	all := map[string]v1.Descriptor{}
 	var list []v1.Descriptor
-	for _, p := range []string{"linux/amd64", "linux/amd64/v3", "linux/arm/v6", "linux/arm/v7", "linux/arm64/v8", "windows/amd64"} {
+	for _, p := range []string{"linux/amd64", "linux/amd64/v3", "linux/arm/v6", "linux/arm/v7", "linux/arm64/v8", "windows/amd64", "windows(10.0.20348.2227)/amd64", "windows(10.0.17763.1)/amd64"} {
 		all[p] = l.image(p, 10)
 		list = append(list, on(all[p], p))
 	}
@@ -165,7 +165,8 @@ func TestPlatforms(t *testing.T) {
 		"linux/amd64": all["linux/amd64"].Digest, "amd64/v2": all["linux/amd64"].Digest, "amd64/v4": all["linux/amd64/v3"].Digest,
 		"x86_64": all["linux/amd64"].Digest, "arm": all["linux/arm/v7"].Digest, "arm/v6": all["linux/arm/v6"].Digest,
 		"arm64": all["linux/arm64/v8"].Digest, "aarch64": all["linux/arm64/v8"].Digest, "windows/amd64": all["windows/amd64"].Digest,
-		"s390x": bare.Digest, "arm/v5": "", "linux/riscv64": "", "windows/arm64": "",
+		"s390x": bare.Digest, "arm/v5": "", "linux/riscv64": "", "windows/arm64": "", "windows(10.0.2)/amd64": "",
+		"windows(10.0.20348)/amd64": all["windows(10.0.20348.2227)/amd64"].Digest, "Windows/amd64:10.0.17763.1": all["windows(10.0.17763.1)/amd64"].Digest,
 	}
 	for name, want := range tests {
 		p, err := image.ParsePlatform(name)
@@ -180,6 +181,15 @@ func TestPlatforms(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		case want != "" && img.Descriptor.Digest != want:
 			t.Errorf("%s: it is the image for %+v", name, img.Config.Platform)
+		}
+	}
+}
+
+func TestNoPlatforms(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"", "/", "linux/", "a/b/c/d", "windows(10.0/amd64", "windows10.0)/amd64:", "windows()/amd64", "windows(10)amd64", "windows(1)/amd64:2", "windows/amd64:", "windows/amd64:1:2", "windows(a/b)/amd64"} {
+		if p, err := image.ParsePlatform(s); !errors.Is(err, errdefs.ErrInvalidArgument) {
+			t.Errorf("%q: %+v, %v", s, p, err)
 		}
 	}
 }

@@ -58,6 +58,9 @@ type Config struct {
 	// likely to have a blob, or nothing. The registry is asked to take the blob
 	// from there.
 	Mount func(digest.Digest) string
+	// Foreign is for layers, too, that may be had elsewhere according to their
+	// descriptors, which are not uploaded otherwise.
+	Foreign bool
 	// Parallel is the number of uploads at a time; 0 means 4.
 	Parallel int
 }

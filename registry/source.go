@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -119,18 +120,14 @@ func (s *source) OpenAt(ctx context.Context, desc v1.Descriptor, offset int64) (
 		}
 	}
 	b := &blob{repository: s.repository, ctx: ctx, desc: desc, offset: offset, report: s.report(desc)}
-	for {
-		err := b.open()
-		if err == nil {
-			return b, nil
-		}
-		if isTransient(err) {
-			err = b.wait(ctx, err)
-		}
-		if err != nil {
-			return nil, s.explain(err, "blob "+string(desc.Digest))
-		}
+	err := b.first(ctx)
+	if errdefs.IsNotFound(err) && image.IsForeign(desc) {
+		err = b.firstElsewhere(ctx, err)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // A blob reads a blob, and goes on where it was when a transfer breaks.
@@ -139,6 +136,8 @@ type blob struct {
 	ctx    context.Context
 	desc   v1.Descriptor
 	report func(done int64)
+
+	elsewhere *url.URL // of a foreign layer; nil is the registry
 
 	body     io.ReadCloser
 	transfer context.Context
@@ -202,8 +201,8 @@ func (b *blob) reopen(cause error) error {
 		if err := b.wait(b.ctx, cause); err != nil && b.ctx.Err() != nil {
 			return err
 		} else if err != nil {
-			return classed(errdefs.ErrUnavailable, "fetch blob %s from registry %s: it broke off at %d of %d bytes: %w",
-				b.desc.Digest, b.Reference.Registry, b.offset, b.desc.Size, err)
+			return classed(errdefs.ErrUnavailable, "fetch blob %s from %s: it broke off at %d of %d bytes: %w",
+				b.desc.Digest, b.where(), b.offset, b.desc.Size, err)
 		}
 		err := b.open()
 		if err == nil {
@@ -211,7 +210,7 @@ func (b *blob) reopen(cause error) error {
 		}
 		var answer *errcode.ErrorResponse
 		if errors.Is(err, errdefs.ErrDataLoss) || errors.As(err, &answer) && !isTransient(err) {
-			return b.explain(err, "blob "+string(b.desc.Digest))
+			return b.explain(err)
 		}
 		cause = err
 	}
@@ -235,7 +234,7 @@ func (b *blob) open() error {
 // begin asks for the content and judges the answer.
 func (b *blob) begin(ctx context.Context) error {
 	ctx = auth.AppendRepositoryScope(ctx, b.Reference, auth.ActionPull)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url(b.desc), nil) // NoBody would not be sent again
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.address(), nil) // NoBody would not be sent again
 	if err != nil {
 		return err
 	}
@@ -245,7 +244,7 @@ func (b *blob) begin(ctx context.Context) error {
 	if b.offset > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", b.offset))
 	}
-	resp, err := b.client.Do(req) //nolint:bodyclose // Close does
+	resp, err := b.ask(req) //nolint:bodyclose // Close does
 	if err != nil {
 		return err
 	}
@@ -262,14 +261,14 @@ func (b *blob) judge(resp *http.Response) error {
 		b.skip = b.offset
 	case http.StatusPartialContent:
 		if !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", b.offset)) {
-			return fmt.Errorf("registry %s: asked for bytes from %d on, it sends %q", b.Reference.Registry, b.offset, resp.Header.Get("Content-Range"))
+			return fmt.Errorf("%s: asked for bytes from %d on, it sends %q", b.where(), b.offset, resp.Header.Get("Content-Range"))
 		}
 		size -= b.offset
 	default:
 		return answerError(resp)
 	}
 	if resp.ContentLength >= 0 && resp.ContentLength != size {
-		return classed(errdefs.ErrDataLoss, "blob %s: the registry sends %d bytes of it, not %d", b.desc.Digest, resp.ContentLength, size)
+		return classed(errdefs.ErrDataLoss, "blob %s: %s sends %d bytes of it, not %d", b.desc.Digest, b.where(), resp.ContentLength, size)
 	}
 	return nil
 }

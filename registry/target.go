@@ -96,6 +96,10 @@ func (t *target) upload(ctx context.Context, src image.Source, blobs []v1.Descri
 			continue
 		}
 		seen[string(desc.Digest)] = true
+		if t.isLeft(desc) {
+			t.report(i, desc, desc.Size)
+			continue
+		}
 		slots <- struct{}{}
 		if ctx.Err() != nil {
 			break

@@ -42,9 +42,9 @@ machine's store.`,
 
 func (o *imageCopyOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&o.all, "all", "a", false, "copy the images for all platforms, and the index that lists them")
-	f.StringVar(&o.platform, "platform", "", "the one for `os/arch[/variant]` of several")
+	f.StringVar(&o.platform, "platform", "", "the one for `os[(version)]/arch[/variant]` of several")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but the digest of what was copied")
-	o.registryOptions.addFlags(f)
+	o.addPushFlags(f)
 }
 
 func (o *imageCopyOptions) run(ctx context.Context, a *app, source, destination string) error {

@@ -52,7 +52,7 @@ IMAGE is a name of the local store, or a place as in oci:DIR:TAG.`,
 
 func (o *imageBuildOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.base, "base", "", "`image` to put the layer on: a name of the local store, or a place as in oci:DIR:TAG")
-	f.StringVar(&o.platform, "platform", "", "what the image is for, or which base of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
+	f.StringVar(&o.platform, "platform", "", "what the image is for, or which base of several, `OS[(VERSION)]/ARCH[/VARIANT]` (default: this machine's)")
 	f.StringVar(&o.osVersion, "os-version", "", "`version` of Windows that the image is for, as in 10.0.20348.2227 (default: the base's)")
 	f.StringArrayVar(&o.osFeatures, "os-feature", nil, "`feature` of the system that the image needs, as in win32k")
 	o.compress.addFlags(f)

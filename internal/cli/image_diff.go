@@ -42,7 +42,7 @@ and what changes in the registry follows as .reg text.`,
 }
 
 func (o *imageDiffOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.platform, "platform", "", "which image of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
+	f.StringVar(&o.platform, "platform", "", "which image of several, `OS[(VERSION)]/ARCH[/VARIANT]` (default: this machine's)")
 	f.StringVar(&o.format, "format", "text", "text or json")
 	o.limits.addFlag(f)
 	o.reading.addFlags(f)

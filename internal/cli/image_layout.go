@@ -81,7 +81,7 @@ func (p *place) addFlags(f *pflag.FlagSet) {
 // under one tag.
 func (p *place) addPlatform(f *pflag.FlagSet) {
 	p.addFlags(f)
-	f.StringVar(&p.platform, "platform", "", "which image of several, `OS/ARCH[/VARIANT]` (default: this machine's)")
+	f.StringVar(&p.platform, "platform", "", "which image of several, `OS[(VERSION)]/ARCH[/VARIANT]` (default: this machine's)")
 }
 
 // parse cuts the flag where umoci does, at the first colon.

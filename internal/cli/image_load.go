@@ -38,7 +38,7 @@ With --input it is an archive of either kind.`,
 
 func (o *imageLoadOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.name, "name", "", "`name` of the image; else it keeps its own, or is called after where it comes from")
-	f.StringVar(&o.platform, "platform", "", "the one for `os/arch[/variant]` of several")
+	f.StringVar(&o.platform, "platform", "", "the one for `os[(version)]/arch[/variant]` of several")
 	f.StringVarP(&o.input, "input", "i", "", "load from an archive `file`")
 	o.limits.addFlag(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only the name of what was loaded")

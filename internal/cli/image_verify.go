@@ -29,7 +29,7 @@ of the local store, or a place as in oci:DIR:TAG.`,
 		},
 		ValidArgsFunction: a.completeImages,
 	}
-	c.Flags().StringVar(&platform, "platform", "", "only one image of several, `OS/ARCH[/VARIANT]` (default: all that there is under the tag)")
+	c.Flags().StringVar(&platform, "platform", "", "only one image of several, `OS[(VERSION)]/ARCH[/VARIANT]` (default: all that there is under the tag)")
 	return c
 }
 

@@ -28,9 +28,14 @@ func newImagePull(a *app) *cobra.Command {
 		Long: `Get images from registries and unpack their layers.
 
 What is here already is not fetched again, and a transfer that breaks off is
-continued. Credentials are those of "docker login", if there are any.`,
+continued. Credentials are those of "docker login", if there are any. Layers that
+the registry does not have are fetched from where the image says that they are.
+
+Of several images for Windows the first in their list is taken, or the first of
+the version that --platform tells, or begins.`,
 		Example: `  hcs image pull debian:12
-  hcs image pull --platform linux/arm64 localhost:5000/web`,
+  hcs image pull --platform linux/arm64 localhost:5000/web
+  hcs image pull --platform 'windows(10.0.20348)/amd64' mcr.example/windows/nanoserver`,
 		Args: takes(1, -1, "an image"),
 		RunE: a.withRegistries(func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) }),
 	}
@@ -39,7 +44,7 @@ continued. Credentials are those of "docker login", if there are any.`,
 }
 
 func (o *imagePullOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.platform, "platform", "", "the one for `os/arch[/variant]` of several")
+	f.StringVar(&o.platform, "platform", "", "the one for `os[(version)]/arch[/variant]` of several")
 	o.limits.addFlag(f)
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only the name of what was pulled")
 	o.registryOptions.addFlags(f)

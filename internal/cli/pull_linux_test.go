@@ -24,14 +24,15 @@ import (
 
 var listening = regexp.MustCompile(`listening on ([0-9.:]+)`)
 
-// startRegistry runs Debian's registry and returns its address.
-func startRegistry(t *testing.T) string {
+// startRegistry runs Debian's registry, with more of its configuration if the
+// test wants that, and returns its address.
+func startRegistry(t *testing.T, more ...string) string {
 	t.Helper()
 	program := testenv.NeedCommand(t, "docker-registry")[0]
 	dir := t.TempDir()
 	file := filepath.Join(dir, "config.yml")
-	config := fmt.Sprintf("version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: '127.0.0.1:0'}\n",
-		filepath.Join(dir, "data"))
+	config := fmt.Sprintf("version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: '127.0.0.1:0'}\n%s\n",
+		filepath.Join(dir, "data"), strings.Join(more, "\n"))
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ name is taken from there.`,
 
 func (o *imagePushOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print only the digest of what was pushed")
-	o.registryOptions.addFlags(f)
+	o.addPushFlags(f)
 }
 
 func (o *imagePushOptions) run(ctx context.Context, a *app, args []string) error {

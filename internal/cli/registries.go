@@ -52,6 +52,7 @@ type RegistryConfig struct {
 	Mount          func(digest.Digest) string
 	Progress       func(image.Progress)
 	Parallel       int
+	Foreign        bool // layers that may be had elsewhere are sent, too
 }
 
 // MainWith is Main of a program that speaks to registries.

@@ -18,6 +18,7 @@ type registryOptions struct {
 	verify            bool
 	ca, creds, config string
 	parallel          int
+	foreign           bool
 	flags             *pflag.FlagSet
 }
 
@@ -27,6 +28,12 @@ func (o *registryOptions) addFlags(f *pflag.FlagSet) {
 	o.addServerFlags(f)
 	f.StringVar(&o.creds, "creds", "", "`user[:password]` for the registry; without the password it is read from standard input")
 	f.IntVar(&o.parallel, "parallel", defaultTransfers, "`number` of layers at a time")
+}
+
+// addPushFlags adds those of commands that put images into registries.
+func (o *registryOptions) addPushFlags(f *pflag.FlagSet) {
+	o.addFlags(f)
+	f.BoolVar(&o.foreign, "allow-nondistributable-artifacts", false, "send layers, too, that may be had elsewhere according to their image, as of older base images for Windows")
 }
 
 // addServerFlags adds those that say how a registry is spoken to.
@@ -42,7 +49,7 @@ func defaultAuthFile() string { return os.Getenv("REGISTRY_AUTH_FILE") }
 
 // configuration reads what the flags name.
 func (o *registryOptions) configuration(a *app) (RegistryConfig, error) {
-	c := RegistryConfig{AuthFile: o.config, Parallel: o.parallel, TrustAll: !o.verify, Authorities: o.ca}
+	c := RegistryConfig{AuthFile: o.config, Parallel: o.parallel, TrustAll: !o.verify, Authorities: o.ca, Foreign: o.foreign}
 	if o.flags.Changed("plain-http") {
 		c.PlainHTTP = &o.plain
 	}

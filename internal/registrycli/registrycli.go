@@ -55,7 +55,7 @@ func logout(ctx context.Context, host string, c cli.RegistryConfig) error {
 func translate(c cli.RegistryConfig) (registry.Config, error) {
 	config := registry.Config{
 		User: c.User, Password: c.Password, AuthFile: c.AuthFile,
-		Have: c.Have, Mount: c.Mount, Progress: c.Progress, Parallel: c.Parallel,
+		Have: c.Have, Mount: c.Mount, Progress: c.Progress, Parallel: c.Parallel, Foreign: c.Foreign,
 	}
 	if c.PlainHTTP != nil {
 		config.Protocol = registry.HTTPS
