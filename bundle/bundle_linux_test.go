@@ -26,6 +26,7 @@ import (
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/layer"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 func must(t testing.TB, err error) {
@@ -584,7 +585,7 @@ func TestMount(t *testing.T) {
 	top := t.TempDir()
 	testenv.NoLeaks(t, testenv.Scope{Dir: top})
 	l, img := newImage(t, testLayers)
-	store := bundle.MountOptions{Store: filepath.Join(top, "store")}
+	store := rootfs.Config{Dir: filepath.Join(top, "store")}
 	one, two := filepath.Join(top, "one"), filepath.Join(top, "two")
 	for _, b := range []string{one, two} {
 		must(t, bundle.Mount(t.Context(), l, img, b, store))

@@ -24,12 +24,26 @@ func cleanNT(p string) string {
 
 // addLayerNT is addLayer for an image for Windows.
 func (m Meta) addLayerNT(ctx context.Context, e *image.Edit, dir string, changes []rootfs.Change, o RepackOptions) error {
-	if len(changes) == 0 {
-		return nil
-	}
 	tree := treeNT(dir)
 	_, err := e.AddLayer(ctx, o.compression(e), func(w *layer.Writer) error {
 		return tree.EmitChanges(ctx, changes, toLayerNT(w, o.SourceDate))
+	})
+	return err
+}
+
+// addLayerNT is addLayer for a mounted bundle of an image for Windows.
+func (o *Overlay) addLayerNT(ctx context.Context, e *image.Edit, m mask, opts RepackOptions) error {
+	scratch, err := o.scratch()
+	if err != nil {
+		return err
+	}
+	written, err := scratch.NT()
+	if err != nil {
+		return err
+	}
+	written.Mask = m.covers
+	_, err = e.AddLayer(ctx, opts.compression(e), func(w *layer.Writer) error {
+		return written.Diff(ctx, toLayerNT(w, opts.SourceDate))
 	})
 	return err
 }

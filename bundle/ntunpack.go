@@ -2,22 +2,19 @@ package bundle
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
-// needLinux returns an error for an image whose layers are of another encoding.
-func needLinux(img *image.Image) error {
-	if isWindows(img) {
-		return &classed{fmt.Errorf("it is an image for %s", img.Config.OS), errdefs.ErrNotImplemented}
+// checkNT refuses what only images for Linux have.
+func (o UnpackOptions) checkNT(img *image.Image) error {
+	if o.Mappings.mapped() || o.KeepDirlinks {
+		return invalid("an image for %s has no owners to map, and no links to keep", img.Config.OS)
 	}
 	return nil
 }
@@ -29,8 +26,8 @@ func (o UnpackOptions) reading() Reading {
 // unpackNT makes a bundle of an image for Windows. It is a layer directory
 // whose Files are called rootfs.
 func unpackNT(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
-	if o.Mappings.mapped() || o.KeepDirlinks {
-		return invalid("an image for %s has no owners to map, and no links to keep", img.Config.OS)
+	if err := o.checkNT(img); err != nil {
+		return err
 	}
 	o.Mappings.Rootless = o.Mappings.Rootless || os.Geteuid() > 0 // which costs nothing where nobody owns anything
 	return stage(ctx, dir, func(stage string) error {
@@ -65,6 +62,21 @@ func importFlat(ctx context.Context, src image.Source, img *image.Image, dir str
 		return FlattenWindows(ctx, blobs(src, img), o.reading(), emit)
 	}, opts)
 	return err
+}
+
+// plainNT unpacks an image for Windows to a new directory, as Linux has such
+// files.
+func plainNT(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
+	if err := o.checkNT(img); err != nil {
+		return err
+	}
+	opts := rootfs.NTOptions{Writers: o.Writers}
+	if o.Mappings.Rootless || os.Geteuid() > 0 {
+		opts.Owner = rootfs.IgnoreOwner
+	}
+	return rootfs.UnpackPlainNT(ctx, dir, func(emit rootfs.Emit) error {
+		return FlattenWindows(ctx, blobs(src, img), o.reading(), emit)
+	}, opts)
 }
 
 // layerStream is the stream of a layer in its directory, which is of no use

@@ -15,7 +15,6 @@ import (
 
 	"github.com/hostcompute/hcs/image"
 	"github.com/hostcompute/hcs/internal/sys"
-	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -26,44 +25,33 @@ type Overlay struct {
 	UserXattr bool   `json:"user_xattr,omitempty"` // overlayfs's marks are in user.overlay.*
 }
 
-// MountOptions say where a mounted bundle's layers are.
-type MountOptions struct {
-	// Store is the directory of a layer store that only mounted bundles use:
-	// a layer goes with the last bundle that has it.
-	Store  string
-	Limits layer.Limits
-	// UserXattr and Owner are those of [rootfs.Config], for root of a user
-	// namespace.
-	UserXattr bool
-	Owner     rootfs.OwnerPolicy
-}
-
 // Mount makes a bundle whose rootfs is an overlay mount of the image's layers,
 // which are unpacked if the store does not have them. So the next bundle of
 // the image costs no copying, and Repack looks only at what was written. The
 // bundle must not be there yet; [Unmount] takes it away.
-func Mount(ctx context.Context, src image.Source, img *image.Image, dir string, o MountOptions) error {
-	if err := mount(ctx, src, img, dir, o); err != nil {
+//
+// The store is one that only mounted bundles use: a layer goes with the last
+// bundle that has it. Of an image for Windows, rootfs is what drive C: holds, and
+// the layers have the registry's hives as they were.
+func Mount(ctx context.Context, src image.Source, img *image.Image, dir string, store rootfs.Config) error {
+	if err := mount(ctx, src, img, dir, store); err != nil {
 		return fmt.Errorf("mount image as bundle %s: %w", dir, err)
 	}
 	return nil
 }
 
-func mount(ctx context.Context, src image.Source, img *image.Image, dir string, o MountOptions) (err error) {
-	if err := needLinux(img); err != nil {
-		return err
-	}
+func mount(ctx context.Context, src image.Source, img *image.Image, dir string, place rootfs.Config) (err error) {
 	if dir, err = realPlace(dir); err != nil {
 		return err
 	}
 	if err := checkFree(dir); err != nil {
 		return err
 	}
-	over := &Overlay{Scratch: scratchID(dir), UserXattr: o.UserXattr}
-	if over.Store, err = filepath.Abs(o.Store); err != nil {
+	over := &Overlay{Scratch: scratchID(dir), UserXattr: place.UserXattr}
+	if over.Store, err = filepath.Abs(place.Dir); err != nil {
 		return err
 	}
-	store, err := over.open(rootfs.Config{Limits: o.Limits, Owner: o.Owner})
+	store, err := rootfs.Open(place)
 	if err != nil {
 		return err
 	}
@@ -126,15 +114,22 @@ func (o *Overlay) check(dir string) error {
 // directory.
 func scratchID(dir string) string { return fmt.Sprintf("bundle-%x", sha256.Sum256([]byte(dir)))[:39] }
 
-func (o *Overlay) open(c rootfs.Config) (*rootfs.Store, error) {
-	c.Dir, c.UserXattr = o.Store, o.UserXattr
-	return rootfs.Open(c)
+func (o *Overlay) open() (*rootfs.Store, error) {
+	return rootfs.Open(rootfs.Config{Dir: o.Store, UserXattr: o.UserXattr})
 }
 
 func unpackLayers(ctx context.Context, store *rootfs.Store, src image.Source, img *image.Image) ([]*rootfs.Layer, error) {
 	var layers []*rootfs.Layer
+	ids := img.DiffIDs()
 	for i, d := range img.Manifest.Layers {
-		l, err := store.Unpack(ctx, img.DiffIDs()[i], func() (io.ReadCloser, error) { return src.Blob(ctx, d) })
+		blob := func() (io.ReadCloser, error) { return src.Blob(ctx, d) }
+		var l *rootfs.Layer
+		var err error
+		if isWindows(img) {
+			l, err = store.UnpackNT(ctx, ids[:i+1], blob)
+		} else {
+			l, err = store.Unpack(ctx, ids[i], blob)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +195,7 @@ func unmount(ctx context.Context, dir string) error {
 
 // remove removes the scratch layer, and the layers that no other bundle has.
 func (o *Overlay) remove(ctx context.Context) error {
-	store, err := o.open(rootfs.Config{})
+	store, err := o.open()
 	if err != nil {
 		return err
 	}
@@ -215,13 +210,18 @@ func (o *Overlay) remove(ctx context.Context) error {
 	return err
 }
 
+// scratch is the layer that has what was written.
+func (o *Overlay) scratch() (*rootfs.Scratch, error) {
+	store, err := o.open()
+	if err != nil {
+		return nil, err
+	}
+	return store.OpenScratch(o.Scratch)
+}
+
 // upper is the directory that has what was written.
 func (o *Overlay) upper() (string, error) {
-	store, err := o.open(rootfs.Config{})
-	if err != nil {
-		return "", err
-	}
-	scratch, err := store.OpenScratch(o.Scratch)
+	scratch, err := o.scratch()
 	if err != nil {
 		return "", err
 	}
@@ -232,7 +232,7 @@ func (o *Overlay) changeOptions() rootfs.ChangeOptions {
 	return rootfs.ChangeOptions{Format: rootfs.OverlayUpper, UserXattr: o.UserXattr}
 }
 
-// changes lists all that was written.
+// changes lists all that was written, and the root, which is there in any case.
 func (o *Overlay) changes(ctx context.Context) ([]rootfs.Change, error) {
 	upper, err := o.upper()
 	if err != nil {
@@ -250,8 +250,5 @@ func (o *Overlay) changes(ctx context.Context) ([]rootfs.Change, error) {
 		list = append(list, rootfs.Change{Name: filepath.ToSlash(name), Kind: rootfs.Modified})
 		return err
 	})
-	if len(list) == 1 { // the root, which is there in any case
-		return nil, err
-	}
 	return list, err
 }

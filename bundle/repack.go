@@ -74,17 +74,25 @@ func repack(ctx context.Context, l *image.Layout, dir string, o RepackOptions) (
 		return nil, err
 	}
 	changes = slices.DeleteFunc(changes, func(c rootfs.Change) bool { return mask.covers(c.Name) })
+	if meta.Overlay != nil && len(changes) == 1 && changes[0].Name == "." { // which is there in any case
+		changes = nil
+	}
 
 	e, err := l.Edit(ctx, base)
 	if err != nil {
 		return nil, err
 	}
 	defer e.Close()
-	add := meta.addLayer
-	if isWindows(base) {
-		add = meta.addLayerNT
+	switch {
+	case len(changes) == 0:
+	case !isWindows(base):
+		err = meta.addLayer(ctx, e, dir, changes, o)
+	case meta.Overlay != nil:
+		err = meta.Overlay.addLayerNT(ctx, e, mask, o)
+	default:
+		err = meta.addLayerNT(ctx, e, dir, changes, o)
 	}
-	if err := add(ctx, e, dir, changes, o); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if o.History != nil {
@@ -131,9 +139,6 @@ func (o *RepackOptions) compression(e *image.Edit) layer.Compression {
 }
 
 func (m Meta) addLayer(ctx context.Context, e *image.Edit, dir string, changes []rootfs.Change, o RepackOptions) error {
-	if len(changes) == 0 {
-		return nil
-	}
 	tree, opts := filepath.Join(dir, RootfsName), m.Map.changeOptions()
 	if m.Overlay != nil {
 		var err error

@@ -19,10 +19,11 @@ const treeName = ".hcs-tree"
 // Rootfs unpacks an image to a directory, which must not be there, or be
 // empty: the error is of class ErrAlreadyExists then. An empty directory stays
 // the one that it is, so it may be a mount, or a link to one.
+//
+// Of an image for Windows it is what drive C: holds, without what Linux has no
+// place for: attributes, security descriptors, alternate streams. [Unpack]
+// keeps these.
 func Rootfs(ctx context.Context, src image.Source, img *image.Image, dir string, o UnpackOptions) error {
-	if err := needLinux(img); err != nil {
-		return fmt.Errorf("unpack image: %w", err)
-	}
 	there, err := isEmptyDir(dir)
 	if err != nil {
 		return fmt.Errorf("unpack image: %w", err)
@@ -34,7 +35,12 @@ func Rootfs(ctx context.Context, src image.Source, img *image.Image, dir string,
 		}
 		tree = filepath.Join(dir, treeName)
 	}
-	if _, err := rootfs.UnpackTree(ctx, tree, blobs(src, img), o.tree()); err != nil {
+	if isWindows(img) {
+		err = plainNT(ctx, src, img, tree, o)
+	} else {
+		_, err = rootfs.UnpackTree(ctx, tree, blobs(src, img), o.tree())
+	}
+	if err != nil {
 		return fmt.Errorf("unpack image: %w", err)
 	}
 	if !there {

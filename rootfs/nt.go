@@ -41,6 +41,7 @@ type NTOptions struct {
 	DiffID func() (digest.Digest, error)
 
 	whole   bool     // entries that a tar stream cannot tell are stored, too
+	plain   bool     // what Linux has no place for is not stored
 	parents []string // are noted with the layer
 }
 

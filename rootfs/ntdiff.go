@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -161,6 +162,9 @@ func (d *ntDiffer) judge(p *ntPlace) (objects []ntChange, gone []string, err err
 	known, removed := make(map[string]string), make(map[string]struct{})
 	for _, last := range names {
 		d.name = path.Join(p.name, last)
+		if d.Mask != nil && d.Mask(strings.TrimPrefix(d.name, filesPart+"/")) {
+			continue
+		}
 		st, err := p.Lstat(last)
 		if err != nil {
 			return nil, nil, err

@@ -34,6 +34,7 @@ type ntSource struct {
 	names   *ntNames
 	attr    string
 	whole   bool
+	plain   bool // without Windows' metadata
 	stats   NTStats
 
 	file     *os.File
@@ -56,7 +57,7 @@ type ntSource struct {
 func newNTSource(dir string, root *inroot.Root, parents ntParents, r ntInput, opts NTOptions) (*ntSource, error) {
 	s := &ntSource{
 		r: r, dir: dir, root: root, parents: parents.roots, dirs: parents.dirs, names: newNTNames(parents.roots),
-		attr: ntAttrName(opts.UserXattr), whole: opts.whole,
+		attr: ntAttrName(opts.UserXattr), whole: opts.whole, plain: opts.plain,
 		spilled: make(map[[sha256.Size]byte]struct{}), brought: make(map[string]layer.Kind), waiting: make(map[string]*layer.Entry), aside: newAside(),
 	}
 	s.streams.dir = filepath.Join(dir, ntSpill)
@@ -150,9 +151,9 @@ func (s *ntSource) hasOwnMeta(name string) bool {
 	case layer.Hardlink:
 		return false
 	case layer.Symlink:
-		return s.attr != ntUserXattr
+		return s.attr != ntUserXattr && !s.plain
 	}
-	return true
+	return !s.plain
 }
 
 // onDisk returns the entry for the tree, or nil if it waits for the end.
@@ -220,6 +221,10 @@ func (s *ntSource) note(e *layer.Entry) error {
 
 // describe puts the metadata into an attribute.
 func (s *ntSource) describe(e *layer.Entry) error {
+	if s.plain {
+		e.NT = nil
+		return nil
+	}
 	var err error
 	if tail := s.tail(e.NT); tail != nil {
 		s.value, err = appendNTAttr(s.value[:0], e, 0, tail)

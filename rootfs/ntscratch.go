@@ -21,6 +21,10 @@ type NTScratch struct {
 	Links LinkPolicy
 	Unfit UnfitPolicy
 	Warn  func(error) // is told of every object that is left out; nil: nobody is
+
+	// Mask, if not nil, says of a name below Files whether it is left out, as is all below it, as if nothing had been done
+	// there.
+	Mask func(name string) bool
 }
 
 // LinkPolicy says what becomes of a file's second and later names.

@@ -70,20 +70,20 @@ func (s *Store) unpublish(ctx context.Context, diffID digest.Digest, key string)
 }
 
 // userOf returns what stands on a layer, or "".
-func (s *Store) userOf(diffID digest.Digest, key string) (string, error) {
-	if strings.HasPrefix(key, ntKeyPrefix) {
-		child, err := s.childOf(diffID)
-		if err != nil || child == "" {
-			return "", err
+func (s *Store) userOf(id digest.Digest, key string) (string, error) {
+	nt := strings.HasPrefix(key, ntKeyPrefix)
+	if nt {
+		child, err := s.childOf(id)
+		if err != nil || child != "" {
+			return "layer " + child.String(), err
 		}
-		return "layer " + child.String(), nil
 	}
 	scratches, err := s.Scratches()
 	if err != nil {
 		return "", err
 	}
 	for _, x := range scratches {
-		if slices.Contains(x.layers, diffID) {
+		if x.nt == nt && (nt && ChainID(x.layers) == id || !nt && slices.Contains(x.layers, id)) {
 			return "scratch layer " + x.id, nil
 		}
 	}

@@ -27,11 +27,13 @@ type Scratch struct {
 	id     string
 	dir    string
 	layers []digest.Digest
+	nt     bool // they are a Windows image's
 }
 
 // scratchRecord is what the store keeps about a scratch layer.
 type scratchRecord struct {
 	Layers []digest.Digest `json:"layers,omitempty"` // base first
+	NT     bool            `json:"nt,omitempty"`     // they are a Windows image's: all of them, which are a chain
 }
 
 // ID returns the scratch layer's name in its store.
@@ -49,8 +51,24 @@ func (x *Scratch) Work() string { return filepath.Join(x.dir, workDir) }
 // Layers returns the diffIDs of the layers that the scratch layer was made for, base first.
 func (x *Scratch) Layers() []digest.Digest { return x.layers }
 
+// NT returns what was written on top of layers of a Windows image. The error is of class errdefs.ErrFailedPrecondition if the
+// scratch layer stands on others.
+func (x *Scratch) NT() (NTScratch, error) {
+	n := NTScratch{Upper: x.Upper()}
+	if !x.nt {
+		return n, fmt.Errorf("scratch layer %s is on no layers of a Windows image: %w", x.id, errdefs.ErrFailedPrecondition)
+	}
+	top, err := x.store.LayerNT(ChainID(x.layers))
+	if err != nil {
+		return n, err
+	}
+	below, err := x.store.below(x.layers)
+	n.Parents = append([]string{top.dir}, below...)
+	return n, err
+}
+
 // CreateScratch makes an empty scratch layer on top of the layers, base first, which cannot be removed before it. Its root
-// directory looks as theirs does. The error is of class errdefs.ErrAlreadyExists if the id is taken.
+// directory looks as theirs does. Layers of a Windows image are all of its from the base up. The error is of class errdefs.ErrAlreadyExists if the id is taken.
 func (s *Store) CreateScratch(ctx context.Context, id string, layers ...*Layer) (*Scratch, error) {
 	x, err := s.createScratch(ctx, id, layers)
 	if err != nil {
@@ -70,10 +88,10 @@ func (s *Store) createScratch(ctx context.Context, id string, layers []*Layer) (
 	}
 	x = &Scratch{store: s, id: id, dir: s.scratches.Dir(id)}
 	for _, l := range layers {
-		if l.encoding == layer.NT {
-			return nil, fmt.Errorf("layer %s is of a Windows image, on which a Volume stands: %w", l.id, errdefs.ErrInvalidArgument)
-		}
 		x.layers = append(x.layers, l.diffID)
+		if x.nt = l.encoding == layer.NT; x.nt && l.id != ChainID(x.layers) {
+			return nil, fmt.Errorf("layer %s is of a Windows image, and does not stand on those before it: %w", l.id, errdefs.ErrInvalidArgument)
+		}
 	}
 	if err := x.make(ctx, layers); err != nil {
 		return nil, errors.Join(err, x.clear())
@@ -107,7 +125,7 @@ func (x *Scratch) makeOn(layers []*Layer) error {
 	if err := x.copyRoot(layers); err != nil {
 		return err
 	}
-	return x.store.scratches.Put(x.id, scratchRecord{Layers: x.layers})
+	return x.store.scratches.Put(x.id, scratchRecord{Layers: x.layers, NT: x.nt})
 }
 
 // copyRoot makes the upper directory, which is the container's root to look at, like the root of the topmost layer that
@@ -119,7 +137,7 @@ func (x *Scratch) copyRoot(layers []*Layer) error {
 	}
 	defer func() { _ = root.Close() }() // nothing is written through it
 	for i := len(layers) - 1; i >= 0; i-- {
-		if layers[i].record.Root || i == 0 {
+		if layers[i].record.Root || i == 0 || x.nt { // whose layers say so all
 			return copyDirMetadata(layers[i].Path(), root)
 		}
 	}
@@ -192,7 +210,7 @@ func (s *Store) Scratches() ([]*Scratch, error) {
 }
 
 func (s *Store) scratch(id string, record scratchRecord) *Scratch {
-	return &Scratch{store: s, id: id, dir: s.scratches.Dir(id), layers: record.Layers}
+	return &Scratch{store: s, id: id, dir: s.scratches.Dir(id), layers: record.Layers, nt: record.NT}
 }
 
 // Remove removes the scratch layer and what was written into it. It must not be mounted. Removing it again is no error.

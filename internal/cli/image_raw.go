@@ -19,39 +19,49 @@ func newLayoutRaw(a *app) *cobra.Command {
 	return c
 }
 
-func newRawUnpack(*app) *cobra.Command {
-	var (
-		at           place
-		mappings     mappingFlags
-		keepDirlinks bool
-		limits       limitFlags
-	)
+type rawUnpackOptions struct {
+	at           place
+	mappings     mappingFlags
+	keepDirlinks bool
+	limits       limitFlags
+	reading      readingFlags
+}
+
+func newRawUnpack(a *app) *cobra.Command {
+	var o rawUnpackOptions
 	c := &cobra.Command{
 		Use:   "unpack --image DIR[:TAG] ROOTFS",
 		Short: "unpacks a reference into a rootfs",
-		Args:  takes(1, 1, "the directory"),
-		RunE: func(c *cobra.Command, args []string) error {
-			m, err := mappings.parse()
-			if err != nil {
-				return err
-			}
-			at.limits = limits.Image
-			l, img, err := at.open(c.Context(), c)
-			if err != nil {
-				return err
-			}
-			return bundle.Rootfs(c.Context(), l, img, args[0], bundle.UnpackOptions{
-				Mappings: m, KeepDirlinks: keepDirlinks, Limits: limits.Layer,
-			})
-		},
+		Long: `Unpack an image into a directory, and nothing beside it. Of an image for Windows
+that is what drive C: holds, as files of Linux: without attributes, security
+descriptors and alternate streams, which the bundle of "hcs image unpack" keeps.`,
+		Args: takes(1, 1, "the directory"),
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, c, args[0]) },
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.BoolVar(&keepDirlinks, "keep-dirlinks", false, "don't clobber underlying symlinks to directories")
-	mappings.addFlags(f)
-	at.addPlatform(f)
-	limits.addFlag(f)
+	f.BoolVar(&o.keepDirlinks, "keep-dirlinks", false, "don't clobber underlying symlinks to directories")
+	o.mappings.addFlags(f)
+	o.at.addPlatform(f)
+	o.limits.addFlag(f)
+	o.reading.addFlags(f)
 	return c
+}
+
+func (o *rawUnpackOptions) run(ctx context.Context, a *app, c *cobra.Command, dir string) error {
+	m, err := o.mappings.parse()
+	if err != nil {
+		return err
+	}
+	o.at.limits = o.limits.Image
+	l, img, err := o.at.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	r := o.reading.reading(a)
+	return bundle.Rootfs(ctx, l, img, dir, bundle.UnpackOptions{
+		Mappings: m, KeepDirlinks: o.keepDirlinks, Limits: o.limits.Layer, Strict: r.Strict, Warn: r.Warn,
+	})
 }
 
 type rawAddLayerOptions struct {

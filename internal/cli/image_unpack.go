@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/bundle"
+	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/rootfs"
 )
 
 type layoutUnpackOptions struct {
@@ -30,12 +33,13 @@ make a layer of the changes.
 
 With --mount nothing is copied: the bundle's root is an overlay mount of the
 image's layers, which are unpacked once for all bundles. "unmount" takes such a
-bundle away.
+bundle away. Only root can do that, or a shell of "hcs unshare", with which the
+mount goes.
 
 Of an image for Windows, rootfs is what drive C: holds. What Windows keeps of a
 file beside its content is in an extended attribute of it, so that "repack" can
-tell what was changed; an ordinary user needs --rootless for that. Hives holds
-the registry as it is in the image: edit the hives in
+tell what was changed. Hives holds the registry as it is in the image (not with
+--mount, where the layers have it): edit the hives in
 rootfs/Windows/System32/config, and "repack" makes a delta of them.`,
 		Args: takes(1, 1, "the bundle"),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, c, args[0]) },
@@ -59,30 +63,38 @@ func (o *layoutUnpackOptions) run(ctx context.Context, a *app, c *cobra.Command,
 	if err != nil {
 		return err
 	}
-	if o.mount && (mappings.Rootless || mappings.UIDs != nil || mappings.GIDs != nil || o.keepDirlinks) {
-		return usageError(c, "--mount takes neither mappings nor --keep-dirlinks")
+	if o.mount && (mappings.Rootless || mappings.UIDs != nil || mappings.GIDs != nil || o.keepDirlinks || o.reading.strict) {
+		return usageError(c, "--mount takes neither mappings nor --keep-dirlinks nor --strict")
 	}
 	o.at.limits = o.limits.Image
 	l, img, err := o.at.open(ctx, c)
 	if err != nil {
 		return err
 	}
-	if !o.mount {
-		r := o.reading.reading(a)
-		return bundle.Unpack(ctx, l, img, dir, bundle.UnpackOptions{
-			Mappings: mappings, KeepDirlinks: o.keepDirlinks, Limits: o.limits.Layer, Strict: r.Strict, Warn: r.Warn,
-		})
+	if o.mount {
+		return o.runMount(ctx, a, l, img, dir)
+	}
+	r := o.reading.reading(a)
+	return bundle.Unpack(ctx, l, img, dir, bundle.UnpackOptions{
+		Mappings: mappings, KeepDirlinks: o.keepDirlinks, Limits: o.limits.Layer, Strict: r.Strict, Warn: r.Warn,
+	})
+}
+
+func (o *layoutUnpackOptions) runMount(ctx context.Context, a *app, l *image.Layout, img *image.Image, dir string) error {
+	if err := mayMount(); err != nil {
+		return fmt.Errorf("mount image as bundle %s: %w", dir, err)
 	}
 	h, err := a.host()
 	if err != nil {
 		return err
 	}
-	as, err := hcs.LayerOptions()
+	layers, err := hcs.LayerOptions()
 	if err != nil {
 		return err
 	}
-	return bundle.Mount(ctx, l, img, dir, bundle.MountOptions{
-		Store: filepath.Join(h.Config().Root, "bundles"), Limits: o.limits.Layer, UserXattr: bool(as.UserXattr), Owner: as.Owner,
+	return bundle.Mount(ctx, l, img, dir, rootfs.Config{
+		Dir: filepath.Join(h.Config().Root, "bundles"), Limits: o.limits.Layer,
+		UserXattr: bool(layers.UserXattr), Owner: layers.Owner, Logger: h.Config().Logger,
 	})
 }
 

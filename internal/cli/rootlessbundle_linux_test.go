@@ -111,6 +111,48 @@ func TestRootlessWindowsBundles(t *testing.T) {
 	}
 }
 
+// TestRootlessWindowsMounts mounts layers, and an image as a bundle, as root of the user's namespace: as the user himself he
+// cannot.
+func TestRootlessWindowsMounts(t *testing.T) {
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
+	for name, ids := range map[string]testenv.SubIDs{"one id": testenv.OneID, "many ids": testenv.ManyIDs} {
+		t.Run(name, func(t *testing.T) {
+			o := &ordinary{t: t, user: testenv.NewUser(t, ids)}
+			o.windowsLayout()
+			o.shell("hcs layer import -i oci:layout:three#1 base && hcs layer import -l base -i oci:layout:three#2 app && hcs layer import -l app -i oci:layout:three#3 top")
+			o.fails(`mount layer top: only root can do that, or a shell of "hcs unshare"`, "layer", "mount", "top")
+			o.fails(`mount image as bundle web: only root can do that, or a shell of "hcs unshare"`, "image", "unpack", "--mount", "--image", "layout:three", "web")
+			want := o.shell("hcs image raw unpack --image layout:three plain && cd plain && find . | tr A-Z a-z | sort") // how a stack spells names depends
+			got := o.shell("hcs unshare sh -c 'hcs layer mount top >where && cd top/root && find . | tr A-Z a-z | sort && cd ../.. && hcs layer unmount top'")
+			if got != want || want == "" {
+				t.Errorf("the mounted layers have\n%s\nthe image\n%s", got, want)
+			}
+			o.shell(`hcs layer create -l top scratch && hcs unshare sh -c '
+				hcs layer mount scratch && echo new >scratch/root/app/new && rm scratch/root/Windows/hidden.sys && hcs layer unmount scratch'`)
+			change := "Files/Windows/hidden.sys Files/app/new "
+			if got := o.shell("hcs layer tree scratch | grep -E '^(file|whiteout)' | sed 's/.* //' | tr '\n' ' '"); got != change {
+				t.Errorf("written: %s", got)
+			}
+			o.shell(`hcs unshare sh -ec '
+				hcs image unpack --mount --image layout:three web
+				(cd web/rootfs && find . | tr A-Z a-z | sort) >list
+				echo new >web/rootfs/app/new
+				rm web/rootfs/Windows/hidden.sys
+				hcs image repack --image layout:changed web
+				hcs image unmount web
+				test ! -e web'`)
+			if got := o.shell("cat list"); got != want {
+				t.Errorf("the mounted bundle has\n%s\nthe image\n%s", got, want)
+			}
+			diff := "M /Files/Windows (time)\nD /Files/Windows/hidden.sys\nM /Files/app (time)\nA /Files/app/new\n"
+			if got := o.shell("hcs image diff oci:layout:three oci:layout:changed | sort -k2"); got != diff {
+				t.Errorf("what is new is\n%s", got)
+			}
+			o.shell("hcs layer remove scratch top app base && chmod -R u+w plain && rm -r plain")
+		})
+	}
+}
+
 // TestRootlessVolume makes a disk with an NTFS volume as an ordinary user, who can where ntfs-3g is setuid root: nothing
 // stays mounted.
 func TestRootlessVolume(t *testing.T) {
