@@ -40,7 +40,7 @@ check_vet() {
 check_lint() { tool golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint run ./...; }
 # Without omitzero: hcsshim's tags are what compat/hcsshim has them for.
 check_fix() { empty go fix -omitzero=false -diff ./...; }
-check_modules() { empty go mod tidy -diff; }
+check_modules() { empty go mod tidy -diff && empty go -C compat/replace/hcsshim mod tidy -diff; }
 check_race() { CGO_ENABLED=1 go test -race -timeout 10m "${pure[@]}"; }
 check_cross() {
 	local system

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -116,9 +117,9 @@ func (e *systemError) Unwrap() error { return e.cause.err }
 func (e *systemError) Is(target error) bool { return e.cause.is(target) }
 
 func lines(events []schema1.ErrorEvent) string {
-	s := ""
+	var s strings.Builder
 	for i := range events {
-		s += "\n" + events[i].String()
+		s.WriteString("\n" + events[i].String())
 	}
-	return s
+	return s.String()
 }
