@@ -41,7 +41,7 @@ var (
 		{dir: "registry", ours: []string{"image"}},
 		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "disk", "internal/inroot", "internal/mtree", "internal/spill", "internal/state", "internal/sys"}, os: true},
 		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "ntfs", "regf", "internal/inroot", "internal/state", "internal/sys", "internal/temporary"}, os: true},
-		{dir: "container", ours: []string{"rootfs", "network", "internal/wire", "internal/journal", "internal/seccomp", "internal/state", "internal/sys", "internal/userns"}, os: true},
+		{dir: "container", ours: []string{"layer", "rootfs", "network", "internal/wire", "internal/journal", "internal/seccomp", "internal/state", "internal/sys", "internal/userns"}, os: true},
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},
 		{dir: "compat/...", ours: publicRooms},
 		{dir: "adapter/...", ours: publicRooms, os: true},

@@ -2,182 +2,135 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"sync"
 	"syscall"
 
-	"golang.org/x/term"
+	"github.com/containerd/errdefs"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/hostcompute/hcs/container"
 )
 
-// stdio says which of our streams a process gets.
-type stdio struct {
-	interactive bool // standard input too
-	detached    bool // none at all
+type attachOptions struct {
+	noStdin, sigProxy bool
+	detachFlag
 }
 
-// check refuses what cannot be: a terminal's line discipline in the container
-// is of use only with one here that is raw.
-func (o stdio) check(a *app, terminal bool) error {
-	if o.interactive && terminal && !o.detached && !term.IsTerminal(int(a.in.Fd())) {
-		return usage("the input device is not a TTY")
+func newAttach(a *app) *cobra.Command {
+	var o attachOptions
+	c := &cobra.Command{
+		Use:   "attach [flags] CONTAINER",
+		Short: "Connect to the command of a running container",
+		Long: `Connect to the command of a running container: its output from now on, and its input, if it was started with -t, or in the
+background with -i. What it has printed before is in the logs. Several may be connected.`,
+		Args:              takes(1, 1, "a container"),
+		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0]) },
+		ValidArgsFunction: a.completeContainers(isRunning),
 	}
-	return nil
+	o.addFlags(c.Flags())
+	return c
 }
 
-// runProcess starts a process with our streams and returns its exit status,
-// as an exitStatus, when it has ended. Signals that we get it gets. A detached
-// one it only starts.
-func (a *app) runProcess(ctx context.Context, s *container.System, spec container.ProcessSpec, o stdio) error {
-	if o.detached {
-		_, err := s.CreateProcess(ctx, &spec)
-		return asNotStarted(err)
+func (o *attachOptions) addFlags(f *pflag.FlagSet) {
+	f.BoolVar(&o.noStdin, "no-stdin", false, "do not connect standard input")
+	f.BoolVar(&o.sigProxy, "sig-proxy", true, "pass signals on")
+	o.detachFlag.addFlag(f)
+}
+
+func (o *attachOptions) run(ctx context.Context, a *app, ref string) error {
+	keys, err := parseKeys(o.keys)
+	if err != nil {
+		return err
+	}
+	c, err := a.systemAsUser(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if o.sigProxy {
+		ctx = a.signals.catch(ctx)
+	}
+	return a.attach(ctx, c, st, stdio{interactive: !o.noStdin, detachKeys: keys, apart: !o.sigProxy})
+}
+
+// attach connects our streams with those of the main process, until it ends.
+func (a *app) attach(ctx context.Context, c *container.System, st container.Status, o stdio) error {
+	p, err := openMain(ctx, c, st)
+	if err != nil {
+		return err
+	}
+	streams, err := p.OpenStdio(ctx)
+	if err != nil {
+		return err
+	}
+	defer streams.Close()
+	spec := container.ProcessSpec{Terminal: c.Record().Spec.Main.Terminal}
+	o.interactive = o.interactive && streams.Stdin != nil
+	if err := o.check(a, spec.Terminal); err != nil {
+		return err
 	}
 	t, err := a.openTerminal(&spec, o)
 	if err != nil {
 		return err
 	}
 	defer t.restore()
-	out := a.connect(&spec, o)
-	p, err := s.CreateProcess(ctx, &spec)
-	if err != nil {
-		return asNotStarted(err)
+	on, detach := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer detach(nil)
+	out := a.connect(&spec, o, func() { detach(errDetached) })
+	out.broken(func() { detach(errDetached) }) // who looks on may stop to
+	t.resize(on, p)
+	if !o.apart {
+		defer a.signals.divert(ctx, func(sig syscall.Signal) { t.pass(on, p, sig) })()
 	}
-	on := context.WithoutCancel(ctx)
-	out.broken(func() { _ = p.Signal(on, brokenPipe) })
-	defer a.signals.divert(ctx, func(sig syscall.Signal) {
-		if sig == windowChanged {
-			t.resize(on, p)
-			return
-		}
-		_ = p.Signal(on, sig) // it may have ended: then there is nobody to tell
-	})()
-	st, err := p.Wait(on)
-	if err != nil && !errors.Is(err, syscall.EPIPE) {
-		return err
-	}
-	if st.Code != 0 {
-		return exitStatus(st.Code)
-	}
-	return nil
-}
-
-func asNotStarted(err error) error {
+	all := carry(on, p, streams, &spec)
+	status, err := p.Wait(on)
 	if err == nil {
-		return nil
+		all.Wait()
 	}
-	return notStarted{err}
+	return ended(status, err)
 }
 
-// connect gives the process our streams.
-func (a *app) connect(spec *container.ProcessSpec, o stdio) *pipeWriters {
-	if o.interactive {
-		spec.Stdin = a.in
-	}
-	w := new(pipeWriters)
-	spec.Stdout = w.writer(a.out)
-	if !spec.Terminal {
-		spec.Stderr = w.writer(a.err)
-	}
-	// Now a write into a broken pipe returns an error and does not kill us: who
-	// has to learn of it is the process.
-	signal.Notify(make(chan os.Signal, 1), brokenPipe)
-	return w
-}
-
-// pipeWriters pass what is written on, and the news that nobody reads it.
-type pipeWriters struct {
-	mu     sync.Mutex
-	isGone bool
-	tell   func()
-}
-
-type pipeWriter struct {
-	to  io.Writer
-	all *pipeWriters
-}
-
-func (p *pipeWriters) writer(to io.Writer) io.Writer { return &pipeWriter{to: to, all: p} }
-
-func (w *pipeWriter) Write(b []byte) (int, error) {
-	n, err := w.to.Write(b)
-	if err != nil { // a broken pipe, or a full disk: nobody gets what follows
-		w.all.gone()
-	}
-	return n, err
-}
-
-func (p *pipeWriters) gone() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.isGone = true
-	if p.tell != nil {
-		p.tell()
-	}
-}
-
-// broken says what to do when a reader is gone, which it may be already.
-func (p *pipeWriters) broken(tell func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.tell = tell
-	if p.isGone {
-		tell()
-	}
-}
-
-// terminal is ours, while it is the other end of one in a container.
-type terminal struct {
-	fd    int
-	used  bool
-	state *term.State // before it was made raw; nil if it was not
-}
-
-// openTerminal prepares our terminal, if there is one, for a process that is
-// to have one. Without our input it stays as it is: Ctrl-C is a signal then,
-// which is passed on.
-func (a *app) openTerminal(spec *container.ProcessSpec, o stdio) (*terminal, error) {
-	t := &terminal{fd: int(a.in.Fd()), used: spec.Terminal}
-	if !spec.Terminal {
-		return t, nil
-	}
-	spec.Rows, spec.Cols = t.size()
-	if !o.interactive {
-		return t, nil
-	}
-	state, err := term.MakeRaw(t.fd)
-	if err != nil {
-		return nil, fmt.Errorf("make the terminal raw: %w", err)
-	}
-	t.state = state
-	return t, nil
-}
-
-func (t *terminal) restore() {
-	if t.state != nil {
-		_ = term.Restore(t.fd, t.state) // if it is gone nothing needs to be restored
-		t.state = nil
-	}
-}
-
-// size returns the terminal's size, that of standard output if the input is
-// none, or zeros.
-func (t *terminal) size() (rows, cols uint16) {
-	for _, fd := range []int{t.fd, int(os.Stdout.Fd())} {
-		if w, h, err := term.GetSize(fd); err == nil {
-			return uint16(h), uint16(w)
+// openMain opens the process that the container is for.
+func openMain(ctx context.Context, c *container.System, st container.Status) (*container.Process, error) {
+	if st.State == container.Running && c.Record().Spec.Main != nil {
+		for _, p := range st.Processes {
+			if p.Main {
+				return c.OpenProcess(ctx, p.Pid)
+			}
 		}
 	}
-	return 0, 0
+	err := fmt.Errorf("attach to container %s: it is %s", c.Name(), st.State)
+	if st.State == container.Running {
+		err = fmt.Errorf("attach to container %s: its command does not run", c.Name())
+	}
+	return nil, &classed{err, errdefs.ErrFailedPrecondition}
 }
 
-func (t *terminal) resize(ctx context.Context, p *container.Process) {
-	if rows, cols := t.size(); t.used && rows > 0 {
-		_ = p.Resize(ctx, rows, cols) // it may have ended
+// carry copies between streams and ours. What it returns waits for all output.
+func carry(ctx context.Context, p *container.Process, streams *container.Stdio, ours *container.ProcessSpec) *sync.WaitGroup {
+	if ours.Stdin != nil {
+		go func() {
+			_, err := io.Copy(streams.Stdin, ours.Stdin)
+			if err == nil && ctx.Err() == nil {
+				_ = p.CloseStdin(ctx) // it may have ended
+			}
+		}()
 	}
+	all := new(sync.WaitGroup)
+	for _, s := range []struct {
+		from io.Reader
+		to   io.Writer
+	}{{streams.Stdout, ours.Stdout}, {streams.Stderr, ours.Stderr}} {
+		if s.from != nil && s.to != nil {
+			all.Go(func() { _, _ = io.Copy(s.to, s.from) }) // a reader that is gone tells by itself
+		}
+	}
+	return all
 }

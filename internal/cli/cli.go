@@ -58,10 +58,12 @@ type entry struct {
 
 // containerCommands are verbs of "hcs container" and, for short, of hcs.
 var containerCommands = []entry{
+	{"attach", newAttach},
 	{"commit", newCommit},
 	{"cp", newCp},
 	{"create", newCreate},
 	{"diff", newDiff},
+	{"events", newEvents},
 	{"exec", newExec},
 	{"export", newExport},
 	{"inspect", newInspect},
@@ -75,6 +77,7 @@ var containerCommands = []entry{
 	{"start", newStart},
 	{"stats", newStats},
 	{"stop", newStop},
+	{"top", newTop},
 	{"unpause", newUnpause},
 	{"wait", newWait},
 }

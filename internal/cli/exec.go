@@ -26,7 +26,11 @@ func newExec(a *app) *cobra.Command {
 }
 
 func (o *execOptions) run(ctx context.Context, a *app, ref string, args []string) error {
-	if err := o.stdio().check(a, o.terminal); err != nil {
+	streams, err := o.stdio()
+	if err == nil {
+		err = streams.check(a, o.terminal)
+	}
+	if err != nil {
 		return err
 	}
 	env, err := variables(o.envFiles, o.env)
@@ -38,7 +42,7 @@ func (o *execOptions) run(ctx context.Context, a *app, ref string, args []string
 		return err
 	}
 	defer c.Close()
-	return a.runProcess(ctx, c, o.process(c.Record().Spec.Main, args, env), o.stdio())
+	return a.runProcess(ctx, c, o.process(c.Record().Spec.Main, args, env), streams)
 }
 
 // process is like the container's main one where the flags say nothing else.
@@ -48,7 +52,7 @@ const outputGrace = 2 * time.Second
 
 func (o *execOptions) process(main *container.ProcessSpec, args, env []string) container.ProcessSpec {
 	p := container.ProcessSpec{Args: args, Dir: o.workdir, User: o.user, OutputGrace: outputGrace}
-	p.Terminal = o.terminal && !o.stdio().detached // nobody would hold the other end
+	p.Terminal = o.terminal && !o.detach // nobody would hold the other end
 	if o.terminal {
 		p.Env = []string{"TERM=xterm"}
 	}

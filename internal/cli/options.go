@@ -17,6 +17,7 @@ type processOptions struct {
 	interactive, terminal, detach bool
 	env, envFiles                 []string
 	workdir, user                 string
+	detachFlag
 }
 
 func (o *processOptions) addFlags(f *pflag.FlagSet) {
@@ -26,11 +27,13 @@ func (o *processOptions) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVarP(&o.env, "env", "e", nil, "set the variable `NAME=VALUE`, or NAME as it is here")
 	f.StringArrayVar(&o.envFiles, "env-file", nil, "read variables from `file`")
 	f.StringVarP(&o.workdir, "workdir", "w", "", "`directory` to start in")
+	o.detachFlag.addFlag(f)
 	f.StringVarP(&o.user, "user", "u", "", "run as `user[:group]`, names or numbers")
 }
 
-func (o *processOptions) stdio() stdio {
-	return stdio{interactive: o.interactive, detached: o.detach}
+func (o *processOptions) stdio() (stdio, error) {
+	keys, err := parseKeys(o.keys)
+	return stdio{interactive: o.interactive, detached: o.detach, detachKeys: keys}, err
 }
 
 func (o *processOptions) overrides() (image.Overrides, error) {

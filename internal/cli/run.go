@@ -38,7 +38,11 @@ func (o *runOptions) run(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	ctx = a.signals.catch(ctx)
-	if err := o.stdio().check(a, o.terminal); err != nil {
+	streams, err := o.stdio()
+	if err == nil {
+		err = streams.check(a, o.terminal)
+	}
+	if err != nil {
 		return err
 	}
 	spec, err := o.spec(args)
@@ -54,7 +58,7 @@ func (o *runOptions) run(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	defer c.Close()
-	err = a.startMain(ctx, c, o.stdio())
+	err = a.startMain(ctx, c, streams)
 	if _, ok := errors.AsType[exitStatus](err); ok || err == nil {
 		if err == nil && o.detach {
 			fmt.Fprintln(a.out, c.ID())

@@ -12,7 +12,10 @@ import (
 	"github.com/hostcompute/hcs/container"
 )
 
-type startOptions struct{ attach, interactive bool }
+type startOptions struct {
+	attach, interactive bool
+	detachFlag
+}
 
 func newStart(a *app) *cobra.Command {
 	var o startOptions
@@ -30,6 +33,7 @@ func newStart(a *app) *cobra.Command {
 func (o *startOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&o.attach, "attach", "a", false, "show the output and end with the exit status")
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "pass standard input too")
+	o.detachFlag.addFlag(f)
 }
 
 func (o *startOptions) run(ctx context.Context, a *app, args []string) error {
@@ -51,7 +55,11 @@ func (o *startOptions) run(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	defer c.Close()
-	return a.startIdle(ctx, c, stdio{interactive: o.interactive})
+	keys, err := parseKeys(o.keys)
+	if err != nil {
+		return err
+	}
+	return a.startIdle(ctx, c, stdio{interactive: o.interactive, detachKeys: keys})
 }
 
 // startIdle is startMain for a container that may run already.
@@ -66,7 +74,7 @@ func (a *app) startIdle(ctx context.Context, c *container.System, o stdio) error
 	if o.detached {
 		return nil
 	}
-	return fmt.Errorf("start container %s: it is %s already: %w", c.Name(), st.State, errdefs.ErrFailedPrecondition)
+	return a.attach(ctx, c, st, o)
 }
 
 // startMain starts the container and the process that it was made for.

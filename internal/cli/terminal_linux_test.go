@@ -212,3 +212,78 @@ func TestProgress(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDetach leaves commands by keys and comes back to one.
+func TestDetach(t *testing.T) {
+	h := newHost(t)
+	h.must("image", "load", "-q", "oci:"+testenv.Image(t, "busybox"))
+	leave := func(t *testing.T, c *console, keys string) {
+		t.Helper()
+		before := c.modes()
+		c.write(keys)
+		if err := c.cmd.Wait(); err != nil {
+			t.Errorf("detached: %v", err)
+		}
+		if after := c.modes(); after.Lflag == before.Lflag {
+			t.Error("the terminal is left raw")
+		}
+	}
+	c := startAt(t, h.hcs("run", "-it", "--name", "c", "busybox", "sh"), 33, 77)
+	c.expect("# ")
+	c.write("kept=yes\n")
+	c.expect("# ")
+	leave(t, c, "\x10\x11")
+
+	c = startAt(t, h.hcs("attach", "--detach-keys", "ctrl-x,y", "c"), 44, 88)
+	c.write("echo still $kept; stty size\n")
+	c.expect("still yes\r\n")
+	c.expect("44 88\r\n")
+	c.write("echo \x10\x11\x18z\n") // which are no detach keys now
+	c.expect("# ")
+	leave(t, c, "\x18y")
+
+	c = startAt(t, h.hcs("exec", "-it", "c", "sh"), 24, 80)
+	c.expect("# ")
+	c.write("while :; do echo >/alive; sleep 0.01; done\n")
+	leave(t, c, "\x10\x11")
+	h.must("exec", "c", "rm", "-f", "/alive")
+	h.must("exec", "c", "sh", "-c", "while [ ! -e /alive ]; do sleep 0.01; done")
+
+	c = startAt(t, h.hcs("attach", "c"), 24, 80)
+	c.write("exit 7\n")
+	if err := c.cmd.Wait(); c.cmd.ProcessState.ExitCode() != 7 {
+		t.Errorf("got %v, want exit status 7", err)
+	}
+	if out, err := h.hcs("attach", "c").CombinedOutput(); err == nil || !strings.Contains(string(out), "it is stopped") {
+		t.Errorf("attach to what does not run: %v, %s", err, out)
+	}
+	c = startAt(t, h.hcs("start", "-ai", "c"), 24, 80)
+	c.expect("# ")
+	leave(t, c, "\x10\x11")
+	h.must("kill", "c")
+}
+
+// TestJobControl stops a job with a key, and has it go on.
+func TestJobControl(t *testing.T) {
+	h := newHost(t)
+	cmd := h.hcs("run", "--rm", "-it", "oci:"+testenv.Image(t, "busybox"), "sh")
+	c := startAt(t, cmd, 24, 80)
+	c.expect("# ")
+	c.write("sh -c 'echo wor\"\"king; while :; do sleep 0.01; done'\n")
+	c.expect("working\r\n")
+	c.write("\x1a")
+	c.expect("Stopped")
+	c.write("jobs; fg\n")
+	c.expect("[1]+")
+	c.expect("sh -c")
+	c.write("\x1a")
+	c.expect("Stopped")
+	c.write("kill -9 %1; echo alive\n")
+	c.expect("alive\r\n")
+	c.write("sh -c 'exit 5'\n")
+	c.expect("# ")
+	c.write("\x04") // Ctrl-D ends the shell, with its last status
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 5 {
+		t.Errorf("got %v, want exit status 5", err)
+	}
+}
