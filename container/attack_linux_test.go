@@ -324,12 +324,16 @@ func beHostile() int {
 func TestAttacks(t *testing.T) {
 	for _, starter := range runtimes {
 		for _, network := range []container.Network{container.NetworkNone, container.NetworkHost} {
-			t.Run(starter+", network "+string(network), func(t *testing.T) { attackFrom(t, starter, network) })
+			t.Run(starter+", network "+string(network), func(t *testing.T) { attackFrom(t, starter, container.Spec{Network: network}) })
 		}
 	}
+	t.Run("native, ids of its own", func(t *testing.T) {
+		testenv.NeedKernel(t, testenv.MappedMounts)
+		attackFrom(t, "native", container.Spec{IDs: container.AutoIDs})
+	})
 }
 
-func attackFrom(t *testing.T, starter string, network container.Network) {
+func attackFrom(t *testing.T, starter string, spec container.Spec) {
 	if starter != "native" {
 		testenv.NeedCommand(t, starter)
 	}
@@ -347,7 +351,8 @@ func attackFrom(t *testing.T, starter string, network container.Network) {
 			mounts = append(mounts, container.Mount{Source: dir, Target: dir, ReadOnly: true})
 		}
 	}
-	s := f.running(container.Spec{Network: network, Mounts: mounts})
+	spec.Mounts = mounts
+	s := f.running(spec)
 	before := f.agentDigest()
 	order, err := json.Marshal(target{Socket: filepath.Join(f.config.Run, "containers", s.ID(), "shim.sock"), Secret: secret})
 	f.must(err)

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -36,6 +37,7 @@ type bundle struct {
 	caps    []string            // what is left to root
 
 	user     bool // the system is in a user namespace, where the kernel mounts less
+	rootless bool // and so are we
 	ttyGroup bool // there is a group ttyGID
 }
 
@@ -61,6 +63,7 @@ func (b *bundle) config() *specs.Spec {
 			CgroupsPath:   b.cgroup,
 			Namespaces:    b.namespaces(),
 			Resources:     b.resources(),
+			Sysctl:        b.sysctls(),
 			Devices:       b.nodes(),
 			Seccomp:       b.seccomp,
 			MaskedPaths:   maskedPaths,
@@ -161,6 +164,18 @@ func (b *bundle) rlimits() []specs.POSIXRlimit {
 		list = append(list, b.record.Spec.Ulimits[i].oci())
 	}
 	return list
+}
+
+// sysctls returns the parameters by their names as OCI runtimes have them.
+func (b *bundle) sysctls() map[string]string {
+	if len(b.record.Spec.Sysctls) == 0 {
+		return nil
+	}
+	m := make(map[string]string)
+	for name, value := range b.record.Spec.Sysctls {
+		m[strings.NewReplacer(".", "/", "/", ".").Replace(sysctlPath(name))] = value
+	}
+	return m
 }
 
 // standard returns the mounts that every system has, as far as the kernel

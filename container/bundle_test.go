@@ -35,15 +35,22 @@ func TestBundles(t *testing.T) {
 			Devices: []Device{{Source: "/dev/fuse", Access: "rw"}}, Ulimits: []Ulimit{{"nofile", 64, 128}, {"core", 0, Unlimited}},
 			Mounts: []Mount{{Type: "tmpfs", Target: "/t", Mode: 0o700, NoExec: true}},
 		},
+		"ids": {
+			Layers: []digest.Digest{digest.FromString("x")}, IDs: AutoIDs, Sysctls: map[string]string{"kernel.msgmax": "1", "net.ipv4.conf.eth0/1.mtu": "2"},
+			Devices: []Device{{Source: "/dev/fuse"}}, Mounts: []Mount{{Source: "/src", Target: "/dst", ReadOnly: true}},
+		},
 	} {
 		b := bundle{
 			record: &Record{ID: "0123456789abcdef0123456789abcdef", Spec: spec}, runDir: "/run/hcs/containers/0123",
 			caps: spec.Security.capabilities(nil), devices: []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}}[:len(spec.Devices)],
-			cgroup: "/hcs/0123", agent: "/bin/hcs-agent", hybrid: name == "all" || name == "user", ttyGroup: name != "user",
+			cgroup: "/hcs/0123", agent: "/bin/hcs-agent", hybrid: name == "all" || name == "user" || name == "ids", ttyGroup: name != "user",
 			seccomp: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno},
 		}
 		if name == "user" { // an ordinary one, with a single id and no control groups
 			b.user, b.cgroup = true, ""
+		}
+		if name == "ids" {
+			b.user, b.record.IDs = true, IDs{First: 100000, Size: 1000}
 		}
 		checkGolden(t, "bundle-"+name, b.config())
 		v1 := map[string]string{}

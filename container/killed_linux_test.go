@@ -59,28 +59,33 @@ func kill(dir string, shim bool, delay time.Duration) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		return
 	}
+	for _, child := range childrenOf(pid) {
+		_ = syscall.Kill(child, syscall.SIGKILL)
+	}
+}
+
+// childrenOf returns the children of a process, whichever of its threads has
+// them.
+func childrenOf(pid int) []int {
+	var all []int
 	lists, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
 	for _, list := range lists {
 		text, _ := os.ReadFile(list)
 		for child := range strings.FieldsSeq(string(text)) {
 			if n, err := strconv.Atoi(child); err == nil {
-				_ = syscall.Kill(n, syscall.SIGKILL)
+				all = append(all, n)
 			}
 		}
 	}
+	return all
 }
 
-// shimOf finds the shim that was started for the directory.
+// shimOf finds the shim that was started here for the directory.
 func shimOf(dir string) int {
-	lists, _ := filepath.Glob("/proc/" + strconv.Itoa(os.Getpid()) + "/task/*/children")
-	for _, list := range lists {
-		text, _ := os.ReadFile(list)
-		for child := range strings.FieldsSeq(string(text)) {
-			argv, _ := os.ReadFile("/proc/" + child + "/cmdline")
-			if bytes.Contains(argv, []byte(dir)) && bytes.HasPrefix(argv, []byte("hcs-shim")) {
-				pid, _ := strconv.Atoi(child)
-				return pid
-			}
+	for _, pid := range childrenOf(os.Getpid()) {
+		argv, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+		if bytes.Contains(argv, []byte(dir)) && bytes.HasPrefix(argv, []byte("hcs-shim")) {
+			return pid
 		}
 	}
 	return 0

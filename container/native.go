@@ -21,7 +21,7 @@ import (
 func (b *bundle) native(v1 map[string]string, filter []byte) (*wire.Native, error) {
 	c := b.config()
 	build := wire.Build{
-		Root: c.Root.Path, ReadOnly: c.Root.Readonly, Hostname: c.Hostname,
+		ReadOnly: c.Root.Readonly, Hostname: c.Hostname,
 		Loopback:     hasNamespace(c, specs.NetworkNamespace),
 		Cgroup:       hasNamespace(c, specs.CgroupNamespace),
 		Masked:       c.Linux.MaskedPaths,
@@ -29,6 +29,7 @@ func (b *bundle) native(v1 map[string]string, filter []byte) (*wire.Native, erro
 		Bounding:     capabilityMask(b.caps), // the agent's own are for nobody else
 		Capabilities: capabilityMask(c.Process.Capabilities.Permitted), NoNewPrivileges: c.Process.NoNewPrivileges,
 		Seccomp: filter,
+		Sysctls: nativeSysctls(b.record.Spec.Sysctls),
 	}
 	for i := range c.Mounts {
 		list, err := nativeMounts(&c.Mounts[i], v1)
@@ -48,10 +49,36 @@ func (b *bundle) native(v1 map[string]string, filter []byte) (*wire.Native, erro
 			Name: l.Type, Resource: uint32(slices.Index(rlimitNames, l.Type)), Soft: l.Soft, Hard: l.Hard,
 		})
 	}
-	return &wire.Native{
-		Agent: b.agent, Args: args, Network: build.Loopback,
-		Limits: b.nativeLimits(c.Linux.Resources), Build: build.Encode(),
-	}, nil
+	n := &wire.Native{Agent: b.agent, Args: args, Network: build.Loopback, Limits: b.nativeLimits(c.Linux.Resources)}
+	if ids := b.record.IDs; !ids.isHost() {
+		n.IDs = &wire.IDs{First: ids.First, Size: ids.Size}
+		n.Lent = b.lent(build.Mounts)
+	}
+	n.Build = build.Encode()
+	return n, nil
+}
+
+// lent takes the mounts of the host's files off those that the first process is
+// to make: with ids that have no rights on the host it may not even find them.
+// What the caller chose to show has the owners that it has for the system;
+// devices and the host's own few files cannot be, or need not.
+func (b *bundle) lent(mounts []wire.Mount) []wire.Lent {
+	chosen := make(map[string]bool)
+	for i := range b.record.Spec.Mounts {
+		chosen[b.record.Spec.Mounts[i].Target] = true
+	}
+	var list []wire.Lent
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Type != "" {
+			continue
+		}
+		list = append(list, wire.Lent{
+			Source: m.Source, Recursive: m.Recursive, Attributes: m.Attributes, Mapped: chosen[m.Target],
+		})
+		*m = wire.Mount{Target: m.Target, Lent: uint64(len(list))}
+	}
+	return list
 }
 
 func hasNamespace(c *specs.Spec, kind specs.LinuxNamespaceType) bool {
@@ -175,7 +202,7 @@ func (b *bundle) nativeLimits(r *specs.LinuxResources) wire.Limits {
 	if r.Pids != nil {
 		l.Pids = *r.Pids.Limit
 	}
-	if b.user { // the rules are not for it to set, and it has no devices but the host's
+	if b.rootless { // the rules are not for it to set, and it has no devices but the host's
 		return l
 	}
 	l.Devices = slices.Clone(standardRules)

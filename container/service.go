@@ -139,7 +139,7 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) 
 	if err := spec.validate(); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
-	if err := errors.Join(s.mayHave(spec.Resources), spec.checkSources()); err != nil {
+	if err := errors.Join(s.mayHave(spec.Resources), s.mayMapIDs(spec.IDs), spec.checkSources()); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
 	r := &Record{ID: newID(), Created: time.Now().UTC(), Spec: spec}
@@ -170,16 +170,19 @@ func (s *Service) mayHave(r Resources) error {
 	return fault(errdefs.ErrNotImplemented, "limit its resources: this user may not write to the control group %s, which root can make and give to the user", s.cfg.CgroupParent)
 }
 
-// create makes, in this order, scratch, record and name: a crash leaves a
-// scratch layer that no record names, or a nameless record, for Prune.
+// create makes, in this order, ids, scratch, record and name: a crash leaves
+// ids and a scratch layer that no record names, or a nameless record, for Prune.
 func (s *Service) create(ctx context.Context, r *Record) error {
 	layers, err := s.layers(&r.Spec)
 	if err != nil {
 		return err
 	}
+	if err := s.claimIDs(ctx, r); err != nil {
+		return err
+	}
 	if !r.Spec.WriteInPlace {
 		if _, err := s.cfg.Layers.CreateScratch(ctx, r.ID, layers...); err != nil {
-			return err
+			return errors.Join(err, s.returnIDs(r))
 		}
 	}
 	if err = s.putRecord(r); err == nil {
@@ -443,6 +446,9 @@ func (s *Service) strays() []string {
 func (s *Service) pruneNames(p *Pruned) error {
 	removed, err := s.dropNames(s.isNobody)
 	p.Leftovers = append(p.Leftovers, removed...)
+	if _, serr := os.Stat(s.idsDir()); serr == nil {
+		err = errors.Join(err, s.dropIDs())
+	}
 	return err
 }
 
@@ -458,13 +464,18 @@ func (s *Service) isNobody(owner string) bool {
 
 // dropNames removes the names of those owners, and returns the links.
 func (s *Service) dropNames(of func(owner string) bool) (removed []string, err error) {
-	entries, err := os.ReadDir(s.namesDir())
+	return s.dropLinks(s.namesDir(), of)
+}
+
+// dropLinks is dropNames for links to ids in any directory.
+func (s *Service) dropLinks(dir string, of func(owner string) bool) (removed []string, err error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
 	for _, e := range entries {
-		link := filepath.Join(s.namesDir(), e.Name())
+		link := filepath.Join(dir, e.Name())
 		owner, err := os.Readlink(link)
 		if errors.Is(err, fs.ErrNotExist) || !of(owner) {
 			continue
@@ -530,6 +541,6 @@ func (s *Service) removeFiles(r *Record) error {
 	} else if !errdefs.IsNotFound(err) {
 		errs = append(errs, err)
 	}
-	errs = append(errs, s.dropName(r.Name(), r.ID), os.RemoveAll(s.records.Dir(r.ID)))
+	errs = append(errs, s.dropName(r.Name(), r.ID), s.returnIDs(r), os.RemoveAll(s.records.Dir(r.ID)))
 	return errors.Join(errs...)
 }

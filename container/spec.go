@@ -124,6 +124,13 @@ type Spec struct {
 	// Ulimits are the limits that processes start with; those that are not named
 	// are the caller's.
 	Ulimits []Ulimit `json:"ulimits,omitempty"`
+	// IDs are the host's ids that the system's users and groups are, in a user
+	// namespace: AutoIDs, or a run. What the system's files are owned by, on disk
+	// and in mounts, are its own ids all the same. Zero leaves it the host's.
+	IDs IDs `json:"ids,omitzero"`
+	// Sysctls are parameters of the system's own namespaces, by their names with
+	// dots: "net.core.somaxconn".
+	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Labels are for people and programs; the service does nothing with them.
 	Labels map[string]string `json:"labels,omitempty"`
 	// StopSignal asks the main process to end. 0 is SIGTERM.
@@ -145,6 +152,8 @@ type Record struct {
 	ID      string    `json:"id"`
 	Created time.Time `json:"created"`
 	Spec    Spec      `json:"spec"`
+	// IDs are what Spec.IDs came to.
+	IDs IDs `json:"ids,omitzero"`
 }
 
 // Name returns the name of the system.
@@ -161,7 +170,8 @@ func ShortID(id string) string { return id[:min(12, len(id))] }
 // validate judges the spec at the door; what it passes is relied upon.
 func (s *Spec) validate() error {
 	for _, f := range []func() error{
-		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkUlimits,
+		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkUlimits, s.checkIDs,
+		s.checkSysctls,
 	} {
 		if err := f(); err != nil {
 			return fault(errdefs.ErrInvalidArgument, "%w", err)

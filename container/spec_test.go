@@ -57,6 +57,18 @@ func TestSpecsAreJudged(t *testing.T) {
 		{"ulimit twice", Spec{RootDir: "/", Ulimits: []Ulimit{{"core", 0, 0}, {"core", 1, 1}}}, "given twice"},
 		{"soft ulimit", Spec{RootDir: "/", Ulimits: []Ulimit{{"core", Unlimited, 5}}}, "above the hard one"},
 		{"negative ulimit", Spec{RootDir: "/", Ulimits: []Ulimit{{"core", -2, 5}}}, "at least 0"},
+		{"ids", Spec{RootDir: "/", IDs: IDs{1<<32 - 2, 1}}, ""},
+		{"ids without a number", Spec{RootDir: "/", IDs: IDs{First: 1}}, "say how many"},
+		{"too many ids", Spec{RootDir: "/", IDs: IDs{1<<32 - 2, 2}}, "the last is 4294967294"},
+		{"sysctls", Spec{RootDir: "/", Sysctls: map[string]string{
+			"kernel.msgmax": "1", "net.core.somaxconn": "2", "net/ipv4/conf/eth0.1/forwarding": "1", "fs.mqueue.msg_max": "3", "kernel/sem": "1 2 3 4",
+		}}, ""},
+		{"sysctl of the machine", Spec{RootDir: "/", Sysctls: map[string]string{"kernel.panic": "1"}}, "whole machine's"},
+		{"the machine's by a detour", Spec{RootDir: "/", Sysctls: map[string]string{"net/../kernel/panic": "1"}}, "not the name"},
+		{"the machine's by dots", Spec{RootDir: "/", Sysctls: map[string]string{"net.//.kernel.panic": "1"}}, "not the name"},
+		{"sysctl of the host's network", Spec{RootDir: "/", Network: NetworkHost, Sysctls: map[string]string{"net.core.somaxconn": "1"}}, "the host's"},
+		{"sysctl without a name", Spec{RootDir: "/", Sysctls: map[string]string{"": "1"}}, "not the name"},
+		{"sysctl with two lines", Spec{RootDir: "/", Sysctls: map[string]string{"kernel.msgmax\nx": "1"}}, "not the name"},
 		{"tmpfs", Spec{RootDir: "/", Mounts: []Mount{{Type: "tmpfs", Target: "/a", Size: 1}}}, ""},
 	} {
 		err := tt.spec.validate()

@@ -80,6 +80,9 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := s.service.mayMapIDs(s.record.IDs); err != nil { // the service may have another runtime by now
+		return nil, err
+	}
 	if rt.Kind == nativeKind {
 		order.Native, err = s.native(dir, agent)
 	} else {
@@ -113,6 +116,9 @@ func (s *System) everything(name string) []string {
 	}
 	if sc, err := s.Scratch(); err == nil {
 		list = append(list, sc.Path())
+	}
+	if ids := s.record.IDs; !ids.isHost() {
+		list = append(list, s.service.idsLink(ids))
 	}
 	return append(list, s.dir())
 }
@@ -155,15 +161,25 @@ func (s *System) bundle(dir, agent string) (*bundle, error) {
 			return nil, err
 		}
 	}
-	gids, err := userns.GIDs()
+	hasTTY, err := s.hasGroup(ttyGID)
 	if err != nil {
 		return nil, fmt.Errorf("read the user namespace's ids: %w", err)
 	}
 	return &bundle{
 		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent, seccomp: filter,
 		caps: caps, devices: devices,
-		hybrid: sys.HasV1Cgroups(), user: !userns.IsInitial(), ttyGroup: gids.Has(ttyGID),
+		hybrid: sys.HasV1Cgroups(), ttyGroup: hasTTY,
+		rootless: !userns.IsInitial(), user: !userns.IsInitial() || !s.record.IDs.isHost(),
 	}, nil
+}
+
+// hasGroup reports whether the system's user namespace has a group of the id.
+func (s *System) hasGroup(gid uint32) (bool, error) {
+	if ids := s.record.IDs; !ids.isHost() {
+		return gid < ids.Size, nil
+	}
+	gids, err := userns.GIDs()
+	return gids.Has(gid), err
 }
 
 func (s *System) writeBundle(dir, agent string) error {

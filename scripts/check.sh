@@ -1,5 +1,6 @@
 #!/bin/bash
-# Everything that is judged without running a container. Every step runs, and the failed ones are named at the end.
+# Everything that is judged without running a container, and then what takes long with many. Every step runs, and the failed
+# ones are named at the end.
 #
 #   scripts/check.sh [STEP...]
 set -euo pipefail
@@ -58,6 +59,17 @@ check_fuzz() {
 	done
 }
 
+# check_endurance runs the tests of scale and endurance at their full size, with what finds data races in clients and shims.
+check_endurance() {
+	if [ "$(id -u)" != 0 ]; then
+		echo "   not root: left out"
+		return
+	fi
+	HCS_TEST_PRIVILEGED=1 HCS_TEST_ENDURANCE=full go test -count=1 -timeout 30m -run '^TestEndurance' -skip '^TestEnduranceClients$' -v ./container &&
+		HCS_TEST_PRIVILEGED=1 HCS_TEST_ENDURANCE=full HCS_TEST_RACE=1 CGO_ENABLED=1 \
+			go test -race -count=1 -timeout 10m -run '^TestEnduranceClients$' -v ./container
+}
+
 # check_wine runs the tests of what needs no kernel as Windows programs, where Wine is.
 check_wine() {
 	if ! command -v wine >/dev/null; then
@@ -92,7 +104,7 @@ export tools
 export -f tool
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(format vet lint fix modules race cross wine fuzz)
+[ ${#steps[@]} -gt 0 ] || steps=(format vet lint fix modules race cross wine fuzz endurance)
 failed=()
 for step in "${steps[@]}"; do
 	echo "== $step"

@@ -51,16 +51,23 @@ func build(conn *wire.Conn) error {
 	if len(os.Args) > 2 {
 		return native.LimitFiles(os.Args[2])
 	}
+	if err := native.CloseForeign(); err != nil {
+		return err
+	}
+	var lent []int
 	m, err := conn.Receive()
+	for err == nil && m.Type == wire.Lend {
+		lent = append(lent, m.Files...)
+		m, err = conn.Receive()
+	}
 	if err != nil {
 		return err
 	}
-	wire.CloseFiles(m.Files)
 	var b wire.Build
 	if err := b.Decode(m.Body); m.Type != wire.Make || err != nil {
 		return wire.ErrMalformed
 	}
-	return native.Build(&b)
+	return native.Build(&b, lent)
 }
 
 type agent struct {
@@ -142,9 +149,9 @@ func (a *agent) idle() {
 // (pid_namespaces(7)). The Go runtime's own handlers would make SIGTERM end
 // it. SIGURG stays the runtime's, which preempts with it, and so does SIGCHLD.
 func protect() error {
-	// Little garbage, rarely: a collection shortly after the start would only
-	// delay the first process.
-	debug.SetGCPercent(400)
+	// A mebibyte of garbage at the most, which is a few hundred processes': by
+	// default it would be four.
+	debug.SetGCPercent(25)
 	syscall.CloseOnExec(socket)
 	const prSetDumpable = 4
 	if _, _, e := syscall.Syscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0); e != 0 {

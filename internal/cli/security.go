@@ -15,7 +15,8 @@ import (
 // securityOptions are the flags that say what a container's processes may do.
 type securityOptions struct {
 	capAdd, capDrop, security []string
-	devices, ulimits          []string
+	devices, ulimits, sysctls []string
+	userns                    string
 }
 
 func (o *securityOptions) addFlags(f *pflag.FlagSet) {
@@ -24,6 +25,8 @@ func (o *securityOptions) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.security, "security-opt", nil, "`no-new-privileges` or seccomp=unconfined")
 	f.StringArrayVar(&o.devices, "device", nil, "let processes use a device, `SOURCE[:TARGET][:rwm]`")
 	f.StringArrayVar(&o.ulimits, "ulimit", nil, "limit of each process, `NAME=SOFT[:HARD]`")
+	f.StringArrayVar(&o.sysctls, "sysctl", nil, "set a parameter of the container's namespaces, `NAME=VALUE`")
+	f.StringVar(&o.userns, "userns", "host", "be users of the host's, or of a user `namespace`: host, auto, or UID:SIZE")
 }
 
 func (o *securityOptions) apply(s *container.Spec) error {
@@ -47,7 +50,45 @@ func (o *securityOptions) apply(s *container.Spec) error {
 		}
 		s.Ulimits = append(s.Ulimits, u)
 	}
-	return nil
+	var err error
+	if s.Sysctls, err = parseSysctls(o.sysctls); err != nil {
+		return err
+	}
+	s.IDs, err = parseUserns(o.userns)
+	return err
+}
+
+// parseSysctls reads NAME=VALUE.
+func parseSysctls(list []string) (map[string]string, error) {
+	var sysctls map[string]string
+	for _, text := range list {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, usage(fmt.Sprintf("sysctl %q: give NAME=VALUE", text))
+		}
+		if sysctls == nil {
+			sysctls = make(map[string]string)
+		}
+		sysctls[name] = value
+	}
+	return sysctls, nil
+}
+
+// parseUserns reads host, auto or UID:SIZE.
+func parseUserns(text string) (container.IDs, error) {
+	switch text {
+	case "", "host":
+		return container.IDs{}, nil
+	case "auto":
+		return container.AutoIDs, nil
+	}
+	first, size, _ := strings.Cut(text, ":")
+	uid, err1 := strconv.ParseUint(first, 10, 32)
+	count, err2 := strconv.ParseUint(size, 10, 32)
+	if err1 != nil || err2 != nil || uid == 0 || count == 0 {
+		return container.IDs{}, usage(fmt.Sprintf("user namespace %q: give host, auto, or UID:SIZE, such as 100000:65536, with a UID above 0", text))
+	}
+	return container.IDs{First: uint32(uid), Size: uint32(count)}, nil
 }
 
 // setSecurity takes KEY[=VALUE] or, as older programs have it, KEY:VALUE.

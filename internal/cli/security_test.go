@@ -57,6 +57,25 @@ func TestParseUlimit(t *testing.T) {
 	}, "", "nofile", "nofile=", "nofile=x", "nofile=1:", "nofile=:1", "nofile=1:2:3", "nofile=1k")
 }
 
+func TestParseUserns(t *testing.T) {
+	t.Parallel()
+	parses(t, parseUserns, map[string]container.IDs{
+		"": {}, "host": {}, "auto": container.AutoIDs, "100000:65536": {First: 100000, Size: 65536},
+		"4294967294:1": {First: 4294967294, Size: 1},
+	}, "0:65536", "100000", "100000:", ":1", "1:0", "-1:5", "keep-id", "1:4294967296", "1:2:3")
+}
+
+func TestParseSysctls(t *testing.T) {
+	t.Parallel()
+	got, err := parseSysctls([]string{"net.core.somaxconn=5", "kernel.sem=1 2=3"})
+	if d := cmp.Diff(map[string]string{"net.core.somaxconn": "5", "kernel.sem": "1 2=3"}, got); err != nil || d != "" {
+		t.Errorf("%v %s", err, d)
+	}
+	if got, err := parseSysctls([]string{"net.core.somaxconn"}); err == nil {
+		t.Errorf("without a value: %v", got)
+	}
+}
+
 func TestParseLog(t *testing.T) {
 	t.Parallel()
 	one := func(text string) (container.Log, error) { return parseLog([]string{text}) }

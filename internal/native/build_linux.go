@@ -14,24 +14,27 @@ import (
 // not the socket to the shim.
 const firstForeign = 4
 
+// CloseForeign closes what somebody let all the way down from the caller's
+// caller: it would lead out of the container. It comes before anything else is
+// opened.
+func CloseForeign() error {
+	return fault("close", "inherited descriptors", unix.CloseRange(firstForeign, math.MaxUint32, 0))
+}
+
 // Build makes the container. The caller is the first process of new pid,
 // mount, ipc and uts namespaces, with all of its threads; after an error it is
-// fit for nothing but to end, and the kernel takes away what was made.
-func Build(b *wire.Build) error {
+// fit for nothing but to end, and the kernel takes away what was made. Lent are
+// the mounts that b speaks of, which it takes over.
+func Build(b *wire.Build, lent []int) error {
 	// One thread for all: the control group namespace is a thread's, until the
 	// others follow.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// Descriptors that somebody let all the way down from the caller's caller
-	// would lead out of the container.
-	if err := unix.CloseRange(firstForeign, math.MaxUint32, 0); err != nil {
-		return fault("close", "inherited descriptors", err)
-	}
 	if err := identify(b); err != nil {
 		return err
 	}
 	unix.Umask(0) // modes are as they are asked for
-	if err := furnish(b); err != nil {
+	if err := furnish(b, lent); err != nil {
 		return err
 	}
 	unix.Umask(0o022) // what OCI runtimes leave
@@ -42,20 +45,26 @@ func Build(b *wire.Build) error {
 }
 
 // furnish makes the container's tree.
-func furnish(b *wire.Build) error {
+func furnish(b *wire.Build, lent []int) error {
+	if len(lent) == 0 {
+		return fault("find", "the root directory", unix.EBADF)
+	}
 	if err := isolateMounts(); err != nil {
 		return err
 	}
-	mounts, err := prepare(b.Mounts)
+	mounts, err := prepare(b.Mounts, lent)
 	if err != nil {
 		return err
 	}
-	root, err := enter(b.Root)
+	root, err := enter(lent[0])
 	if err != nil {
 		return err
 	}
 	defer root.close()
 	if err := attach(root, mounts); err != nil {
+		return err
+	}
+	if err := setParameters(root, b.Sysctls); err != nil {
 		return err
 	}
 	if err := makeDevices(root, b.Devices); err != nil {

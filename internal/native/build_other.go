@@ -12,8 +12,11 @@ import (
 
 var errUnsupported = fmt.Errorf("make a container on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 
+// CloseForeign is for Linux.
+func CloseForeign() error { return errUnsupported }
+
 // Build is for Linux.
-func Build(*wire.Build) error { return errUnsupported }
+func Build(*wire.Build, []int) error { return errUnsupported }
 
 // LimitFiles is for Linux.
 func LimitFiles(string) error { return errUnsupported }

@@ -18,15 +18,20 @@ type mount struct {
 	later uint64
 }
 
-// prepare makes all mounts, while the host's tree can be seen. So it must for
-// proc and sysfs too: in a user namespace the kernel asks whether there is one
-// already (mount_too_revealing in fs/namespace.c).
-func prepare(list []wire.Mount) ([]mount, error) {
+// prepare makes all mounts that were not lent, while the host's tree can be
+// seen. So it must for proc and sysfs too: in a user namespace the kernel asks
+// whether there is one already (mount_too_revealing in fs/namespace.c).
+func prepare(list []wire.Mount, lent []int) ([]mount, error) {
 	mounts := make([]mount, len(list))
 	for i := range list {
 		m := &list[i]
 		makeOne, what := bind, m.Source
-		if m.Type != "" {
+		switch {
+		case m.Lent >= uint64(len(lent)):
+			return nil, fault("find the mount for", m.Target, unix.EBADF)
+		case m.Lent > 0:
+			makeOne = func(m *wire.Mount) (mount, error) { return borrowed(m.Target, lent[m.Lent]) }
+		case m.Type != "":
 			makeOne, what = makeFS, m.Type
 		}
 		made, err := makeOne(m)
@@ -50,11 +55,20 @@ func bind(m *wire.Mount) (mount, error) {
 	if err != nil {
 		return mount{}, err
 	}
+	made, err := borrowed(m.Target, fd)
+	if err != nil {
+		return mount{}, err
+	}
+	return made, setAttributes(fd, m.Attributes)
+}
+
+// borrowed is a mount that is there already.
+func borrowed(target string, fd int) (mount, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return mount{}, err
 	}
-	return mount{fd: fd, target: m.Target, isDir: st.Mode&unix.S_IFMT == unix.S_IFDIR}, setAttributes(fd, m.Attributes)
+	return mount{fd: fd, target: target, isDir: st.Mode&unix.S_IFMT == unix.S_IFDIR}, nil
 }
 
 func setAttributes(fd int, attributes uint64) error {

@@ -18,25 +18,26 @@ type tree struct{ fd int }
 
 func (t tree) close() { _ = unix.Close(t.fd) }
 
-// enter makes the directory the root, and lets the old one go: from here on
-// this process has no name for anything of the host's.
-func enter(dir string) (tree, error) {
-	if err := unix.Chdir(dir); err != nil {
-		return tree{}, fault("enter the root directory", dir, err)
+// enter makes a mount that is nowhere attached the root, and lets the old one
+// go: from here on this process has no name for anything of the host's.
+func enter(root int) (tree, error) {
+	const object = "the container's tree"
+	err := unix.MoveMount(root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if err != nil {
+		return tree{}, fault("mount", object, err)
+	}
+	if err := unix.Fchdir(root); err != nil {
+		return tree{}, fault("enter", object, err)
 	}
 	// The old root ends up mounted on the new one, where both are "."
 	// (pivot_root(2)).
 	if err := unix.PivotRoot(".", "."); err != nil {
-		return tree{}, fault("change the root to", dir, err)
+		return tree{}, fault("change the root to", object, err)
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return tree{}, fault("leave the host's tree for", dir, err)
+		return tree{}, fault("leave the host's tree for", object, err)
 	}
-	if err := unix.Chdir("/"); err != nil {
-		return tree{}, fault("enter the root directory", dir, err)
-	}
-	fd, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	return tree{fd}, fault("open the root directory", dir, err)
+	return tree{root}, fault("enter", object, unix.Chdir("/"))
 }
 
 // open opens what is at the path, without touching it. Links are followed

@@ -26,6 +26,7 @@ type native struct {
 }
 
 func (n *native) start(agent *wire.Conn, agentEnd *os.File, failed func(error)) error {
+	defer agentEnd.Close()
 	if err := n.cgroup.Make(sys.CgroupLimits(n.spec.Native.Limits)); err != nil {
 		return err
 	}
@@ -37,11 +38,40 @@ func (n *native) start(agent *wire.Conn, agentEnd *os.File, failed func(error)) 
 		return fmt.Errorf("open the agent's program: %w", err)
 	}
 	defer program.Close()
+	sys.OnThreadOfItsOwn(func() { err = n.clone(program, agentEnd, failed) })
+	if err != nil {
+		return err
+	}
+	if err := agentEnd.Close(); err != nil { // so that the agent's end is the only one
+		return err
+	}
+	err = n.instruct(agent)
+	if errors.Is(err, syscall.EPIPE) { // the first process has ended, and failed tells why
+		return nil
+	}
+	return err
+}
+
+// instruct gives the first process, while it begins, what the container is
+// made of, and tells it to make it.
+func (n *native) instruct(agent *wire.Conn) error {
+	var users *os.File
+	if n.spec.Native.IDs != nil {
+		var err error
+		if users, err = sys.OpenUserNamespace(n.pid); errors.Is(err, os.ErrNotExist) {
+			return syscall.EPIPE
+		} else if err != nil {
+			return fmt.Errorf("open the user namespace: %w", err)
+		}
+		defer users.Close()
+	}
+	if err := lend(agent, n.spec, users); err != nil {
+		return err
+	}
 	if err := agent.Send(wire.Message{Type: wire.Make, Body: n.spec.Native.Build}); err != nil {
 		return fmt.Errorf("tell the first process what to make: %w", err)
 	}
-	sys.OnThreadOfItsOwn(func() { err = n.clone(program, agentEnd, failed) })
-	return err
+	return nil
 }
 
 // clone starts the first process. The calling thread is of no other use
@@ -98,10 +128,16 @@ func (n *native) attributes() *syscall.SysProcAttr {
 	if n.spec.Native.Network {
 		flags |= syscall.CLONE_NEWNET
 	}
-	return &syscall.SysProcAttr{
+	attr := &syscall.SysProcAttr{
 		Setsid: true, Cloneflags: uintptr(flags),
 		Credential: &syscall.Credential{NoSetGroups: groupsAreFixed()},
 	}
+	if ids := n.spec.Native.IDs; ids != nil {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{HostID: int(ids.First), Size: int(ids.Size)}}
+		attr.GidMappings, attr.GidMappingsEnableSetgroups = attr.UidMappings, true
+	}
+	return attr
 }
 
 // groupsAreFixed reports whether the kernel lets nobody here set supplementary

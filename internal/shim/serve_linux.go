@@ -124,6 +124,7 @@ func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
 		defer wire.CloseFiles(theirs)
 	}
 	p.request.Env = nil // which may be large, and nobody asks for
+	s.giveAway(theirs)
 	// Without s.mu: an agent that takes nothing must hold up this client alone.
 	err := s.agent.Send(wire.Message{Type: wire.Spawn, Seq: p.seq, Body: body, Files: theirs})
 	if err != nil { // the agent is gone: the system is about to end
@@ -148,6 +149,19 @@ func (s *shim) hold(p *process, fds []int) ([]*os.File, error) {
 	defer s.mu.Unlock()
 	p.relay = l
 	return theirs, nil
+}
+
+// giveAway makes pipes those of the container's root where its ids are others:
+// opening /dev/stdout by name would not work, and the agent could not give them
+// on to the user who is to have them.
+func (s *shim) giveAway(fds []int) {
+	if s.spec.Native == nil || s.spec.Native.IDs == nil {
+		return
+	}
+	root := int(s.spec.Native.IDs.First)
+	for _, fd := range fds {
+		sys.ChownPipe(fd, root, root)
+	}
 }
 
 // admit enters the process in the table, if it may be started now.

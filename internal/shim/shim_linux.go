@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/hostcompute/hcs/internal/reap"
@@ -89,8 +89,11 @@ func (s *shim) supervise(client *wire.Conn) error {
 	go s.accept(listener)
 	if err := s.start(); err != nil {
 		class := wire.Internal
-		if s.stopping() {
+		switch {
+		case s.stopping():
 			class = wire.Wrong
+		case errors.Is(err, sys.ErrNoIDMap):
+			class = wire.Unsupported
 		}
 		err = errors.Join(err, s.undo(othersUnknown), listener.Close(), s.events.close())
 		return errors.Join(err, client.Send(failureMessage(class, err)))
@@ -109,8 +112,8 @@ func (s *shim) supervise(client *wire.Conn) error {
 	case <-s.first.ended:
 		s.stop(s.whyDied()) // unless somebody stopped it before
 	}
-	err = errors.Join(s.takeDown(), listener.Close())
-	s.bow(err)
+	err = s.takeDown()
+	s.bow(err, listener)
 	return err
 }
 
@@ -132,42 +135,21 @@ func (s *shim) whyDied() string {
 	return "its first process died"
 }
 
-// start mounts the root and has the starter start the agent. It returns when
-// the agent serves.
+// start has the starter start the agent. It returns when the agent serves.
 func (s *shim) start() error {
-	rootfs := filepath.Join(s.spec.Dir, wire.RootName)
-	if err := os.Mkdir(rootfs, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	if err := mountRoot(&s.spec.Root, rootfs); err != nil {
-		return err
-	}
 	agent, theirs, err := wire.Pair()
 	if err != nil {
 		return err
 	}
-	defer theirs.Close()
 	if err := agent.ReceiveFrom(); err != nil {
-		return errors.Join(err, agent.Close())
+		return errors.Join(err, agent.Close(), theirs.Close())
 	}
 	s.agent = agent
 	failed := make(chan error, 1)
 	if err := s.starter.start(agent, theirs, func(err error) { failed <- err }); err != nil {
 		return err
 	}
-	if err := theirs.Close(); err != nil { // so that the agent's end is the only one
-		return err
-	}
 	return s.awaitAgent(failed)
-}
-
-func mountRoot(r *wire.Root, target string) error {
-	if r.Dir != "" {
-		return sys.MountDir(r.Dir, target)
-	}
-	return sys.MountOverlay(sys.Overlay{
-		Lower: r.Lower, Upper: r.Upper, Work: r.Work, Target: target, UserXattr: r.UserXattr, Volatile: r.Volatile,
-	})
 }
 
 // startTimeout bounds how long a starter may take.
@@ -330,21 +312,14 @@ func (s *shim) endAll() {
 }
 
 // undo takes back what start did, as far as it came.
-func (s *shim) undo(others othersState) error {
-	err := s.starter.undo(others)
-	rootfs := filepath.Join(s.spec.Dir, wire.RootName)
-	if uerr := sys.Unmount(rootfs); uerr != nil {
-		return errors.Join(err, uerr)
-	}
-	if rerr := syscall.Rmdir(rootfs); rerr != nil && rerr != syscall.ENOENT {
-		err = errors.Join(err, &os.PathError{Op: "rmdir", Path: rootfs, Err: rerr})
-	}
-	return err
-}
+func (s *shim) undo(others othersState) error { return s.starter.undo(others) }
 
 // bow leaves the last status behind, or, if all went well and nothing is to
 // be kept, nothing; and tells those who wait.
-func (s *shim) bow(err error) {
+//
+// As long as there is a socket to connect to, nobody starts the system anew:
+// it goes after all is written, and before anything is removed.
+func (s *shim) bow(err error, l *wire.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.State, s.status.Ended = wire.Stopped, time.Now().UnixNano()
@@ -356,6 +331,9 @@ func (s *shim) bow(err error) {
 		fmt.Fprintf(os.Stderr, "hcs-shim: leave the status: %v\n", werr)
 	}
 	s.events.tell(wire.Event{Kind: wire.EventExited, Time: s.status.Ended, Code: s.status.ExitCode, Reason: s.status.Reason})
+	if rerr := s.stopListening(err, l); rerr != nil {
+		fmt.Fprintf(os.Stderr, "hcs-shim: stop listening: %v\n", rerr)
+	}
 	if err == nil {
 		for _, path := range s.spec.Remove {
 			if rerr := os.RemoveAll(path); rerr != nil {
@@ -373,6 +351,22 @@ func (s *shim) bow(err error) {
 	for _, w := range s.waiters {
 		_ = w.SendNow(m)
 	}
+}
+
+// stopListening has nobody find the shim any more. The run directory goes in
+// one step with the socket, so that what is removed later is not another's.
+func (s *shim) stopListening(err error, l *wire.Listener) error {
+	i := slices.Index(s.spec.Remove, s.spec.Dir)
+	if err != nil || i < 0 {
+		return l.Close()
+	}
+	gone := s.spec.Dir + wire.Gone
+	err = errors.Join(os.RemoveAll(gone), os.Rename(s.spec.Dir, gone))
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	s.spec.Remove[i] = gone
+	return l.CloseMoved()
 }
 
 // writeStatus replaces the status file. It is not synced: should the machine

@@ -19,8 +19,9 @@ import (
 // A starter turns a prepared bundle into a running first process that is the
 // agent, and undoes it. It is the one seam for other ways of isolation.
 type starter interface {
-	// start begins. The agent gets its end of the socket as descriptor 3 and
-	// reports by itself; failed tells, at most once, that it never will.
+	// start begins. The agent gets its end of the socket as descriptor 3, which
+	// is closed here then, and reports by itself; failed tells, at most once, that
+	// it never will.
 	start(agent *wire.Conn, agentEnd *os.File, failed func(error)) error
 	// undo takes away what start made, at any point: after the first process has
 	// ended, and all others with it, or where none is known.
@@ -54,6 +55,10 @@ func (o *ociRuntime) stateDir() string { return filepath.Join(o.spec.Dir, "runti
 func (o *ociRuntime) logFile() string { return filepath.Join(o.spec.Dir, "runtime.log") }
 
 func (o *ociRuntime) start(_ *wire.Conn, agentEnd *os.File, failed func(error)) error {
+	defer agentEnd.Close()
+	if err := mountRoot(o.spec); err != nil {
+		return err
+	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -113,7 +118,7 @@ func (o *ociRuntime) undo(others othersState) error {
 	if others == othersUnknown {
 		err = o.cgroup.Kill(5 * time.Second)
 	}
-	return errors.Join(err, o.cgroup.Remove())
+	return errors.Join(err, o.cgroup.Remove(), unmountRoot(o.spec))
 }
 
 // failure says what the runtime said: the last error of its log, or of its

@@ -15,7 +15,7 @@ type Overlay struct {
 	Lower  []string // read only, topmost first; 1 to MaxLower
 	Upper  string   // takes what is written; empty for a read-only mount
 	Work   string   // overlayfs's own, on the file system of Upper
-	Target string   // an existing directory
+	Target string   // an existing directory; none for NewOverlay
 
 	ReadOnly  bool // read only although there is an Upper
 	UserXattr bool // overlayfs keeps its marks in user.overlay.*, for those who may not write trusted.overlay.*
@@ -24,10 +24,15 @@ type Overlay struct {
 
 // Validate reports what makes the mount impossible, as an error of class errdefs.ErrInvalidArgument.
 func (o *Overlay) Validate() error {
+	if o.Target == "" {
+		return fmt.Errorf("mount layers: no target given: %w", errdefs.ErrInvalidArgument)
+	}
+	return o.validateLayers()
+}
+
+func (o *Overlay) validateLayers() error {
 	var fault string
 	switch {
-	case o.Target == "":
-		fault = "no target given"
 	case len(o.Lower) == 0:
 		fault = "no lower directory given"
 	case len(o.Lower) > MaxLower:

@@ -49,19 +49,41 @@ func bindReadOnly(o *Overlay) error {
 	return attach(fd, o.Target)
 }
 
+// NewOverlay mounts the directories over each other and attaches the mount nowhere: it is there for as long as the file
+// is open, or until who gets the file attaches it. o.Target is not used.
+func NewOverlay(o Overlay) (*os.File, error) {
+	if err := o.validateLayers(); err != nil {
+		return nil, err
+	}
+	mnt, err := newOverlay(&o, addLower)
+	if err != nil {
+		return nil, fmt.Errorf("mount %d layers: %w", len(o.Lower), err)
+	}
+	return os.NewFile(uintptr(mnt), "overlay"), nil
+}
+
 func mountOverlay(o *Overlay) error { return mountWith(o, addLower) }
 
 func mountWith(o *Overlay, add func(fs int, o *Overlay) error) error {
+	mnt, err := newOverlay(o, add)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(mnt) }()
+	return attach(mnt, o.Target)
+}
+
+func newOverlay(o *Overlay, add func(fs int, o *Overlay) error) (int, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return fmt.Errorf("open overlayfs: %w", err)
+		return -1, fmt.Errorf("open overlayfs: %w", err)
 	}
 	defer func() { _ = unix.Close(fs) }()
 	if err := add(fs, o); err != nil {
-		return err
+		return -1, err
 	}
 	if err := configure(fs, o); err != nil {
-		return err
+		return -1, err
 	}
 	attrs := 0
 	if o.Upper == "" || o.ReadOnly {
@@ -69,10 +91,9 @@ func mountWith(o *Overlay, add func(fs int, o *Overlay) error) error {
 	}
 	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attrs)
 	if err != nil {
-		return explain(fs, fmt.Errorf("make the mount: %w", err))
+		return -1, explain(fs, fmt.Errorf("make the mount: %w", err))
 	}
-	defer func() { _ = unix.Close(mnt) }()
-	return attach(mnt, o.Target)
+	return mnt, nil
 }
 
 // configure tells overlayfs the rest and lets it check.

@@ -1,7 +1,6 @@
 package sys
 
 import (
-	"errors"
 	"math"
 	"os"
 	"runtime"
@@ -82,6 +81,14 @@ func MakePollable(fd int) {
 	}
 }
 
+// ChownPipe changes the owner of a pipe, and of nothing else.
+func ChownPipe(fd, uid, gid int) {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+		_ = unix.Fchown(fd, uid, gid)
+	}
+}
+
 // OnThreadOfItsOwn calls f on a thread that ends with it: what f changes of
 // its thread nobody else meets.
 func OnThreadOfItsOwn(f func()) {
@@ -113,16 +120,7 @@ func JoinNewSessionKeyring(name string) error {
 // OpenReadOnly returns a mount, read-only and nowhere attached, of the file at
 // path: not even root opens the file for writing through it.
 func OpenReadOnly(path string) (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), path)
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		return nil, errors.Join(&os.PathError{Op: "mount_setattr", Path: path, Err: err}, f.Close())
-	}
-	return f, nil
+	return NewBind(path, OneMount, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, nil)
 }
 
 // CheckMountAPI reports what this kernel lacks of what mounts are made with by

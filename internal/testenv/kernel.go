@@ -21,6 +21,8 @@ const (
 	NetNamespaces Feature = "network namespaces"
 	// UserNamespaces is the right to make user namespaces.
 	UserNamespaces Feature = "user namespaces"
+	// MappedMounts is mounts of the test's temporary directory with other owners (MOUNT_ATTR_IDMAP).
+	MappedMounts Feature = "idmapped mounts"
 	// Seccomp is seccomp filters.
 	Seccomp Feature = "seccomp filters"
 	// Cgroups is a mounted and writable cgroup hierarchy with a memory controller, v1 or v2.

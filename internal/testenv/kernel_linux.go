@@ -14,10 +14,12 @@ import (
 // System call numbers from 424 on are the same on all architectures Go has (include/uapi/asm-generic/unistd.h). This
 // package asks the kernel itself, so that a fault in internal/sys cannot make its own tests skip.
 const (
-	sysFsopen    = 430
-	sysFsconfig  = 431
-	sysPidfdOpen = 434
-	sysOpenat2   = 437
+	sysOpenTree     = 428
+	sysFsopen       = 430
+	sysFsconfig     = 431
+	sysPidfdOpen    = 434
+	sysOpenat2      = 437
+	sysMountSetattr = 442
 
 	fsconfigSetString = 1
 	resolveInRoot     = 0x10
@@ -33,6 +35,7 @@ func probe(f Feature) error {
 		MountNamespaces: func() error { return probeClone(syscall.CLONE_NEWNS) },
 		NetNamespaces:   func() error { return probeClone(syscall.CLONE_NEWNET) },
 		UserNamespaces:  func() error { return probeClone(syscall.CLONE_NEWUSER) },
+		MappedMounts:    probeMappedMounts,
 		Seccomp:         probeSeccomp,
 		Cgroups:         probeCgroups,
 		LoopDevices:     probeLoop,
@@ -101,6 +104,56 @@ func probeClone(flag uintptr) error {
 	cmd := exec.Command(child)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flag}
 	return cmd.Run()
+}
+
+// probeMappedMounts maps the owners of another mount of the temporary directory, which is nowhere attached.
+func probeMappedMounts() error {
+	cat, err := lookPath("cat")
+	if err != nil {
+		return err
+	}
+	holder := exec.Command(cat) // stays until its input ends
+	holder.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: 1 << 31, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: 1 << 31, Size: 1}},
+	}
+	input, err := holder.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := holder.Start(); err != nil {
+		return err
+	}
+	defer func() { _, _ = input.Close(), holder.Wait() }()
+	users, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", holder.Process.Pid))
+	if err != nil {
+		return err
+	}
+	defer users.Close()
+	return mapOwners(os.TempDir(), users)
+}
+
+func mapOwners(dir string, users *os.File) error {
+	name, err := syscall.BytePtrFromString(dir)
+	if err != nil {
+		return err
+	}
+	const cwd, clone, cloexec = -100, 1, syscall.O_CLOEXEC
+	at := cwd
+	fd, _, errno := syscall.Syscall(sysOpenTree, uintptr(at), uintptr(unsafe.Pointer(name)), clone|cloexec)
+	if errno != 0 {
+		return os.NewSyscallError("open_tree", errno)
+	}
+	defer syscall.Close(int(fd))
+	const emptyPath, idmap = 0x1000, 0x100000
+	attr := struct{ set, clear, propagation, users uint64 }{set: idmap, users: uint64(users.Fd())}
+	_, _, errno = syscall.Syscall6(sysMountSetattr, fd, uintptr(unsafe.Pointer(new(byte))), emptyPath,
+		uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	if errno != 0 {
+		return os.NewSyscallError("mount_setattr", errno)
+	}
+	return nil
 }
 
 func probeSeccomp() error {

@@ -29,10 +29,7 @@ func Main(m *testing.M) int {
 	}
 	module, err := moduleRoot()
 	if err == nil {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir, "./cmd/...")
-		build.Dir, build.Stderr = module, os.Stderr
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		err = build.Run()
+		err = buildPrograms(module, dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build the programs to test with:", err)
@@ -44,6 +41,24 @@ func Main(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// RaceVariable is the environment variable that has hcs-shim, which the tests start, look for data races, too. hcs-agent
+// cannot: what finds them is a library of the host's, and the program runs in containers.
+const RaceVariable = "HCS_TEST_RACE"
+
+func buildPrograms(module, dir string) error {
+	build := func(cgo string, args ...string) error {
+		c := exec.Command("go", append([]string{"build", "-trimpath", "-o", dir}, args...)...)
+		c.Dir, c.Stderr = module, os.Stderr
+		c.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+		return c.Run()
+	}
+	err := build("0", "-ldflags", "-s -w", "./cmd/...")
+	if err == nil && os.Getenv(RaceVariable) != "" {
+		err = build("1", "-race", "./cmd/hcs-shim")
+	}
+	return err
 }
 
 // Programs returns the directory of hcs, hcs-shim and hcs-agent, built from this source. The package's TestMain is Main.

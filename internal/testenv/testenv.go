@@ -26,6 +26,18 @@ const (
 	BusyboxTar = "HCS_TEST_BUSYBOX_TAR"
 )
 
+// Endurance is the environment variable that has tests of scale and endurance take as long as they should: with the value
+// full, else they are samples of themselves. `make check` sets it.
+const Endurance = "HCS_TEST_ENDURANCE"
+
+// Enduring returns the size of a test of scale or endurance: the first for every day, the second for the whole of it.
+func Enduring[T any](sample, full T) T {
+	if os.Getenv(Endurance) == "full" {
+		return full
+	}
+	return sample
+}
+
 // NeedRoot skips the test unless it runs as root on Linux.
 func NeedRoot(t testing.TB) {
 	t.Helper()

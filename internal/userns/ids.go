@@ -87,22 +87,37 @@ func mapping(self uint32, text string, names ...string) Map {
 	m := Map{{0, self, 1}}
 	next := uint64(1)
 	for line := range strings.Lines(text) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) != 3 || f[0] == "" || !slices.Contains(names, f[0]) || len(m) == maxExtents {
-			continue
-		}
-		start, err1 := strconv.ParseUint(f[1], 10, 32)
-		count, err2 := strconv.ParseUint(f[2], 10, 32)
-		if err1 != nil || err2 != nil || count == 0 || start+count > allIDs || next+count > allIDs {
-			continue
-		}
-		if m.overlaps(start, count) {
+		name, start, count, ok := parseSubID(line)
+		if !ok || !slices.Contains(names, name) || len(m) == maxExtents || next+count > allIDs || m.overlaps(start, count) {
 			continue
 		}
 		m = append(m, Extent{uint32(next), uint32(start), uint32(count)})
 		next += count
 	}
 	return m
+}
+
+// parseSubID reads a line of /etc/subuid or /etc/subgid.
+func parseSubID(line string) (name string, start, count uint64, ok bool) {
+	f := strings.Split(strings.TrimSpace(line), ":")
+	if len(f) != 3 || f[0] == "" {
+		return "", 0, 0, false
+	}
+	start, err1 := strconv.ParseUint(f[1], 10, 32)
+	count, err2 := strconv.ParseUint(f[2], 10, 32)
+	return f[0], start, count, err1 == nil && err2 == nil && count > 0 && start+count <= allIDs
+}
+
+// Subordinate returns all ids that the text of /etc/subuid or /etc/subgid
+// gives somebody, as those outside.
+func Subordinate(text string) []Extent {
+	var list []Extent
+	for line := range strings.Lines(text) {
+		if _, start, count, ok := parseSubID(line); ok {
+			list = append(list, Extent{Outside: uint32(start), Count: uint32(count)})
+		}
+	}
+	return list
 }
 
 // overlaps reports whether some of the ids outside are mapped already, which

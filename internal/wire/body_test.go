@@ -58,13 +58,15 @@ func TestBodies(t *testing.T) {
 // fullBuild has something of everything.
 func fullBuild() wire.Build {
 	return wire.Build{
-		Root: "/run/root", ReadOnly: true, Hostname: "h", Loopback: true, Cgroup: true,
+		ReadOnly: true, Hostname: "h", Loopback: true, Cgroup: true,
 		Mounts: []wire.Mount{
 			{Target: "/proc", Type: "proc", Source: "proc", Attributes: 1 << 20, Options: []string{"a=b", "c"}},
 			{Target: "/data", Source: "/home", Recursive: true},
+			{Target: "/lent", Lent: 2},
 		},
 		Devices: []wire.DeviceNode{{Path: "/dev/x", Mode: 0o20666, Major: 1, Minor: 2, UID: 3, GID: 4}},
 		Masked:  []string{"/proc/kcore"}, Fixed: []string{"/proc/sys", "/proc/irq"},
+		Sysctls:  []wire.Sysctl{{Path: "kernel/msgmax", Value: "1"}},
 		Rlimits:  []wire.Rlimit{{Name: "RLIMIT_CORE", Resource: 4, Soft: 5, Hard: 1<<64 - 1}},
 		Bounding: 1 << 40, Capabilities: 1<<40 | 1, NoNewPrivileges: true, Seccomp: []byte{0, 255, 0},
 	}

@@ -8,6 +8,21 @@ type Native struct {
 	Network bool     // a network namespace of its own
 	Limits  Limits   // of Spec.Cgroup
 	Build   []byte   // Build, encoded: the shim passes it on to the first process
+	IDs     *IDs     `json:",omitempty"` // has the container in a user namespace of its own
+	Lent    []Lent   `json:",omitempty"`
+}
+
+// IDs is a run of user and group ids: those of a user namespace from 0 on are
+// the shim's own from First on.
+type IDs struct{ First, Size uint32 }
+
+// Lent is something of the host's that the shim makes another mount of, for
+// the first process, which may not do so itself, to attach.
+type Lent struct {
+	Source     string
+	Recursive  bool
+	Attributes uint64 // MOUNT_ATTR_*
+	Mapped     bool   // owners are shown as Native.IDs has them
 }
 
 // NativeArgument, as its first, tells the agent that it is to make the
@@ -26,11 +41,10 @@ type Limits struct {
 }
 
 // Build says what the first process makes of the namespaces that it was born
-// in, before anything else runs there. Paths in the container start with a
-// slash.
+// in, before anything else runs there. The first mount that is lent is the root.
+// Paths in the container start with a slash.
 type Build struct {
-	Root     string // the root directory on the host: a mount point
-	ReadOnly bool   // the root is
+	ReadOnly bool // the root is
 	Hostname string
 	Loopback bool // the network namespace is new: its loopback device is to be up
 	Cgroup   bool // a control group namespace of its own
@@ -39,6 +53,7 @@ type Build struct {
 	Devices  []DeviceNode
 	Masked   []string // paths that are to be empty, where they exist
 	Fixed    []string // paths that are to be read-only, where they exist
+	Sysctls  []Sysctl
 	Rlimits  []Rlimit
 	Bounding uint64 // capabilities that processes can have, by their numbers
 	// Capabilities are the first process's own.
@@ -56,6 +71,9 @@ type Mount struct {
 	Attributes   uint64   // MOUNT_ATTR_*
 	Options      []string // of the file system: "key=value", or "flag"
 	Recursive    bool     // with what is mounted below Source
+	// Lent, if not 0, is which of the mounts that were lent it is; all of the
+	// others but Target is done then.
+	Lent uint64 `json:",omitempty"`
 }
 
 // DeviceNode is a device node to make.
@@ -65,6 +83,9 @@ type DeviceNode struct {
 	Major, Minor uint32
 	UID, GID     uint32
 }
+
+// Sysctl is a parameter of the container's namespaces.
+type Sysctl struct{ Path, Value string } // Path is below /proc/sys: "net/core/somaxconn"
 
 // Rlimit is a limit of setrlimit(2).
 type Rlimit struct {
@@ -76,7 +97,6 @@ type Rlimit struct {
 // Encode returns the body.
 func (b *Build) Encode() []byte {
 	var e encoder
-	e.string(b.Root)
 	e.bool(b.ReadOnly)
 	e.string(b.Hostname)
 	e.bool(b.Loopback)
@@ -86,6 +106,7 @@ func (b *Build) Encode() []byte {
 		e.uint(m.Attributes)
 		e.strings(m.Options)
 		e.bool(m.Recursive)
+		e.uint(m.Lent)
 	})
 	encodeList(&e, b.Devices, func(n *DeviceNode) {
 		e.string(n.Path)
@@ -93,6 +114,10 @@ func (b *Build) Encode() []byte {
 	})
 	e.strings(b.Masked)
 	e.strings(b.Fixed)
+	encodeList(&e, b.Sysctls, func(s *Sysctl) {
+		e.string(s.Path)
+		e.string(s.Value)
+	})
 	encodeList(&e, b.Rlimits, func(l *Rlimit) {
 		e.string(l.Name)
 		e.uints(uint64(l.Resource), l.Soft, l.Hard)
@@ -106,14 +131,14 @@ func (b *Build) Encode() []byte {
 // Decode reads the body.
 func (b *Build) Decode(body []byte) error {
 	d := decoder{b: body}
-	*b = Build{Root: d.string(), ReadOnly: d.bool(), Hostname: d.string(), Loopback: d.bool(), Cgroup: d.bool()}
+	*b = Build{ReadOnly: d.bool(), Hostname: d.string(), Loopback: d.bool(), Cgroup: d.bool()}
 	b.Mounts = decodeList(&d, func(m *Mount) {
 		if names := d.strings(); len(names) == 3 {
 			m.Target, m.Type, m.Source = names[0], names[1], names[2]
 		} else {
 			d.fail()
 		}
-		m.Attributes, m.Options, m.Recursive = d.uint(), d.strings(), d.bool()
+		m.Attributes, m.Options, m.Recursive, m.Lent = d.uint(), d.strings(), d.bool(), d.uint()
 	})
 	b.Devices = decodeList(&d, func(n *DeviceNode) {
 		*n = DeviceNode{
@@ -122,6 +147,7 @@ func (b *Build) Decode(body []byte) error {
 		}
 	})
 	b.Masked, b.Fixed = d.strings(), d.strings()
+	b.Sysctls = decodeList(&d, func(s *Sysctl) { *s = Sysctl{Path: d.string(), Value: d.string()} })
 	b.Rlimits = decodeList(&d, func(l *Rlimit) {
 		*l = Rlimit{Name: d.string(), Resource: uint32(d.uint()), Soft: d.uint(), Hard: d.uint()}
 	})

@@ -316,5 +316,8 @@ func (l *Listener) Accept() (*Conn, error) {
 	return NewConn(fd)
 }
 
+// CloseMoved stops listening on a socket that has another name by now.
+func (l *Listener) CloseMoved() error { return l.file.Close() }
+
 // Close stops listening and removes the socket.
 func (l *Listener) Close() error { return errors.Join(os.Remove(l.path), l.file.Close()) }

@@ -47,7 +47,7 @@ const (
 	StatusReply // shim → client: Status as JSON
 	Error       // shim → client, agent → shim: Failure
 
-	Make // shim → agent: Build, before anything else; Ready follows, or Error
+	Make // shim → agent: Build, before all but Lend; Ready follows, or Error
 
 	Open       // client → shim: OpenRequest; answered by Opened, and on the same connection by Ended when the process has ended
 	Opened     // shim → client: ProcessFlags of the process Seq
@@ -58,6 +58,8 @@ const (
 	Idle       // agent → shim: after Shutdown, there is no process left
 
 	OpenRoot // client → shim: no body; answered by OK, with the first process's root directory as descriptor, or, where the system is about to stop, like WaitAll
+
+	Lend // shim → agent: mounts as descriptors, for the Build that follows; no body
 )
 
 var typeNames = [...]string{
@@ -65,6 +67,7 @@ var typeNames = [...]string{
 	"Query", "Pause", "Resume", "Terminate", "OK", "StatusReply", "Error",
 	"Make", "Open", "Opened", "Attach", "Attached", "CloseInput",
 	"Shutdown", "Idle", "OpenRoot",
+	"Lend",
 }
 
 // String returns the type's name.

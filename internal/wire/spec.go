@@ -54,12 +54,16 @@ type Events struct {
 // SocketName is the name of the shim's socket in Spec.Dir.
 const SocketName = "shim.sock"
 
+// Gone is what follows the name of a run directory that is being removed.
+const Gone = ".gone"
+
 // RootName is the name of the container's root directory in Spec.Dir.
 const RootName = "rootfs"
 
 // Root says what the container's root directory is made of: an overlay, or one
-// directory as it is, mounted in a mount namespace of the shim's own, so that
-// it cannot outlive shim and container.
+// directory as it is, mounted in a mount namespace of the container's own, or,
+// for an OCI runtime, of the shim's, so that it cannot outlive shim and
+// container.
 type Root struct {
 	Dir string `json:",omitempty"` // the directory; nothing below is used then
 
