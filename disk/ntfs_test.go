@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostcompute/hcs/disk"
@@ -124,4 +126,85 @@ func namesOf(t *testing.T, dir string) (names []string) {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// TestGrowNTFS grows disks of all formats with files on them, and a differencing one over one of them, whose parent stays.
+func TestGrowNTFS(t *testing.T) {
+	t.Parallel()
+	testenv.NeedRoot(t)
+	testenv.NeedCommand(t, "mkntfs", "ntfs-3g", "ntfsresize", "ntfsfix")
+	dir := t.TempDir()
+	content := strings.Repeat("a file of the volume ", 100_000)
+	fill := func(add disk.Adder) error {
+		return add(&layer.Entry{Name: "old.txt", Size: int64(len(content)), NT: &ntfs.Meta{Attributes: ntfs.AttrArchive}}, strings.NewReader(content))
+	}
+	for name, format := range map[string]disk.Format{"a.vhdx": disk.DynamicVHDX, "a.vhd": disk.DynamicVHD, "a.img": disk.Raw} {
+		path := filepath.Join(dir, name)
+		must(t, disk.CreateNTFS(t.Context(), path, "", disk.Options{Format: format, Size: 200 * mib}, fill))
+		if format == disk.DynamicVHDX {
+			child := filepath.Join(dir, "child.vhdx")
+			must(t, mustDisk(t)(disk.CreateChild(child, path, disk.Options{BlockSize: mib}, disk.FileOptions{})).Close())
+			before, err := os.ReadFile(path)
+			must(t, err)
+			must(t, disk.GrowNTFS(t.Context(), child, 500*mib, disk.FileOptions{}))
+			checkGrown(t, child, 500*mib, content)
+			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+				t.Errorf("the parent has changed, %v", err)
+			}
+			if info, err := os.Stat(child); err != nil || info.Size() > 40*mib {
+				t.Errorf("the child takes %d bytes, %v", info.Size(), err)
+			}
+		}
+		for _, size := range []int64{300 * mib, 1 << 30, 1<<30 + 512} {
+			must(t, disk.GrowNTFS(t.Context(), path, size, disk.FileOptions{}))
+			checkGrown(t, path, size, content)
+		}
+		if err := disk.GrowNTFS(t.Context(), path, 300*mib, disk.FileOptions{}); !errdefs.IsNotImplemented(err) {
+			t.Errorf("%s shrinks: %v", name, err)
+		}
+	}
+	empty := filepath.Join(dir, "empty.vhdx")
+	must(t, mustDisk(t)(disk.CreateFile(empty, disk.Options{Format: disk.DynamicVHDX, Size: 10 * mib})).Close())
+	if err := disk.GrowNTFS(t.Context(), empty, 20*mib, disk.FileOptions{}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a disk without partitions: %v", err)
+	}
+	d := mustDisk(t)(disk.OpenFile(empty, disk.FileOptions{Access: disk.ReadWrite}))
+	must(t, d.Resize(30*mib))
+	table, err := disk.WindowsTable(30*mib, 512, seeded(1))
+	must(t, err)
+	must(t, errors.Join(disk.WriteTable(d, 30*mib, table), d.Close()))
+	if err := disk.GrowNTFS(t.Context(), empty, 40*mib, disk.FileOptions{}); !errdefs.IsNotFound(err) {
+		t.Errorf("a disk without a volume: %v", err)
+	}
+}
+
+// checkGrown looks at the disk, its table and its volume.
+func checkGrown(t *testing.T, path string, size int64, content string) {
+	t.Helper()
+	d := mustDisk(t)(disk.OpenFile(path, disk.FileOptions{}))
+	defer func() { must(t, d.Close()) }()
+	table, err := disk.ReadTable(d, size)
+	must(t, err)
+	part := table.Partitions[len(table.Partitions)-1]
+	boot := make([]byte, 512)
+	_, err = d.ReadAt(boot, part.Offset)
+	must(t, err)
+	if volume := int64(le.Uint64(boot[40:])) * 512; d.Size() != size || part.Offset+part.Size < size-3*mib || volume < part.Size-mib || volume > part.Size {
+		t.Errorf("%s: a disk of %d bytes, a partition of %d at %d, a volume of %d", path, d.Size(), part.Size, part.Offset, volume)
+	}
+	n := 0
+	must(t, disk.ReadNTFS(t.Context(), d, func(e *layer.Entry, r io.Reader) error {
+		if e.Name != "old.txt" {
+			return nil
+		}
+		n++
+		b, err := io.ReadAll(r)
+		if string(b) != content {
+			t.Errorf("%s: the file has %d bytes, not those that it had", path, len(b))
+		}
+		return err
+	}))
+	if n != 1 {
+		t.Errorf("%s has %d files", path, n)
+	}
 }

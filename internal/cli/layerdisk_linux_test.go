@@ -11,7 +11,7 @@ import (
 	"github.com/hostcompute/hcs/layer"
 )
 
-// TestLayerDisk reads what "hcs layer export" put into a volume. It is not
+// TestLayerDisk reads what "hcs layer export" put into a volume that is larger by now. It is not
 // parallel because it looks for mounts that are left.
 func TestLayerDisk(t *testing.T) {
 	testenv.NeedRoot(t)
@@ -22,11 +22,16 @@ func TestLayerDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.must("layer", "export", "--format", "vhdx", "--size", "64m", "-o", name, tar)
+	testenv.NeedCommand(t, "ntfsresize")
+	h.must("layer", "expand", "--size", "96m", name)
 	d, err := disk.OpenFile(name, disk.FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Close()
+	if d.Size() != 96<<20 {
+		t.Errorf("the disk has %d bytes after it was expanded", d.Size())
+	}
 	got := ""
 	err = disk.ReadNTFS(t.Context(), d, func(e *layer.Entry, r io.Reader) error {
 		if e.Name != "Windows/other.ini" || // of the file's two names the first

@@ -42,6 +42,28 @@ func Format(ctx context.Context, path, label string, start int64) error {
 	return nil
 }
 
+// Grow gives the volume that the file path begins with all of the file. The volume is as clean then as it was said to be before:
+// ntfsresize has Windows check what it has checked itself.
+func Grow(ctx context.Context, path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("grow NTFS volume: %w", err)
+	}
+	for _, args := range [][]string{{"ntfsresize", "--force", "--no-progress-bar"}, {"ntfsfix", "--clear-dirty"}} {
+		out, err := program(ctx, args[0], append(args[1:], path)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("grow NTFS volume %s: %s: %w: %s", path, args[0], cause(ctx, err), lastLines(out))
+		}
+	}
+	return nil
+}
+
+// lastLines returns, in one, the lines that a program says why it gives up in.
+func lastLines(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return strings.Join(lines[max(len(lines)-3, 0):], " ")
+}
+
 // program finds what is in root's directories too.
 func program(ctx context.Context, name string, args ...string) *exec.Cmd {
 	if _, err := exec.LookPath(name); err != nil {

@@ -23,6 +23,9 @@ type Volume struct{}
 // Format makes an empty volume.
 func Format(context.Context, string, string, int64) error { return unsupported() }
 
+// Grow makes a volume larger.
+func Grow(context.Context, string) error { return unsupported() }
+
 // Mount mounts the volume in the file path.
 func Mount(context.Context, string) (*Volume, error) { return nil, unsupported() }
 
