@@ -1,6 +1,7 @@
 package disk_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"testing"
@@ -20,6 +21,9 @@ func checkFault(t *testing.T, err error) {
 
 // use reads a disk here and there, follows its extents, writes to it and grows it.
 func use(t *testing.T, f *memory) {
+	if _, err := disk.ReadInfo(f, f.size); err != nil {
+		checkFault(t, err)
+	}
 	read, err := disk.Open(f, f.size, disk.OpenOptions{Parent: func(disk.Locator) (*disk.Disk, error) {
 		return nil, errdefs.ErrNotFound
 	}})
@@ -98,6 +102,78 @@ func FuzzVHDX(f *testing.F) {
 	f.Add(patch(mib, "loge"))
 	base := small(f, disk.DynamicVHDX)
 	f.Fuzz(func(t *testing.T, in []byte) { use(t, patched(base, in)) })
+}
+
+// interrupted returns an image whose log is to be replayed.
+func interrupted(t testing.TB) []byte {
+	t.Helper()
+	f := &crash{memory: &memory{}}
+	d := mustDisk(t)(disk.Create(f.memory, disk.Options{Format: disk.DynamicVHDX, Size: 3 * mib, BlockSize: mib, Rand: seeded(1)}))
+	must(t, d.Close())
+	d = mustDisk(t)(disk.OpenToWrite(f, f.size, disk.OpenOptions{Rand: seeded(2)}))
+	_, err := d.WriteAt([]byte("content"), mib)
+	must(t, errors.Join(err, d.Sync(), d.Close()))
+	for _, state := range f.states {
+		d, err := disk.Open(state, state.size, disk.OpenOptions{})
+		must(t, err)
+		if d.Info().Replayed {
+			b := make([]byte, state.size)
+			_, err := state.ReadAt(b, 0)
+			must(t, err)
+			return b
+		}
+	}
+	t.Fatal("no state has a log")
+	return nil
+}
+
+// FuzzVHDXLog changes the log of an image that was not closed; the entries' checksums are made anew. Replayed in memory and in
+// place, the disk is the same.
+func FuzzVHDXLog(f *testing.F) {
+	base := interrupted(f)
+	const at, size = mib, mib
+	patch := func(off int, b string) []byte {
+		return append([]byte{byte(off >> 11), byte(off >> 3)}, (b + "\x00\x00\x00\x00\x00\x00\x00\x00")[:8]...)
+	}
+	f.Add(patch(64, "zero"))
+	f.Add(patch(64+8, "\x00\x00\x00\x00\x00\x01"))
+	f.Add(patch(16, "\x05"))
+	f.Add(patch(56, "\x00\x00\x00\x00\x00\x10"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		b := append([]byte(nil), base...)
+		log := b[at : at+size]
+		for ; len(in) >= 10; in = in[10:] {
+			copy(log[int(in[0])<<11|int(in[1])<<3:], in[2:10])
+		}
+		for i := 0; i < size; i += 4096 {
+			if n := int64(le.Uint32(log[i+8:])); string(log[i:i+4]) == "loge" && n%4096 == 0 && int64(i)+n <= size {
+				seal(log[i : int64(i)+n])
+			}
+		}
+		m := &memory{}
+		_, _ = m.WriteAt(b, 0)
+		sameReplay(t, m)
+		use(t, m)
+	})
+}
+
+func sameReplay(t *testing.T, m *memory) {
+	t.Helper()
+	read, err := disk.Open(m, m.size, disk.OpenOptions{})
+	if err != nil || read.Size() > 16*mib {
+		return
+	}
+	want, written := contents(t, read), m.copy()
+	d, err := disk.OpenToWrite(written, written.size, disk.OpenOptions{Rand: seeded(3)})
+	if err != nil {
+		t.Fatalf("opens to be read, not to be written: %v", err)
+	}
+	if !bytes.Equal(contents(t, d), want) {
+		t.Fatal("replayed in place it is another disk")
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func FuzzVHD(f *testing.F) {

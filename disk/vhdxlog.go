@@ -1,7 +1,9 @@
 package disk
 
 import (
+	"cmp"
 	"io"
+	"slices"
 
 	"github.com/Microsoft/go-winio/pkg/guid"
 )
@@ -17,8 +19,9 @@ const (
 	pageLeading  = 8
 	pageTrailing = 4
 
-	// maxLog bounds what a log can cost to be read; Windows makes logs of 1 MiB.
-	maxLog = 16 * mib
+	// maxLog and maxChanges bound what a log can cost to be read; Windows makes logs of 1 MiB, which have half as many.
+	maxLog     = 16 * mib
+	maxChanges = 1 << 16
 )
 
 // change is a run of the file's bytes that a log entry sets. Without data they become zero.
@@ -213,25 +216,55 @@ func pendingChanges(r io.ReaderAt, h *vhdxHeader, fileSize int64) (changes []cha
 				return nil, 0, corrupt(structure, h.logOffset, "entry %d sets %d bytes at %d", e.sequence, c.n, c.off)
 			}
 		}
-		changes = append(changes, e.changes...)
+		if changes = append(changes, e.changes...); len(changes) > maxChanges {
+			return nil, 0, unsupported(structure, h.logOffset, "more than %d changes to be replayed", maxChanges)
+		}
 	}
 	return changes, size, nil
 }
 
-// apply puts the changes in place.
-func apply(f File, changes []change) error {
-	for _, c := range changes {
-		var err error
-		if c.data == nil {
-			err = writeZeros(f, c.off, c.n)
-		} else {
-			_, err = f.WriteAt(c.data, c.off)
-		}
-		if err != nil {
-			return err
+// apply puts the changes in place, each byte once, since it is the last change that counts: a log may say to clear the whole
+// file many times. The file is longer than end bytes already, and zero from there on.
+func apply(f File, changes []change, end int64) error {
+	var done spans
+	for _, c := range slices.Backward(changes) {
+		for _, x := range done.add(span{c.off, c.end()}) {
+			var err error
+			if c.data == nil {
+				err = writeZeros(f, x.from, min(x.to, end)-x.from)
+			} else {
+				_, err = f.WriteAt(c.data[x.from-c.off:x.to-c.off], x.from)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// span is a run of bytes, and spans are some that ascend and do not touch.
+type (
+	span  struct{ from, to int64 }
+	spans []span
+)
+
+// add adds a span, and returns what of it is new.
+func (s *spans) add(x span) (fresh []span) {
+	first, _ := slices.BinarySearchFunc(*s, x.from, func(y span, from int64) int { return cmp.Compare(y.to, from) })
+	last, at := first, x.from
+	for ; last < len(*s) && (*s)[last].from <= x.to; last++ {
+		y := (*s)[last]
+		if at < y.from {
+			fresh = append(fresh, span{at, y.from})
+		}
+		at, x.from, x.to = max(at, y.to), min(x.from, y.from), max(x.to, y.to)
+	}
+	if at < x.to {
+		fresh = append(fresh, span{at, x.to})
+	}
+	*s = slices.Replace(*s, first, last, x)
+	return fresh
 }
 
 // replayed reads a file as if the changes were in place.

@@ -102,7 +102,7 @@ func (v *vhdx) replay(fileSize int64) (int64, error) {
 			return 0, fmt.Errorf("replay VHDX log: %w", err)
 		}
 	}
-	if err := apply(v.w, changes); err != nil {
+	if err := apply(v.w, changes, fileSize); err != nil {
 		return 0, fmt.Errorf("replay VHDX log: %w", err)
 	}
 	if err := v.w.Sync(); err != nil {
