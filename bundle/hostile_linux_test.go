@@ -2,6 +2,7 @@ package bundle_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,26 @@ func TestHostileAccounts(t *testing.T) {
 }
 
 // What umoci.json says is believed only where it can be.
+// FuzzMapping reads maps of ids: what is one stays so as text, and has no id that is none.
+func FuzzMapping(f *testing.F) {
+	f.Add("0:1000")
+	f.Add("0:100000:65536")
+	f.Add("4294967294:0:2")
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := bundle.ParseMapping(text)
+		if err != nil {
+			return
+		}
+		if m.Size == 0 || uint64(max(m.ContainerID, m.HostID))+uint64(m.Size) > 1<<32-1 {
+			t.Fatalf("%q is %+v", text, m)
+		}
+		again, err := bundle.ParseMapping(fmt.Sprintf("%d:%d:%d", m.ContainerID, m.HostID, m.Size))
+		if err != nil || again != m {
+			t.Fatalf("%q is %+v, and then %+v, %v", text, m, again, err)
+		}
+	})
+}
+
 func FuzzMeta(f *testing.F) {
 	l, img := newImage(f, testLayers)
 	b := filepath.Join(f.TempDir(), "b")

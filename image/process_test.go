@@ -196,6 +196,9 @@ func FuzzLayout(f *testing.F) {
 			return
 		}
 		defer src.Close()
+		if _, err := image.ReadTree(t.Context(), src, ref.Tag); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Fatalf("the message is not one line: %q", fmt.Sprint(err))
+		}
 		if len(got.DiffIDs()) != len(got.Manifest.Layers) {
 			t.Fatalf("%d diffIDs for %d layers", len(got.DiffIDs()), len(got.Manifest.Layers))
 		}

@@ -114,6 +114,9 @@ func FuzzRef(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		if r, err := image.ParseRegistryRef(s); err == nil && (r.Transport != image.TransportDocker || r.Path == "") {
+			t.Fatalf("ParseRegistryRef(%q) = %+v", s, r)
+		}
 		r, err := image.ParseRef(s)
 		if err != nil {
 			return

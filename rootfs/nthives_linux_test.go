@@ -3,6 +3,7 @@ package rootfs_test
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -445,4 +446,40 @@ func TestHivesOfConverted(t *testing.T) {
 			t.Errorf("%s: -want +got:\n%s", layer, diff)
 		}
 	}
+}
+
+// FuzzParseHive reads any file and any log as a hive: what is one can be walked or says why not.
+func FuzzParseHive(f *testing.F) {
+	hive := []byte(treeBytes(f, newHive(f, "mine")))
+	f.Add([]byte{}, []byte{}, false)
+	f.Add(hive, []byte{}, false)
+	f.Add(hive, hive[:512], true)
+	f.Fuzz(func(t *testing.T, data, log []byte, dirty bool) {
+		if dirty && len(data) >= 512 {
+			data = bytes.Clone(data)
+			data[4]++ // the first sequence number
+			var sum uint32
+			for i := 0; i < 508; i += 4 {
+				sum ^= binary.LittleEndian.Uint32(data[i:])
+			}
+			binary.LittleEndian.PutUint32(data[508:], sum)
+		}
+		h, err := rootfs.ParseHive("Files/Windows/System32/config/SOFTWARE", data, func(suffix string) ([]byte, error) {
+			if suffix == ".LOG1" {
+				return log, nil
+			}
+			return nil, nil
+		})
+		if err != nil {
+			if !errdefs.IsInvalidArgument(err) {
+				t.Fatalf("error of no class: %v", err)
+			}
+			return
+		}
+		for _, err := range h.Walk() {
+			if err != nil {
+				return
+			}
+		}
+	})
 }

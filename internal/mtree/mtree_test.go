@@ -116,6 +116,10 @@ func FuzzRead(f *testing.F) {
 	f.Add(write(f, all, time.Unix(3, 4)))
 	f.Add([]byte("/set type=dir xattr.user.x=YQ==\nd\nf type=file link=\\M^?\\M-a\\^A xattr.user.y=YQ==\n..\n/unset x\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		r := bytes.NewReader(data)
+		if _, err := mtree.ReadDone(r); err != nil || r.Len() != len(data) {
+			t.Errorf("its end is read: %v, and %d bytes are left", err, r.Len())
+		}
 		m, err := mtree.Read(bytes.NewReader(data))
 		if err != nil {
 			if !errors.Is(err, mtree.ErrInvalid) {
