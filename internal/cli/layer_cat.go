@@ -111,8 +111,8 @@ func (s *layerSource) findIn(ctx context.Context, a *app, ref string, name layer
 			return f(r)
 		}
 		what := e.Kind.String()
-		if l := newLayerFile(e); l.target() != "" {
-			what += " to " + strconv.Quote(l.target())
+		if f := new(layerFiles).file(e); f.target() != "" {
+			what += " to " + quoted(f.target())
 		}
 		return fmt.Errorf("%q is a %s: %w", e.Name, what, errdefs.ErrFailedPrecondition)
 	})

@@ -61,12 +61,13 @@ func (o *layerDiffOptions) run(ctx context.Context, a *app, refA, refB string) e
 
 func (o *layerDiffOptions) read(ctx context.Context, a *app, ref string) (layerSide, error) {
 	s := layerSide{make(map[string]layerFile), make(map[string][]byte), make(map[string]string)}
+	var files layerFiles
 	err := o.each(ctx, a, ref, func(r *layer.Reader, e *layer.Entry) error {
 		name := e.Name
 		if r.Encoding() == layer.NT {
 			name = ntfs.Upcase(e.Name + ":" + e.Stream)
 		}
-		f := newLayerFile(e)
+		f := files.file(e)
 		if at := hiveKey(e); at != "" && e.NT != nil && e.Size <= maxHive {
 			data, err := io.ReadAll(r)
 			if err != nil {
@@ -148,7 +149,7 @@ func (f layerFile) differences(g layerFile) []string {
 		switch key {
 		case "name", "attributes", "sddl", "kind", "mode", "target", "link":
 			what = append(what, fmt.Sprintf("%s %s -> %s", key, shownField(a[key]), shownField(b[key])))
-		case "attributeBits", "nt": // told by others
+		case "attributeBits", "nt", "nameBytes", "streamBytes", "linkBytes": // told by others
 		default:
 			what = append(what, key)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 
@@ -21,6 +22,11 @@ type layerFile struct {
 	Size   int64         `json:"size,omitempty"`
 	Digest digest.Digest `json:"digest,omitempty"` // of the content, holes as zeros
 	Link   string        `json:"link,omitempty"`
+
+	// What of these is no UTF-8, which JSON cannot say, as it is.
+	NameBytes   []byte `json:"nameBytes,omitempty"`
+	StreamBytes []byte `json:"streamBytes,omitempty"`
+	LinkBytes   []byte `json:"linkBytes,omitempty"`
 
 	ModTime    *time.Time `json:"modTime,omitempty"`
 	AccessTime *time.Time `json:"accessTime,omitempty"`
@@ -58,11 +64,19 @@ type layerEA struct {
 	Value []byte `json:"value"`
 }
 
-func newLayerFile(e *layer.Entry) layerFile {
+// layerFiles makes them of entries. It remembers the text of descriptors: the
+// files of a layer share a few.
+type layerFiles struct{ sddl map[string]string }
+
+// maxDescriptors is how many are remembered.
+const maxDescriptors = 4096
+
+func (l *layerFiles) file(e *layer.Entry) layerFile {
 	f := layerFile{
 		Name: e.Name, Stream: e.Stream, Kind: e.Kind.String(), Size: e.Size, Link: e.Link,
 		ModTime: timeOrNone(e.ModTime), AccessTime: timeOrNone(e.AccessTime), ChangeTime: timeOrNone(e.ChangeTime),
 		Major: e.Major, Minor: e.Minor, Implied: e.Implied,
+		NameBytes: oddBytes(e.Name), StreamBytes: oddBytes(e.Stream), LinkBytes: oddBytes(e.Link),
 	}
 	for name, value := range e.Xattrs {
 		if f.Xattrs == nil {
@@ -72,6 +86,7 @@ func newLayerFile(e *layer.Entry) layerFile {
 	}
 	if e.NT != nil {
 		f.NT = newLayerMeta(e.NT)
+		f.NT.SDDL = l.text(e.NT.SecurityDescriptor)
 		return f
 	}
 	if e.Kind != layer.Whiteout && e.Kind != layer.Opaque {
@@ -83,8 +98,8 @@ func newLayerFile(e *layer.Entry) layerFile {
 func newLayerMeta(m *ntfs.Meta) *layerMeta {
 	l := &layerMeta{
 		Attributes: m.Attributes.String(), AttributeBits: uint32(m.Attributes), CreationTime: timeOrNone(m.CreationTime),
-		SDDL: sddl(m.SecurityDescriptor), SecurityDescriptor: m.SecurityDescriptor,
-		Reparse: m.Reparse, ObjectID: m.ObjectID, ShortName: m.ShortName,
+		SecurityDescriptor: m.SecurityDescriptor,
+		Reparse:            m.Reparse, ObjectID: m.ObjectID, ShortName: m.ShortName,
 	}
 	if p, err := ntfs.ParseReparse(m.Reparse); err == nil {
 		l.ReparseTag = p.Tag.String()
@@ -96,6 +111,22 @@ func newLayerMeta(m *ntfs.Meta) *layerMeta {
 		l.EA = append(l.EA, layerEA(ea))
 	}
 	return l
+}
+
+// text is sddl of what may have come before.
+func (l *layerFiles) text(descriptor []byte) string {
+	if len(descriptor) == 0 {
+		return ""
+	}
+	text, ok := l.sddl[string(descriptor)]
+	if !ok {
+		if l.sddl == nil || len(l.sddl) == maxDescriptors {
+			l.sddl = make(map[string]string)
+		}
+		text = sddl(descriptor)
+		l.sddl[string(descriptor)] = text
+	}
+	return text
 }
 
 // sddl returns a descriptor as text, or nothing where that cannot be said:
@@ -110,6 +141,13 @@ func sddl(descriptor []byte) string {
 		return ""
 	}
 	return text
+}
+
+func oddBytes(s string) []byte {
+	if utf8.ValidString(s) {
+		return nil
+	}
+	return []byte(s)
 }
 
 func timeOrNone(t time.Time) *time.Time {

@@ -58,8 +58,9 @@ func (o *layerTreeOptions) run(ctx context.Context, a *app, ref string) error {
 func listJSON(w io.Writer) func(*layer.Reader, *layer.Entry) error {
 	out := json.NewEncoder(w)
 	out.SetEscapeHTML(false)
+	var files layerFiles
 	return func(r *layer.Reader, e *layer.Entry) error {
-		f := newLayerFile(e)
+		f := files.file(e)
 		if err := f.addDigest(e, r); err != nil {
 			return err
 		}
@@ -68,8 +69,9 @@ func listJSON(w io.Writer) func(*layer.Reader, *layer.Entry) error {
 }
 
 func (o *layerTreeOptions) text(w io.Writer) func(*layer.Reader, *layer.Entry) error {
+	var files layerFiles
 	return func(_ *layer.Reader, e *layer.Entry) error {
-		f := newLayerFile(e)
+		f := files.file(e)
 		if _, err := fmt.Fprintln(w, f.line()); err != nil || !o.long {
 			return err
 		}
