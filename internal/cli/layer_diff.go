@@ -65,7 +65,7 @@ func (o *layerDiffOptions) read(ctx context.Context, a *app, ref string) (layerS
 	err := o.each(ctx, a, ref, func(r *layer.Reader, e *layer.Entry) error {
 		name := e.Name
 		if r.Encoding() == layer.NT {
-			name = ntfs.Upcase(e.Name + ":" + e.Stream)
+			name = ntfs.Upcase(e.Name + "\x00" + e.Stream) // a directory comes before what is in it
 		}
 		f := files.file(e)
 		if at := hiveKey(e); at != "" && e.NT != nil && e.Size <= maxHive {
@@ -125,7 +125,7 @@ func (s layerSide) change(other layerSide, name string) string {
 		reg = "the hives cannot be compared: " + err.Error() + "\n"
 	}
 	for line := range strings.Lines(reg) {
-		text += "    " + strings.TrimRight(line, "\r\n") + "\n"
+		text += strings.TrimRight("    "+line, " \r\n") + "\n"
 	}
 	return text
 }
