@@ -97,7 +97,7 @@ func (m *idMapper) impliedDir(name string) *layer.Entry {
 // toLayer gives an entry, as it is on disk, the owner that it gets in a layer.
 func (m *idMapper) toLayer(e *layer.Entry) error {
 	if m.rootless {
-		return m.restoreOwner(e)
+		return restoreOwner(e)
 	}
 	var err error
 	if e.UID, err = mapID("user", m.uids, e.UID, IDMap.toContainer); err != nil {
@@ -113,13 +113,11 @@ func (m *idMapper) toLayer(e *layer.Entry) error {
 	return err
 }
 
-func (m *idMapper) restoreOwner(e *layer.Entry) error {
-	if e.UID == m.uid {
-		e.UID = 0
-	}
-	if e.GID == m.gid {
-		e.GID = 0
-	}
+// restoreOwner gives an entry the owner that was kept for it, and else root:
+// who something belongs to on this machine, if it is not this process's user
+// but one of his groups or somebody else, has no meaning in a layer.
+func restoreOwner(e *layer.Entry) error {
+	e.UID, e.GID = 0, 0
 	kept, is := e.Xattrs[rootlessAttr]
 	if !is {
 		return nil

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -35,6 +36,9 @@ Into an image for Windows goes a layer as Windows has them: the target is one of
 drive C:, attributes and security descriptors are those of new files there, and
 --opaque removes one by one what the directory has.`,
 		Args: func(c *cobra.Command, args []string) error {
+			if slices.Contains(args, "") {
+				return usageError(c, "a path is empty")
+			}
 			if o.whiteout {
 				return takes(1, 1, "the target")(c, args)
 			}

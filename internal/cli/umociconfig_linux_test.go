@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -79,4 +80,63 @@ func (p program) image(tag string) *image.Image {
 		p.t.Error(err)
 	}
 	return img
+}
+
+// TestUmociInsertAgrees has both programs add layers, and umoci unpack what came
+// of it.
+func TestUmociInsertAgrees(t *testing.T) {
+	testenv.NeedRoot(t)
+	t.Parallel()
+	ours, theirs := bothUmocis(t)
+	for _, p := range []program{ours, theirs} {
+		prepareUmoci(p)
+		p.shell(p.dir, "mkdir tree/empty; chmod 1751 tree/empty; ln -s sub/file tree/link; ln tree/sub/file tree/sub/second; mkfifo tree/pipe; mkdir tree/.whx; "+
+			"chown 7:8 tree/sub/file; ln -s tree treelink; setfattr -n user.mark -v value tree/sub; find tree treelink accounts plain -exec touch -h -d @1000000000 {} +; "+
+			"tar -C tree -cf more.tar . && mkdir odd && touch odd/.wh.file")
+	}
+	for i, line := range []string{
+		"insert tree /opt", "insert tree /opt/", "insert tree opt", "insert tree/ /a/b/c", "insert tree /", "insert plain /opt", "insert plain /opt/sub", "insert tree /opt/sub/file",
+		"insert tree/sub/file /opt/f", "insert tree/link /opt/l", "insert tree/pipe /opt/p", "insert treelink /opt/t", "insert treelink/ /opt/t", "insert . /x", "insert tree /../../y",
+		"insert tree/sub ./z", "insert --opaque tree/sub /opt", "insert --opaque plain /opt/empty", "insert --whiteout /opt/link", "insert --whiteout /opt",
+		"insert --whiteout /nowhere/to/be", "insert --whiteout opt/", "insert --opaque --whiteout /opt", "insert --uid-map 0:7:1 --gid-map 0:8:1 tree/sub/file /mapped",
+		"insert --rootless tree /rl", "raw add-layer more.tar", "insert odd /odd", "insert missing /x", "raw add-layer missing.tar", "insert tree ''", "insert '' /x",
+		"insert --whiteout ''", "insert --rootless --uid-map 0:7:1 tree/sub/file /rl",
+	} {
+		verb, rest, _ := strings.Cut(line, " ")
+		if verb == "raw" {
+			_, rest, _ = strings.Cut(rest, " ")
+			verb = "raw add-layer"
+		}
+		args := strings.Fields(verb + " --image l:b --tag t " + rest)
+		for j, arg := range args {
+			args[j] = strings.Trim(arg, "'")
+		}
+		var trees [2]string
+		var statuses [2]int
+		for j, p := range []program{ours, theirs} {
+			if s := p.say("insert", "--image", "l:b", "--tag", "base", "tree", "/opt"); s.status != 0 {
+				t.Fatal(s.err)
+			}
+			args[slices.Index(args, "--image")+1] = "l:base"
+			s := p.say(args...)
+			statuses[j] = s.status
+			if s.status == 0 {
+				trees[j] = program{t, theirs.path, p.dir}.unpacked()
+			}
+		}
+		if statuses[0] != statuses[1] {
+			t.Errorf("%d %s: status %d, want %d", i, line, statuses[0], statuses[1])
+		} else if trees[0] != trees[1] {
+			t.Errorf("%d %s: makes\n%s\nwant\n%s", i, line, trees[0], trees[1])
+		}
+	}
+}
+
+// unpacked describes the tree that the program makes of image l:t.
+func (p program) unpacked() string {
+	p.t.Helper()
+	if s := p.say("unpack", "--image", "l:t", "b"); s.status != 0 {
+		return "not to be unpacked: " + s.err
+	}
+	return p.shell(p.dir, `cd b/rootfs; find . ! -type d -printf '%p %y %m %U:%G %T@ %n %s %l\n' -o -printf '%p %y %m %U:%G\n' | sort; cd ../..; rm -rf b`)
 }

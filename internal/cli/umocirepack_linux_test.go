@@ -90,13 +90,16 @@ func (p program) must(args ...string) string {
 	return out
 }
 
-func (p program) shell(dir, script string) {
+// shell runs a script and returns what it writes.
+func (p program) shell(dir, script string) string {
 	p.t.Helper()
 	cmd := exec.Command("sh", "-ec", script)
 	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		p.t.Fatalf("%s: %v: %s", script, err, out)
 	}
+	return string(out)
 }
 
 // lastLayer lists what is in the layer of an image's last step, without order and times, which are the program's own affair.
