@@ -335,44 +335,38 @@ func (c *container) expect(ctx context.Context, states ...compute.State) error {
 
 func (c *container) Shutdown() error {
 	return c.call("Shutdown", func(ctx context.Context) error {
-		if err := c.expect(ctx, compute.Running, compute.Paused); err != nil {
+		if err := c.system.BeginShutdown(ctx); err != nil {
 			return err
 		}
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
-			defer cancel()
-			_ = c.system.Shutdown(ctx) // Wait tells how it ends
-		}()
 		return ErrVmcomputeOperationPending
 	})
 }
 
 func (c *container) Terminate() error {
 	return c.call("Terminate", func(ctx context.Context) error {
-		if code, ok := c.gone(ctx); ok {
-			return code
+		err := c.system.BeginTerminate(ctx)
+		if errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) {
+			err = c.abandon(context.WithoutCancel(ctx), err)
 		}
-		// What has begun is not given up with the handle.
-		if err := c.terminate(context.WithoutCancel(ctx)); err != nil {
+		if err != nil {
 			return err
 		}
 		return ErrVmcomputeOperationPending
 	})
 }
 
-// terminate ends the container, or removes one that has never run.
-func (c *container) terminate(ctx context.Context) error {
-	if err := c.system.Terminate(ctx); err != nil {
-		return err
-	}
+// abandon removes a container that has never run, or whose shim died. Any other does not run, for the reason given.
+func (c *container) abandon(ctx context.Context, reason error) error {
 	st, err := c.system.Status(ctx)
-	if errdefs.IsNotFound(err) {
-		return nil
+	switch {
+	case err != nil:
+		return err
+	case st.State == compute.Created:
+		return c.end(nil)
+	case st.State == compute.Lost:
+		return errors.Join(c.system.Terminate(ctx), c.end(ErrUnexpectedProcessAbort), reason)
 	}
-	if err == nil && st.State == compute.Created {
-		err = c.end(nil)
-	}
-	return err
+	return reason
 }
 
 func (c *container) Wait() error {

@@ -249,13 +249,15 @@ func TestStdio(t *testing.T) {
 	in, out, _, err = p.Stdio()
 	check(t, err)
 	text := strings.Repeat("0123456789abcdef", 1<<16)
-	go func() {
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		_, err := io.WriteString(in, text)
 		if err = errors.Join(err, in.Close()); err != nil {
 			t.Errorf("write: %v", err)
 		}
-	}()
+	})
 	got, err := io.ReadAll(out)
+	wg.Wait()
 	if err != nil || string(got) != text+"end\n" {
 		t.Errorf("%d bytes came back, %v", len(got), err)
 	}
@@ -271,7 +273,10 @@ func TestStdio(t *testing.T) {
 	if err != nil || string(got) != "firstend\n" {
 		t.Errorf("after the end: %q, %v", got, err)
 	}
-	check(t, errors.Join(out.Close(), errs.Close(), p.Close()))
+	if _, err := io.WriteString(in, "late"); err == nil {
+		t.Error("something takes what is written after the end")
+	}
+	check(t, errors.Join(in.Close(), in.Close(), out.Close(), errs.Close(), p.Close()))
 
 	// What somebody leaves running in the background holds nobody up.
 	p = m.shell(c, "sleep 1000 & echo started")
@@ -280,6 +285,9 @@ func TestStdio(t *testing.T) {
 	check(t, err)
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "started\n" {
 		t.Errorf("it says %q, %v", line, err)
+	}
+	if code, err := p.ExitCode(); code != 0 || err != nil {
+		t.Errorf("the exit code is %d, %v", code, err)
 	}
 	check(t, errors.Join(out.Close(), p.Close()))
 

@@ -60,10 +60,11 @@ type process struct {
 	proc      *compute.Process
 	pid       int
 	console   bool // it may have a terminal
-	isOurs    bool // this handle created it
+	isOpened  bool // by OpenProcess: it brings no streams
 
+	stdin   *inlet // whose closing is the input's end; nil if it is not
 	streams sync.Mutex
-	first   *compute.Stdio // of a process created here, until Stdio gives it away
+	first   *compute.Stdio // of a process that this handle created, until Stdio gives it away
 }
 
 // defaultPath is the PATH of processes that are given none.
@@ -128,17 +129,23 @@ func (c *container) createProcess(ctx context.Context, config *ProcessConfig) (*
 	if err != nil {
 		return nil, err
 	}
-	made, err := c.system.CreateProcess(ctx, spec)
-	if errdefs.IsNotFound(err) {
-		err = &hcserror.Coded{Code: hcserror.FileNotFound, Err: err}
-	}
+	streams, err := openStreams(spec)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{container: c, proc: made, pid: made.Pid(), console: config.EmulateConsole, isOurs: true}
-	if p.first, err = made.OpenStdio(ctx); err != nil {
-		_ = made.Signal(context.WithoutCancel(ctx), syscall.SIGKILL) // nobody would know of it
-		return nil, errors.Join(err, made.Close())
+	made, err := c.system.CreateProcess(ctx, spec)
+	if err != nil {
+		if errdefs.IsNotFound(err) {
+			err = &hcserror.Coded{Code: hcserror.FileNotFound, Err: err}
+		}
+		return nil, errors.Join(err, streams.close())
+	}
+	p := &process{container: c, proc: made, pid: made.Pid(), console: config.EmulateConsole, first: &streams.ours}
+	if streams.stdin != nil {
+		go streams.letGo(made.Done())
+		if !p.console { // which has no end
+			p.stdin = streams.stdin
+		}
 	}
 	return p, nil
 }
@@ -150,7 +157,7 @@ func (c *container) OpenProcess(pid int) (Process, error) {
 		if errdefs.IsNotFound(err) {
 			return &hcserror.Coded{Code: ErrElementNotFound, Err: err}
 		}
-		p = &process{container: c, proc: opened, pid: pid, console: true}
+		p = &process{container: c, proc: opened, pid: pid, console: true, isOpened: true}
 		return err
 	})
 	if err != nil {
@@ -196,9 +203,32 @@ func (p *process) WaitTimeout(timeout time.Duration) error {
 	}))
 }
 
+// await waits for the process's end, however long others hold its output open.
 func (p *process) await(ctx context.Context) error {
-	_, err := p.proc.Wait(ctx)
+	select {
+	case <-p.proc.Done(): // also if there is no time
+	default:
+		select {
+		case <-p.proc.Done():
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	_, err := p.result()
+	if errors.Is(err, errOutput) {
+		err = nil
+	}
 	return err
+}
+
+// errOutput says that how a process has ended is not told while its output goes on.
+var errOutput = errors.New("others hold its output open")
+
+// result returns how the process has ended.
+func (p *process) result() (compute.ExitStatus, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errOutput)
+	return p.proc.Wait(ctx)
 }
 
 func (p *process) ExitCode() (int, error) {
@@ -207,11 +237,24 @@ func (p *process) ExitCode() (int, error) {
 		if !p.hasEnded() {
 			return ErrInvalidProcessState
 		}
-		status, err := p.proc.Wait(ctx)
+		status, err := p.result()
+		if errors.Is(err, errOutput) {
+			status, err = p.ask(ctx)
+		}
 		code = status.Code
 		return err
 	})
 	return code, p.fail("ExitCode", err)
+}
+
+// ask asks the container how the process has ended. If it does not know any more, the end of the output is waited for.
+func (p *process) ask(ctx context.Context) (compute.ExitStatus, error) {
+	again, err := p.container.system.OpenProcess(ctx, p.pid)
+	if err != nil {
+		return p.proc.Wait(ctx)
+	}
+	status, err := again.Wait(ctx)
+	return status, errors.Join(err, again.Close())
 }
 
 func (p *process) ResizeConsole(width, height uint16) error {
@@ -241,21 +284,7 @@ func (p *process) Stdio() (io.WriteCloser, io.ReadCloser, io.ReadCloser, error) 
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if s.Stdin != nil && p.isOurs {
-		s.Stdin = &input{s.Stdin, p.proc}
-	}
 	return s.Stdin, s.Stdout, s.Stderr, nil
-}
-
-// input is the process's input for who created it: closing it ends the input, as programs expect of a pipe. Others use
-// CloseStdin.
-type input struct {
-	io.WriteCloser
-	proc *compute.Process
-}
-
-func (i *input) Close() error {
-	return errors.Join(i.WriteCloser.Close(), i.proc.CloseStdin(context.Background()))
 }
 
 // take returns the streams that came with the process, once.
@@ -268,16 +297,23 @@ func (p *process) take() *compute.Stdio {
 }
 
 func (p *process) CloseStdin() error {
-	return p.call("CloseStdin", p.proc.CloseStdin)
+	return p.call("CloseStdin", func(ctx context.Context) error {
+		if p.stdin != nil {
+			return p.stdin.Close()
+		}
+		return p.proc.CloseStdin(ctx)
+	})
 }
 
 func (p *process) Close() error {
 	if !p.close() {
 		return nil
 	}
-	errs := []error{p.proc.Close()}
-	if s := p.take(); s != nil {
-		errs = append(errs, s.Close())
+	if p.isOpened {
+		return p.fail("Close", p.proc.Close())
 	}
-	return p.fail("Close", errors.Join(errs...))
+	if s := p.take(); s != nil {
+		return p.fail("Close", s.Close())
+	}
+	return nil // the streams that were given away go on
 }

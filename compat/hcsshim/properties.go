@@ -61,8 +61,8 @@ func describe(ctx context.Context, system *compute.System, q *ComputeSystemQuery
 // stateNames are the states by their names in the schema
 // (https://learn.microsoft.com/virtualization/api/hcs/schemareference#State).
 var stateNames = map[compute.State]string{
-	compute.Created: "Created", compute.Running: "Running", compute.Paused: "Paused", compute.Stopped: "Stopped",
-	compute.Lost: "Stopped",
+	compute.Created: "Created", compute.Starting: "Created", compute.Running: "Running", compute.Paused: "Paused",
+	compute.Stopping: "Running", compute.Stopped: "Stopped", compute.Lost: "Stopped",
 }
 
 func (q *ComputeSystemQuery) selects(p *ContainerProperties) bool {
