@@ -131,6 +131,21 @@ func (s *System) openLog() (*logFiles, error) {
 	return l, nil
 }
 
+// LogSize returns how many bytes the log of the main processes' output takes.
+func (s *System) LogSize() (int64, error) {
+	var size int64
+	for i := range s.record.Spec.Log.maxFiles() {
+		info, err := os.Stat(wire.LogName(s.logFile(), i))
+		switch {
+		case err == nil:
+			size += info.Size()
+		case !errors.Is(err, os.ErrNotExist):
+			return 0, s.wrap("measure the log of", err)
+		}
+	}
+	return size, nil
+}
+
 func openIfThere(name string) (*os.File, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {

@@ -30,6 +30,8 @@ type Registries struct {
 	// Logout forgets what Login has kept: an error of class ErrNotFound if that
 	// is nothing.
 	Logout func(ctx context.Context, host string, c RegistryConfig) error
+	// Serve answers HTTP requests for a path with what write writes, until the context ends. Ready is told where it listens.
+	Serve func(ctx context.Context, at Listener, ready func(url string), write func(context.Context, io.Writer) error) error
 	// Bars draws bars at a terminal.
 	Bars func(terminal io.Writer) Bars
 }
@@ -53,6 +55,12 @@ type RegistryConfig struct {
 	Progress       func(image.Progress)
 	Parallel       int
 	Foreign        bool // layers that may be had elsewhere are sent, too
+}
+
+// Listener says where HTTP is served, and what.
+type Listener struct {
+	Network, Address  string // "tcp" or "unix", as net.Listen has them
+	Path, ContentType string // what is asked for, and what is given
 }
 
 // MainWith is Main of a program that speaks to registries.
