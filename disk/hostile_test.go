@@ -240,3 +240,27 @@ func getLinkage(t *testing.T, child []byte) []byte {
 	b := info.Parent.Linkage.ToWindowsArray()
 	return b[:]
 }
+
+// TestCutLastBlock has an image whose last block is cut off where the disk ends, as other writers make them: a block that comes
+// behind it leaves room for the rest.
+func TestCutLastBlock(t *testing.T) {
+	t.Parallel()
+	const size = 2*mib + 700*kib
+	f := &memory{}
+	d := mustDisk(t)(disk.Create(f, disk.Options{Format: disk.DynamicVHD, Size: size, BlockSize: mib, Rand: seeded(1)}))
+	_, err := d.WriteAt([]byte("last"), size-4)
+	must(t, errors.Join(err, d.Close()))
+	must(t, f.Truncate(f.size-512-(mib-700*kib))) // and the footer, of which there is a copy
+	d = mustDisk(t)(disk.OpenToWrite(f, f.size, disk.OpenOptions{}))
+	_, err = d.WriteAt([]byte("first"), 0)
+	must(t, errors.Join(err, d.Close()))
+	d = mustDisk(t)(disk.OpenToWrite(f, f.size, disk.OpenOptions{}))
+	must(t, d.Resize(3*mib))
+	_, err = d.WriteAt([]byte("end"), 3*mib-3)
+	must(t, errors.Join(err, d.Close()))
+	want := make([]byte, 3*mib)
+	copy(want, "first")
+	copy(want[size-4:], "last")
+	copy(want[3*mib-3:], "end")
+	wantBytes(t, "with a block behind the last", contents(t, mustDisk(t)(disk.Open(f, f.size, disk.OpenOptions{}))), want)
+}

@@ -115,8 +115,10 @@ func (v *vhd) readBAT() error {
 		}
 	}
 	slices.SortFunc(uses, func(a, b use) int { return int(min(max(a.at-b.at, -1), 1)) })
+	whole := v.eof
 	for i, u := range uses {
-		// The last block of some writers' images is cut off where the disk ends.
+		// The last block of some writers' images is cut off where the disk ends. New ones come behind what it would have.
+		whole = max(whole, u.at+u.n)
 		end := u.at + u.n
 		if u.index == n-1 {
 			end = u.at + v.bitmapSize() + v.footer.size - u.index*v.header.block
@@ -125,6 +127,7 @@ func (v *vhd) readBAT() error {
 			return corrupt(structure, v.header.table+4*max(u.index, 0), "block at %d overlaps, or is not in the file", u.at)
 		}
 	}
+	v.eof = whole
 	return nil
 }
 
