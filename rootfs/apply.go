@@ -264,10 +264,16 @@ func (a *applier) object(e *layer.Entry, r entryReader, parent *dirHandle, last 
 
 // file makes a regular file. A small one is read now and written aside; a large one would only wait for a buffer there.
 func (a *applier) file(e *layer.Entry, r entryReader, parent *dirHandle, last string) error {
-	if a.aside != nil && e.Size <= smallFile && e.Data == nil && a.aside.add(parent, last) {
-		a.stats.Bytes += e.Size
-		parent.hold()
-		return a.writers.small(job{dir: parent, name: last, entry: e, chown: a.owner.mustChown(e, parent.Dir)}, r)
+	if e.Size <= smallFile && e.Data == nil {
+		fresh, err := a.fresh(parent, last)
+		if err != nil {
+			return err
+		}
+		if fresh {
+			a.stats.Bytes += e.Size
+			parent.hold()
+			return a.writers.small(job{dir: parent, name: last, entry: e, chown: a.owner.mustChown(e, parent.Dir)}, r)
+		}
 	}
 	var file *inroot.File
 	err := a.claim(parent, last)
@@ -332,7 +338,9 @@ func (a *applier) finishFile(j *job) error {
 
 // hardlink makes another name of an object of the tree. Nothing else happens to the object.
 func (a *applier) hardlink(e *layer.Entry, parent *dirHandle, last string) error {
-	if a.aside != nil && a.aside.add(parent, last) {
+	if fresh, err := a.fresh(parent, last); err != nil {
+		return err
+	} else if fresh {
 		a.aside.links = append(a.aside.links, asideLink{e.Name, e.Link})
 		return nil
 	}

@@ -2,7 +2,6 @@ package rootfs
 
 import (
 	"errors"
-	"hash/maphash"
 
 	"github.com/hostcompute/hcs/layer"
 )
@@ -13,8 +12,7 @@ import (
 // The order matters only where a name comes twice, and where a name leads through a symbolic link to nowhere: then what was
 // left aside is done first.
 type aside struct {
-	seed  maphash.Seed
-	known map[uint64]struct{} // hashes of all names that there are, or will be: where two have the same one, order is kept
+	known *nameSet // all names that there are, or will be
 	links []asideLink
 
 	applier *applier
@@ -22,9 +20,10 @@ type aside struct {
 
 type asideLink struct{ name, target string }
 
-func newAside() *aside {
-	return &aside{seed: maphash.MakeSeed(), known: make(map[uint64]struct{})}
-}
+// newAside returns an empty one, which the caller closes.
+func newAside() *aside { return &aside{known: newNameSet(nil)} }
+
+func (s *aside) close() error { return s.known.close() }
 
 // done does what was left aside for whoever looks at the tree between two entries, and says whether the tree is as the layer
 // has it so far: it is not after a writer has failed, which ends the layer soon.
@@ -33,18 +32,22 @@ func (s *aside) done() (bool, error) {
 	return err == nil && !s.applier.writers.failed.Load(), err
 }
 
-// add notes a name, and says whether it is a new one.
-func (s *aside) add(dir *dirHandle, last string) bool {
-	n := len(s.known)
-	s.known[maphash.Comparable(s.seed, nameID{dir.id, last})] = struct{}{}
-	return len(s.known) > n
+// fresh says whether a name may be left aside: there is such a thing as leaving aside, and the name is a new one, which is noted.
+func (a *applier) fresh(dir *dirHandle, last string) (bool, error) {
+	if a.aside == nil {
+		return false, nil
+	}
+	return a.aside.known.add(nameID{dir.id, last})
 }
 
 // claim is for whoever is about to make last in dir in the layer's order: nothing of that name is left aside then. Of all
 // directories only dir stays open until the next entry.
 func (a *applier) claim(dir *dirHandle, last string) error {
-	if a.aside == nil || a.aside.add(dir, last) {
+	if a.aside == nil {
 		return nil
+	}
+	if fresh, err := a.aside.known.add(nameID{dir.id, last}); err != nil || fresh {
+		return err
 	}
 	dir.hold()
 	err := a.settle()

@@ -20,7 +20,8 @@ type plainTree struct {
 }
 
 func (p *plainTree) made(dir *dirHandle, last string) error {
-	return p.brought.add(nameID{dir.id, last})
+	_, err := p.brought.add(nameID{dir.id, last})
+	return err
 }
 
 // whiteoutDevice leaves the device out: a plain tree may become a lower directory one day.

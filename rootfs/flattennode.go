@@ -48,27 +48,28 @@ type nodeTable struct {
 	store   *spill.Store
 	text    *spill.Text
 	nodes   *spill.Array[node]
-	slots   *spill.Array[slot]
+	index   *spill.Table[slot] // of nodes by parent and name
 	metas   *spill.Array[nodeMeta]
 	records *spill.Array[record]
 
 	sorts  int // how many names are sorted in memory
 	seed   maphash.Seed
-	shift  int // what a hash is moved by to be a slot's number
 	budget int // how many nodes may be looked at for the sake of whiteouts
 	err    error
 }
 
-// slot is a place of the index of nodes by parent and name: an open addressed table.
+// slot is a node in the index.
 type slot struct {
 	hash uint32
 	id   int32 // 0 is none: nobody looks for the root
 }
 
+// place is the hash as the index wants it.
+func (s slot) place() uint64 { return uint64(s.hash) << 32 }
+
 const (
 	nodeMemory     = 16 << 20
 	sortMemory     = 1024 // of it, for each name that is sorted
-	firstSlots     = 10   // as a power of two
 	whiteoutBudget = 1 << 22
 )
 
@@ -79,11 +80,10 @@ func newNodeTable(create spillFile, memory int) *nodeTable {
 	}
 	s := spill.New(spill.Config{Memory: memory, Create: create})
 	t := &nodeTable{
-		store: s, text: spill.NewText(s), nodes: spill.NewArray[node](s), slots: spill.NewArray[slot](s),
+		store: s, text: spill.NewText(s), nodes: spill.NewArray[node](s), index: spill.NewTable(s, slot.place),
 		metas: spill.NewArray[nodeMeta](s), records: spill.NewArray[record](s),
-		seed: maphash.MakeSeed(), shift: 32 - firstSlots, budget: whiteoutBudget, sorts: max(memory/sortMemory, 8),
+		seed: maphash.MakeSeed(), budget: whiteoutBudget, sorts: max(memory/sortMemory, 8),
 	}
-	t.slots.Extend(1 << firstSlots)
 	t.metas.Extend(1)
 	t.records.Extend(1)
 	root := newNode()
@@ -102,10 +102,7 @@ func (t *nodeTable) close() error { return t.store.Close() }
 // trim writes out what is too much for memory. No pointer to a node or record is of use afterwards. The error is the first
 // that the table had at all: answers since then may be wrong.
 func (t *nodeTable) trim() error {
-	if t.nodes.Len()*4 > t.slots.Len()*3 {
-		t.growIndex()
-	}
-	return errors.Join(t.err, t.store.Trim())
+	return errors.Join(t.err, t.index.Trim())
 }
 
 // at returns a node, until the next trim.
@@ -118,8 +115,8 @@ func (t *nodeTable) name(id int32) string { return t.string(t.peek(id).name) }
 
 func (t *nodeTable) find(parent int32, name string) (int32, bool) {
 	hash := t.hash(parent, name)
-	_, id := t.probe(parent, name, hash)
-	return id, id != rootNode
+	s, _, found := t.probe(parent, name, hash)
+	return s.id, found
 }
 
 // lookup returns the node of a clean path, if there is one.
@@ -138,20 +135,20 @@ func (t *nodeTable) lookup(name string) (int32, bool) {
 // add returns the node of a name, which is new if it has none.
 func (t *nodeTable) add(parent int32, name string) int32 {
 	hash := t.hash(parent, name)
-	place, id := t.probe(parent, name, hash)
-	if id != rootNode {
-		return id
+	s, place, found := t.probe(parent, name, hash)
+	if found {
+		return s.id
 	}
-	if t.nodes.Len() == math.MaxInt32 || t.slots.Len()-t.nodes.Len() < 2 {
+	if t.nodes.Len() == math.MaxInt32 || t.index.Full() {
 		t.tooMany("names")
 		return rootNode
 	}
 	p := t.at(parent)
 	n := newNode()
 	n.name, n.parent, n.next = t.keep(name), parent, p.child
-	id = int32(t.nodes.Append(n))
+	id := int32(t.nodes.Append(n))
 	p.child = id
-	*t.slots.At(place) = slot{hash, id}
+	t.index.Put(place, slot{hash, id})
 	return id
 }
 
@@ -161,48 +158,15 @@ func (t *nodeTable) hash(parent int32, name string) uint32 {
 	return uint32(h >> 32)
 }
 
-// probe returns the node of a name, or 0 and the slot where it belongs.
-func (t *nodeTable) probe(parent int32, name string, hash uint32) (place int, id int32) {
-	last := t.slots.Len() - 1
-	for i := int(hash >> t.shift); ; i = (i + 1) & last {
-		s := t.slots.Get(i)
-		if s.id == rootNode {
-			return i, rootNode
+// probe returns the slot of a name, or the place where it belongs.
+func (t *nodeTable) probe(parent int32, name string, hash uint32) (s slot, place int, found bool) {
+	return t.index.Find(slot{hash: hash}.place(), func(s slot) bool {
+		if s.hash != hash {
+			return false
 		}
-		if s.hash == hash {
-			n := t.peek(s.id)
-			if n.parent == parent && n.name.len() == len(name) && t.text.Equal(n.name.at(), name) {
-				return i, s.id
-			}
-		}
-	}
-}
-
-// growIndex makes the index larger. As the upper bits of hashes decide on places, the new one is filled from its begin to
-// its end.
-func (t *nodeTable) growIndex() {
-	old := t.slots
-	t.slots = spill.NewArray[slot](t.store)
-	t.slots.Extend(old.Len() * 2)
-	t.shift--
-	last := t.slots.Len() - 1
-	for i := range old.Len() {
-		s := old.Get(i)
-		if s.id == rootNode {
-			continue
-		}
-		to := int(s.hash >> t.shift)
-		for t.slots.Get(to).id != rootNode {
-			to = (to + 1) & last
-		}
-		*t.slots.At(to) = s
-		if i%nodeBlock == 0 && t.store.Trim() != nil {
-			break
-		}
-	}
-	if err := old.Close(); err != nil {
-		t.fail(err)
-	}
+		n := t.peek(s.id)
+		return n.parent == parent && n.name.len() == len(name) && t.text.Equal(n.name.at(), name)
+	})
 }
 
 func (t *nodeTable) tooMany(what string) {

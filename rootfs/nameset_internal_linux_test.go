@@ -20,9 +20,9 @@ func TestNameSet(t *testing.T) {
 		if before := s.has(name(i)); before {
 			t.Fatalf("name %d is there before it is added", i)
 		}
-		for range 2 {
-			if err := s.add(name(i)); err != nil {
-				t.Fatal(err)
+		for again := range 2 {
+			if fresh, err := s.add(name(i)); err != nil || fresh != (again == 0) {
+				t.Fatalf("name %d is new: %v, %v", i, fresh, err)
 			}
 		}
 	}
@@ -36,8 +36,8 @@ func TestNameSet(t *testing.T) {
 			t.Fatalf("name %d is in a directory that has none", i)
 		}
 	}
-	if s.count != count {
-		t.Errorf("%d names, want %d", s.count, count)
+	if s.names.Len() != count {
+		t.Errorf("%d names, want %d", s.names.Len(), count)
 	}
 	if files == 0 {
 		t.Error("all of it was in memory")

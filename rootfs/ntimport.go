@@ -390,7 +390,7 @@ func (s *ntSource) end() error {
 
 // close closes the files, whole or not.
 func (s *ntSource) close() error {
-	return errors.Join(s.packed.Close(), s.file.Close(), s.streams.close())
+	return errors.Join(s.packed.Close(), s.file.Close(), s.streams.close(), s.aside.close())
 }
 
 // linkTarget returns the target as Windows has it: the reparse buffer is the truth.
