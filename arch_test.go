@@ -41,7 +41,7 @@ var (
 		{dir: "registry", ours: []string{"image"}},
 		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "disk", "internal/inroot", "internal/mtree", "internal/spill", "internal/state", "internal/sys"}, os: true},
 		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "ntfs", "regf", "internal/inroot", "internal/state", "internal/sys", "internal/temporary"}, os: true},
-		{dir: "container", ours: []string{"layer", "rootfs", "network", "internal/wire", "internal/journal", "internal/seccomp", "internal/state", "internal/sys", "internal/userns"}, os: true},
+		{dir: "container", ours: []string{"layer", "rootfs", "network", "disk", "internal/wire", "internal/journal", "internal/seccomp", "internal/state", "internal/sys", "internal/userns"}, os: true},
 		{dir: "network", ours: []string{"internal/state", "internal/sys"}, os: true},
 		{dir: "compat/...", ours: publicRooms},
 		{dir: "adapter/...", ours: publicRooms, os: true},
@@ -60,7 +60,7 @@ var (
 		{dir: "internal/seccomp"},
 		{dir: "internal/userns", stdOnly: true, os: true},
 		{dir: "internal/journal", ours: []string{"internal/sys"}, stdOnly: true, os: true},
-		{dir: "internal/shim", ours: []string{"internal/wire", "internal/journal", "internal/sys", "internal/reap"}, stdOnly: true, os: true},
+		{dir: "internal/shim", ours: []string{"internal/wire", "internal/inroot", "internal/journal", "internal/sys", "internal/reap"}, stdOnly: true, os: true},
 		{dir: "internal/agent", ours: []string{"internal/wire", "internal/sys", "internal/reap", "internal/passwd", "internal/native"}, stdOnly: true, os: true},
 		{dir: "internal/native", ours: []string{"internal/wire"}, os: true},                              // a part of the agent: without fmt, which internal/sys links
 		{dir: "internal/cli", ours: append(slices.Clone(publicRooms), "internal/registrycli"), os: true}, // without registry: hcs is not to link it

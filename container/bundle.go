@@ -33,6 +33,7 @@ type bundle struct {
 	seccomp *specs.LinuxSeccomp
 	hybrid  bool // the machine has v1 hierarchies: the system shares the host's cgroup namespace
 
+	disk    string              // that Resources.IOPS and Bandwidth are for, "major:minor", or empty
 	devices []specs.LinuxDevice // of record.Spec.Devices, in that order
 	caps    []string            // what is left to root
 
@@ -139,6 +140,22 @@ func (b *bundle) mounts() []specs.Mount {
 	for _, m := range b.record.Spec.Mounts {
 		list = append(list, m.oci())
 	}
+	for i := range b.record.Spec.Disks {
+		d := &b.record.Spec.Disks[i]
+		m := Mount{Target: d.target(), Source: b.diskDir(i), ReadOnly: d.ReadOnly}
+		o := m.oci()
+		o.Options = append(o.Options, "nosuid", "nodev")
+		list = append(list, o)
+	}
+	return append(list, b.deviceMounts()...)
+}
+
+// diskDir is where the shim mounts the disk of that number.
+func (b *bundle) diskDir(i int) string { return path.Join(b.runDir, "disks", strconv.Itoa(i)) }
+
+// deviceMounts mount devices where nobody can make nodes.
+func (b *bundle) deviceMounts() []specs.Mount {
+	var list []specs.Mount
 	for i := range b.record.Spec.Devices {
 		if d := &b.record.Spec.Devices[i]; b.user {
 			list = append(list, specs.Mount{
@@ -230,7 +247,6 @@ func (b *bundle) resources() *specs.LinuxResources {
 	if b.cgroup == "" {
 		return nil
 	}
-	r := b.record.Spec.Resources
 	out := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
 	for i := range b.devices {
 		d := &b.devices[i]
@@ -238,18 +254,69 @@ func (b *bundle) resources() *specs.LinuxResources {
 			Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: b.record.Spec.Devices[i].access(),
 		})
 	}
-	if r.Memory > 0 {
-		out.Memory = &specs.LinuxMemory{Limit: &r.Memory}
+	l := b.limits()
+	if l.Memory > 0 {
+		out.Memory = &specs.LinuxMemory{Limit: &l.Memory}
 	}
-	if r.CPUs > 0 {
-		period, quota := uint64(cpuPeriod), int64(r.CPUs*cpuPeriod)
-		out.CPU = &specs.LinuxCPU{Period: &period, Quota: &quota}
+	if l.MemorySwap > 0 {
+		out.Memory.Swap = &l.MemorySwap
 	}
-	if r.Pids > 0 {
-		limit := r.Pids + agentThreads
-		out.Pids = &specs.LinuxPids{Limit: &limit}
+	if l.CPUQuota > 0 || l.CPUSet != "" || l.CPUWeight > 0 {
+		out.CPU = b.cpu(&l)
+	}
+	if l.Pids > 0 {
+		out.Pids = &specs.LinuxPids{Limit: &l.Pids}
+	}
+	if l.IODevice != "" {
+		out.BlockIO = blockIO(&l)
+	}
+	if !b.hybrid && l.CPUWeight > 0 { // which runtimes would make of v1's shares in ways of their own
+		out.Unified = map[string]string{"cpu.weight": strconv.FormatInt(l.CPUWeight, 10)}
 	}
 	return out
+}
+
+// limits are those of the system's control group, without the devices.
+func (b *bundle) limits() wire.Limits {
+	r := &b.record.Spec.Resources
+	l := wire.Limits{
+		Memory: r.Memory, MemorySwap: r.MemorySwap, CPUWeight: r.CPUWeight, CPUSet: r.CPUSet,
+		IODevice: b.disk, IOPS: r.IOPS, Bandwidth: r.Bandwidth,
+	}
+	if r.CPUs > 0 {
+		l.CPUPeriod, l.CPUQuota = cpuPeriod, int64(r.CPUs*cpuPeriod)
+	}
+	if r.Pids > 0 {
+		l.Pids = r.Pids + agentThreads
+	}
+	return l
+}
+
+func (b *bundle) cpu(l *wire.Limits) *specs.LinuxCPU {
+	c := &specs.LinuxCPU{Cpus: l.CPUSet}
+	if l.CPUQuota > 0 {
+		c.Period, c.Quota = &l.CPUPeriod, &l.CPUQuota
+	}
+	if l.CPUWeight > 0 && b.hybrid {
+		shares := uint64(max(2, l.CPUWeight*1024/100)) // v1's own, 1024, is v2's 100
+		c.Shares = &shares
+	}
+	return c
+}
+
+func blockIO(l *wire.Limits) *specs.LinuxBlockIO {
+	var out specs.LinuxBlockIO
+	limit := func(rate int64) []specs.LinuxThrottleDevice {
+		if rate == 0 {
+			return nil
+		}
+		d := specs.LinuxThrottleDevice{Rate: uint64(rate)}
+		_, _ = fmt.Sscanf(l.IODevice, "%d:%d", &d.Major, &d.Minor) // as scratchDisk has made it
+		return []specs.LinuxThrottleDevice{d}
+	}
+	out.ThrottleReadBpsDevice, out.ThrottleWriteBpsDevice = limit(l.Bandwidth), limit(l.Bandwidth)
+	out.ThrottleReadIOPSDevice, out.ThrottleWriteIOPSDevice = limit(l.IOPS), limit(l.IOPS)
+	return &out
 }
 
 // standardMounts are those that docker gives a container.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -24,6 +25,10 @@ func TestMain(m *testing.M) {
 	}
 	if os.Getenv(programRole) != "" {
 		os.Exit(program())
+	}
+	if os.Getenv(modifierRole) != "" {
+		fmt.Println("error:", modifier())
+		os.Exit(1)
 	}
 	if os.Getenv(probeRole) != "" {
 		os.Exit(probe())

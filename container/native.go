@@ -63,10 +63,6 @@ func (b *bundle) native(v1 map[string]string, filter []byte) (*wire.Native, erro
 // What the caller chose to show has the owners that it has for the system;
 // devices and the host's own few files cannot be, or need not.
 func (b *bundle) lent(mounts []wire.Mount) []wire.Lent {
-	chosen := make(map[string]bool)
-	for i := range b.record.Spec.Mounts {
-		chosen[b.record.Spec.Mounts[i].Target] = true
-	}
 	var list []wire.Lent
 	for i := range mounts {
 		m := &mounts[i]
@@ -74,11 +70,18 @@ func (b *bundle) lent(mounts []wire.Mount) []wire.Lent {
 			continue
 		}
 		list = append(list, wire.Lent{
-			Source: m.Source, Recursive: m.Recursive, Attributes: m.Attributes, Mapped: chosen[m.Target],
+			Source: m.Source, Recursive: m.Recursive, Attributes: m.Attributes, Mapped: b.isChosen(m.Target),
 		})
 		*m = wire.Mount{Target: m.Target, Lent: uint64(len(list))}
 	}
 	return list
+}
+
+// isChosen reports whether the caller chose what is mounted at the target.
+func (b *bundle) isChosen(target string) bool {
+	spec := &b.record.Spec
+	return slices.ContainsFunc(spec.Mounts, func(m Mount) bool { return m.Target == target }) ||
+		slices.ContainsFunc(spec.Disks, func(d Disk) bool { return d.target() == target })
 }
 
 func hasNamespace(c *specs.Spec, kind specs.LinuxNamespaceType) bool {
@@ -170,16 +173,19 @@ func (b *bundle) nativeDevices(build *wire.Build, devices []specs.LinuxDevice) {
 		}
 	}
 	for i := range devices {
-		d := &devices[i]
-		n := wire.DeviceNode{Path: d.Path, Mode: charDevice, Major: uint32(d.Major), Minor: uint32(d.Minor)}
-		if d.Type == "b" {
-			n.Mode = blockDevice
-		}
-		if d.UID != nil && d.GID != nil && d.FileMode != nil { // of the host's device
-			n.UID, n.GID, n.Mode = *d.UID, *d.GID, n.Mode|uint32(d.FileMode.Perm())
-		}
-		build.Devices = append(build.Devices, n)
+		build.Devices = append(build.Devices, deviceNode(&devices[i]))
 	}
+}
+
+func deviceNode(d *specs.LinuxDevice) wire.DeviceNode {
+	n := wire.DeviceNode{Path: d.Path, Mode: charDevice, Major: uint32(d.Major), Minor: uint32(d.Minor)}
+	if d.Type == "b" {
+		n.Mode = blockDevice
+	}
+	if d.UID != nil && d.GID != nil && d.FileMode != nil { // of the host's device
+		n.UID, n.GID, n.Mode = *d.UID, *d.GID, n.Mode|uint32(d.FileMode.Perm())
+	}
+	return n
 }
 
 // standardRules are the devices that processes may use without being asked for:
@@ -189,19 +195,10 @@ var standardRules = []string{
 }
 
 func (b *bundle) nativeLimits(r *specs.LinuxResources) wire.Limits {
-	var l wire.Limits
 	if r == nil {
-		return l
+		return wire.Limits{}
 	}
-	if r.Memory != nil {
-		l.Memory = *r.Memory.Limit
-	}
-	if r.CPU != nil {
-		l.CPUQuota, l.CPUPeriod = *r.CPU.Quota, *r.CPU.Period
-	}
-	if r.Pids != nil {
-		l.Pids = *r.Pids.Limit
-	}
+	l := b.limits()
 	if b.rootless { // the rules are not for it to set, and it has no devices but the host's
 		return l
 	}

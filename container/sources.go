@@ -30,6 +30,11 @@ func (s *Spec) checkSources() error {
 			return err
 		}
 	}
+	for i := range s.Disks {
+		if _, err := s.Disks[i].wire(""); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -44,9 +44,22 @@ type Mount struct {
 
 // Resources are a system's limits. Zero is unlimited.
 type Resources struct {
-	Memory int64   `json:"memory,omitempty"` // bytes, at least MinMemory
-	CPUs   float64 `json:"cpus,omitempty"`   // how many processors' time, 1.5 say
-	Pids   int64   `json:"pids,omitempty"`   // processes and threads, the agent's not counted
+	Memory int64 `json:"memory,omitempty"` // bytes, at least MinMemory
+	// MemorySwap is for memory and swap together, in bytes: at least Memory, and
+	// not without.
+	MemorySwap int64   `json:"memorySwap,omitempty"`
+	CPUs       float64 `json:"cpus,omitempty"` // how many processors' time, 1.5 say
+	// CPUWeight is the system's share of processors that others want too: 1 to
+	// 10000, where 0 is the kernel's own, 100.
+	CPUWeight int64 `json:"cpuWeight,omitempty"`
+	// CPUSet are the processors that it runs on, "0-3,7" say. Empty is all.
+	CPUSet string `json:"cpuSet,omitempty"`
+	Pids   int64  `json:"pids,omitempty"` // processes and threads, the agent's not counted
+	// IOPS and Bandwidth, in bytes a second, bound how much is read, and how much
+	// written, on the disk that the root's files are on. With control groups of
+	// version 1 the kernel does not count what it writes later, on its own.
+	IOPS      int64 `json:"iops,omitempty"`
+	Bandwidth int64 `json:"bandwidth,omitempty"`
 }
 
 // Log bounds what is kept of the output of a system's main processes: when a
@@ -121,6 +134,8 @@ type Spec struct {
 	Security  Security  `json:"security,omitzero"`
 	// Devices of the host's that processes may use.
 	Devices []Device `json:"devices,omitempty"`
+	// Disks are disk images that are mounted in the system.
+	Disks []Disk `json:"disks,omitempty"`
 	// Ulimits are the limits that processes start with; those that are not named
 	// are the caller's.
 	Ulimits []Ulimit `json:"ulimits,omitempty"`
@@ -170,8 +185,8 @@ func ShortID(id string) string { return id[:min(12, len(id))] }
 // validate judges the spec at the door; what it passes is relied upon.
 func (s *Spec) validate() error {
 	for _, f := range []func() error{
-		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkUlimits, s.checkIDs,
-		s.checkSysctls,
+		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkDisks, s.checkUlimits,
+		s.checkIDs, s.checkSysctls,
 	} {
 		if err := f(); err != nil {
 			return fault(errdefs.ErrInvalidArgument, "%w", err)
@@ -241,6 +256,14 @@ func (s *Spec) checkResources() error {
 		return fmt.Errorf("memory limit of %d bytes: at least %d", r.Memory, int64(MinMemory))
 	case r.CPUs != 0 && !(r.CPUs >= 0.01 && r.CPUs <= maxCPUs): // NaN is neither
 		return fmt.Errorf("limit of %g cpus: from 0.01 to %d", r.CPUs, maxCPUs)
+	case r.MemorySwap != 0 && (r.Memory == 0 || r.MemorySwap < r.Memory):
+		return fmt.Errorf("limit of %d bytes of memory and swap: at least that of memory, %d, and not without", r.MemorySwap, r.Memory)
+	case r.CPUWeight < 0 || r.CPUWeight > 10000:
+		return fmt.Errorf("weight of %d for cpus: from 1 to 10000", r.CPUWeight)
+	case strings.Trim(r.CPUSet, "0123456789,-") != "":
+		return fmt.Errorf("set of cpus %q: write it like 0-3,7", r.CPUSet)
+	case r.IOPS < 0 || r.Bandwidth < 0:
+		return fmt.Errorf("limit of %d reads and writes and %d bytes a second: at least 1", r.IOPS, r.Bandwidth)
 	case r.Pids < 0 || r.Pids > maxPids:
 		return fmt.Errorf("limit of %d processes: from 1 to %d", r.Pids, maxPids)
 	case s.Log.MaxFiles < 0 || s.Log.MaxFiles > maxLogFiles:

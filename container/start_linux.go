@@ -42,7 +42,7 @@ func (s *System) start(ctx context.Context, order wire.Spec) error {
 	if up, err := s.isUp(ctx); err != nil || up {
 		return err
 	}
-	now, err := s.service.records.Get(s.record.ID)
+	record, err := s.service.records.Get(s.record.ID)
 	if err != nil {
 		return err
 	}
@@ -50,13 +50,14 @@ func (s *System) start(ctx context.Context, order wire.Spec) error {
 		return err
 	}
 	s.noteLost()
-	order.Events.Name = now.Name() // it may have another by now
-	c, err := s.startShim(ctx, order)
+	// As it is now: another System may have modified it, or given it another name.
+	now := &System{service: s.service, record: record}
+	c, err := now.startShim(ctx, order)
 	if err != nil {
 		return errors.Join(err, s.service.cleanUp(&s.record))
 	}
 	s.release(c)
-	return nil
+	return s.letGo() // the record's lock keeps everybody away now
 }
 
 // prepare writes the run directory and completes what the shim is to do.
@@ -97,9 +98,17 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 	if s.record.Spec.HandleBound {
 		order.Handles = s.handleFile()
 	}
+	order.Targets = s.record.targets()
+	for i := range s.record.Spec.Disks {
+		d, err := s.record.Spec.Disks[i].wire((&bundle{runDir: dir}).diskDir(i))
+		if err != nil {
+			return nil, err
+		}
+		order.Disks = append(order.Disks, d)
+	}
 	order.Remove = []string{dir}
 	order.Events = wire.Events{
-		Dir: s.service.eventsDir(), Alive: s.service.alive(s.record.ID), Name: order.Events.Name, Image: s.record.Spec.Image,
+		Dir: s.service.eventsDir(), Alive: s.service.alive(s.record.ID), Name: s.Name(), Image: s.record.Spec.Image,
 		Ephemeral: s.record.Spec.Ephemeral,
 	}
 	if s.record.Spec.Ephemeral {
@@ -161,13 +170,17 @@ func (s *System) bundle(dir, agent string) (*bundle, error) {
 			return nil, err
 		}
 	}
+	limited, err := s.limitedDisk(spec)
+	if err != nil {
+		return nil, err
+	}
 	hasTTY, err := s.hasGroup(ttyGID)
 	if err != nil {
 		return nil, fmt.Errorf("read the user namespace's ids: %w", err)
 	}
 	return &bundle{
 		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent, seccomp: filter,
-		caps: caps, devices: devices,
+		caps: caps, devices: devices, disk: limited,
 		hybrid: sys.HasV1Cgroups(), ttyGroup: hasTTY,
 		rootless: !userns.IsInitial(), user: !userns.IsInitial() || !s.record.IDs.isHost(),
 	}, nil
@@ -241,9 +254,6 @@ func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, 
 		return nil, err
 	}
 	err = c.Send(wire.Message{Type: wire.Start, Body: body})
-	if err == nil {
-		err = s.letGo() // the record's lock keeps everybody away now
-	}
 	if err == nil {
 		_, err = replyOn(ctx, c)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -69,8 +70,9 @@ type ProcessInfo struct {
 // System is a compute system. Its methods may be called at once. Several
 // Systems, here and in other programs, may stand for the same one.
 type System struct {
-	service *Service
-	record  Record
+	service  *Service
+	record   Record                 // as it was opened
+	modified atomic.Pointer[Record] // as Modify has left it
 
 	mu      sync.Mutex
 	idle    []*wire.Conn // connections to the shim that nobody uses
@@ -89,8 +91,14 @@ func (s *System) ID() string { return s.record.ID }
 // Name returns the system's name.
 func (s *System) Name() string { return s.record.Name() }
 
-// Record returns what is kept of the system. It is not to be changed.
-func (s *System) Record() Record { return s.record }
+// Record returns what is kept of the system, as it was when the System was
+// opened, or as its Modify has left it. It is not to be changed.
+func (s *System) Record() Record {
+	if r := s.modified.Load(); r != nil {
+		return *r
+	}
+	return s.record
+}
 
 // Scratch returns the layer that takes what the system writes. One that writes
 // in place has none: the error is of class ErrFailedPrecondition.
@@ -284,7 +292,7 @@ func asFailure(err error) bool {
 var classes = map[wire.Class]error{
 	wire.Internal: errdefs.ErrInternal, wire.NotFound: errdefs.ErrNotFound, wire.Invalid: errdefs.ErrInvalidArgument,
 	wire.Wrong: errdefs.ErrFailedPrecondition, wire.NotRunnable: errdefs.ErrPermissionDenied,
-	wire.Unsupported: errdefs.ErrNotImplemented,
+	wire.Unsupported: errdefs.ErrNotImplemented, wire.Conflict: errdefs.ErrConflict,
 }
 
 // classify gives a failure its class.

@@ -91,6 +91,8 @@ func (s *shim) handle(c *wire.Conn, m wire.Message) *wire.Failure {
 		return s.resume(c)
 	case wire.OpenRoot:
 		return s.openRoot(c, m)
+	case wire.Modify:
+		return s.modify(c, m)
 	case wire.Shutdown:
 		return s.shutdown(c, m)
 	case wire.Terminate:

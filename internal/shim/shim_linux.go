@@ -29,6 +29,9 @@ type shim struct {
 
 	oomKills atomic.Uint64 // that are told
 
+	changing sync.Mutex        // held by who changes the container: of mounts
+	mounts   map[string]uint64 // targets of mounts that may be taken away, and the mounts' numbers
+
 	starting *wire.Conn // the client that started it
 	relays   relaySet   // those that have something to copy
 
@@ -137,6 +140,9 @@ func (s *shim) whyDied() string {
 
 // start has the starter start the agent. It returns when the agent serves.
 func (s *shim) start() error {
+	if err := s.mountDisks(); err != nil {
+		return err
+	}
 	agent, theirs, err := wire.Pair()
 	if err != nil {
 		return err
@@ -149,7 +155,10 @@ func (s *shim) start() error {
 	if err := s.starter.start(agent, theirs, func(err error) { failed <- err }); err != nil {
 		return err
 	}
-	return s.awaitAgent(failed)
+	if err := s.awaitAgent(failed); err != nil {
+		return err
+	}
+	return s.learnMounts()
 }
 
 // startTimeout bounds how long a starter may take.
@@ -312,7 +321,9 @@ func (s *shim) endAll() {
 }
 
 // undo takes back what start did, as far as it came.
-func (s *shim) undo(others othersState) error { return s.starter.undo(others) }
+func (s *shim) undo(others othersState) error {
+	return errors.Join(s.starter.undo(others), s.unmountDisks())
+}
 
 // bow leaves the last status behind, or, if all went well and nothing is to
 // be kept, nothing; and tells those who wait.

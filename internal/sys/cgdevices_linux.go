@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -136,6 +137,15 @@ func (r *deviceRule) instructions() []bpfInstruction {
 // attachDeviceRules has the kernel ask a program of these rules about every
 // device that is opened or made in the v2 group at dir.
 func attachDeviceRules(dir string, texts []string) error {
+	group, err := OpenAt(CWD, dir, OpenDirectory, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = Close(group) }()
+	return attachDeviceProgram(group, texts)
+}
+
+func attachDeviceProgram(group int, texts []string) error {
 	rules := make([]deviceRule, len(texts))
 	for i, text := range texts {
 		var err error
@@ -148,18 +158,72 @@ func attachDeviceRules(dir string, texts []string) error {
 		return fmt.Errorf("load the program of the device rules: %w", err)
 	}
 	defer func() { _ = Close(program) }()
+	if err := programOf(unix.BPF_PROG_ATTACH, group, program, unix.BPF_F_ALLOW_MULTI); err != nil {
+		return fmt.Errorf("attach the program of the device rules: %w", err)
+	}
+	return nil
+}
+
+// programOf attaches or detaches a program.
+func programOf(command, group, program int, flags uint32) error {
+	attr := struct{ target, program, kind, flags uint32 }{ // of BPF_PROG_ATTACH in union bpf_attr
+		uint32(group), uint32(program), unix.BPF_CGROUP_DEVICE, flags,
+	}
+	_, err := bpf(command, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	return err
+}
+
+// replaceDeviceRules has a program of these rules asked instead of those that
+// are. For a moment both are, and only what both allow is.
+func replaceDeviceRules(dir string, texts []string) error {
 	group, err := OpenAt(CWD, dir, OpenDirectory, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = Close(group) }()
-	attr := struct{ target, program, kind, flags uint32 }{ // of BPF_PROG_ATTACH in union bpf_attr
-		uint32(group), uint32(program), unix.BPF_CGROUP_DEVICE, unix.BPF_F_ALLOW_MULTI,
+	old, err := devicePrograms(group)
+	if err != nil {
+		return fmt.Errorf("list the programs of the device rules: %w", err)
 	}
-	if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
-		return fmt.Errorf("attach the program of the device rules: %w", err)
+	if err := attachDeviceProgram(group, texts); err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range old {
+		errs = append(errs, detachProgram(group, id))
+	}
+	return errors.Join(errs...)
+}
+
+func detachProgram(group int, id uint32) error {
+	attr := struct{ id, next, flags uint32 }{id: id} // of BPF_PROG_GET_FD_BY_ID
+	program, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	if err == nil {
+		err = programOf(unix.BPF_PROG_DETACH, group, program, 0)
+		_ = Close(program)
+	}
+	if err != nil {
+		return fmt.Errorf("detach program %d of the device rules: %w", id, err)
 	}
 	return nil
+}
+
+// devicePrograms returns the numbers of the programs that are attached to a
+// group.
+func devicePrograms(group int) ([]uint32, error) {
+	var ids [64]uint32 // BPF_CGROUP_MAX_PROGS in kernel/bpf/cgroup.c
+	attr := struct {   // of BPF_PROG_QUERY in union bpf_attr
+		target, kind, flags, attached uint32
+		ids                           uint64
+		count                         uint32
+		_                             uint32
+	}{target: uint32(group), kind: unix.BPF_CGROUP_DEVICE, ids: uint64(uintptr(unsafe.Pointer(&ids))), count: uint32(len(ids))}
+	_, err := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	runtime.KeepAlive(&ids)
+	if err != nil {
+		return nil, err
+	}
+	return ids[:attr.count], nil
 }
 
 func loadDeviceProgram(p []bpfInstruction) (fd int, err error) {

@@ -2,12 +2,10 @@ package sys
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -95,50 +93,6 @@ func (c *Cgroup) inheritCpuset(root, dir string) error {
 		}
 		if err := writeFile(filepath.Join(dir, name), strings.TrimSpace(string(parents))); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// limit sets the limits.
-func (c *Cgroup) limit(l CgroupLimits) error {
-	decimal := func(n int64) string { return strconv.FormatInt(n, 10) }
-	var errs []error
-	if l.Memory > 0 {
-		errs = append(errs, writeFile(c.file("memory", "memory.limit_in_bytes", "memory.max"), decimal(l.Memory)))
-	}
-	if l.CPUQuota > 0 {
-		errs = append(errs, c.limitCPU(decimal(l.CPUQuota), strconv.FormatUint(l.CPUPeriod, 10)))
-	}
-	if l.Pids > 0 {
-		errs = append(errs, writeFile(c.file("pids", "pids.max", "pids.max"), decimal(l.Pids)))
-	}
-	if l.Devices != nil {
-		errs = append(errs, c.limitDevices(l.Devices))
-	}
-	return errors.Join(errs...)
-}
-
-func (c *Cgroup) limitCPU(quota, period string) error {
-	if _, v1 := c.h.v1["cpu"]; !v1 {
-		return writeFile(c.file("cpu", "", "cpu.max"), quota+" "+period)
-	}
-	return errors.Join(
-		writeFile(c.file("cpu", "cpu.cfs_period_us", ""), period),
-		writeFile(c.file("cpu", "cpu.cfs_quota_us", ""), quota))
-}
-
-func (c *Cgroup) limitDevices(rules []string) error {
-	if _, v1 := c.h.v1["devices"]; !v1 {
-		return attachDeviceRules(filepath.Join(c.h.unified, c.path), rules)
-	}
-	if err := writeFile(c.file("devices", "devices.deny", ""), "a"); err != nil {
-		return err
-	}
-	allow := c.file("devices", "devices.allow", "")
-	for _, rule := range rules {
-		if err := writeFile(allow, rule); err != nil {
-			return fmt.Errorf("allow device %s: %w", rule, err)
 		}
 	}
 	return nil

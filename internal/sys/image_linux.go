@@ -87,33 +87,45 @@ func MountImage(image, fstype, target string) error {
 }
 
 func mountImage(image, fstype, target string) error {
-	loop, err := attachLoop(image)
+	mnt, err := imageMount(&Image{Path: image, Type: fstype}, unix.MOUNT_ATTR_NOATIME)
 	if err != nil {
 		return err
-	}
-	defer func() { _ = loop.Close() }() // the device stays until the mount goes, too
-	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return fmt.Errorf("open file system %s: %w", fstype, err)
-	}
-	defer func() { _ = unix.Close(fs) }()
-	if err := unix.FsconfigSetString(fs, "source", loop.Name()); err != nil {
-		return explain(fs, fmt.Errorf("set its device: %w", err))
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return explain(fs, fmt.Errorf("set up %s: %w", fstype, err))
-	}
-	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOATIME)
-	if err != nil {
-		return explain(fs, fmt.Errorf("make the mount: %w", err))
 	}
 	defer func() { _ = unix.Close(mnt) }()
 	return attach(mnt, target)
 }
 
+// NewImage makes a mount, nowhere attached, of the file system in a file. The
+// loop device that this takes goes with the last user of the mount, however
+// that ends. Attributes and users are as for NewBind.
+func NewImage(image Image, attributes uint64, users *os.File) (*os.File, error) {
+	fd, err := imageMount(&image, attributes)
+	if err != nil {
+		return nil, fmt.Errorf("mount image %q: %w", image.Path, err)
+	}
+	return privateMount(fd, image.Path, users)
+}
+
+// imageMount makes a mount that is attached nowhere.
+func imageMount(image *Image, attributes uint64) (fd int, err error) {
+	loop, err := attachLoop(image)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = loop.Close() }() // the device stays until the mount goes, too
+	if image.ReadOnly {
+		return fileSystem(image.Type, loop.Name(), []string{"ro"}, attributes|AttrReadOnly)
+	}
+	return fileSystem(image.Type, loop.Name(), nil, attributes)
+}
+
 // attachLoop returns a loop device for a file, open; it is free again when nobody has it open.
-func attachLoop(image string) (*os.File, error) {
-	backing, err := os.OpenFile(image, os.O_RDWR, 0)
+func attachLoop(image *Image) (*os.File, error) {
+	how := os.O_RDWR
+	if image.ReadOnly {
+		how = os.O_RDONLY
+	}
+	backing, err := os.OpenFile(image.Path, how, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -135,14 +147,18 @@ func attachLoop(image string) (*os.File, error) {
 	}
 }
 
-func configureLoop(device, image string, backing *os.File) (*os.File, error) {
+func configureLoop(device string, image *Image, backing *os.File) (*os.File, error) {
 	loop, err := os.OpenFile(device, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	config := unix.LoopConfig{Fd: uint32(backing.Fd())}
 	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
-	copy(config.Info.File_name[:len(config.Info.File_name)-1], image) // for people: losetup shows it
+	if image.ReadOnly {
+		config.Info.Flags |= unix.LO_FLAGS_READ_ONLY
+	}
+	config.Info.Sizelimit = uint64(image.Size)
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], image.Path) // for people: losetup shows it
 	if err := again(func() error { return unix.IoctlLoopConfigure(int(loop.Fd()), &config) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("set up %s: %w", device, err), loop.Close())
 	}

@@ -245,6 +245,7 @@ const (
 	Wrong                    // not in this state
 	NotRunnable              // the program is there and cannot be run
 	Unsupported              // this system cannot have it
+	Conflict                 // somebody else was faster
 )
 
 // Failure is the body of Error: what went wrong, as a clause for the receiver

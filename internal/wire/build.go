@@ -31,10 +31,16 @@ const NativeArgument = "native"
 
 // Limits are those of a control group; 0 is none.
 type Limits struct {
-	Memory    int64 // bytes
-	CPUQuota  int64 // microseconds of processor time in each CPUPeriod
-	CPUPeriod uint64
-	Pids      int64
+	Memory     int64 // bytes
+	MemorySwap int64 // bytes of memory and swap together; not without Memory
+	CPUQuota   int64 // microseconds of processor time in each CPUPeriod
+	CPUPeriod  uint64
+	CPUWeight  int64  // 1 to 10000; 100 is the kernel's default
+	CPUSet     string // processors, as "0-3,7"; empty is all
+	Pids       int64
+	IODevice   string // "major:minor" of the disk that IOPS and Bandwidth are for
+	IOPS       int64  // reads, and as many writes, a second
+	Bandwidth  int64  // bytes a second that are read, and as many that are written
 	// Devices are what processes may use, one rule each as the file
 	// devices.allow has them: "c 1:3 rwm", with "*" for any number.
 	Devices []string

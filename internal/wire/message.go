@@ -53,6 +53,7 @@ const (
 	Opened     // shim → client: ProcessFlags of the process Seq
 	Attach     // client → shim: AttachRequest, with descriptors, for the process Seq; answered by Attached
 	Attached   // shim → client: Backlog
+	Modify     // client → shim: Change as JSON; OK when all of it is done, Error when nothing is
 	CloseInput // client → shim: no body; ends the input, which the shim holds, of the process Seq
 	Shutdown   // client → shim: SignalRequest, to the main process, or without one → agent: to all; OK when it is on its way
 	Idle       // agent → shim: after Shutdown, there is no process left
@@ -65,7 +66,7 @@ const (
 var typeNames = [...]string{
 	"nothing", "Ready", "Spawn", "Began", "Ended", "Signal", "Start", "Resize", "WaitOne", "WaitAll",
 	"Query", "Pause", "Resume", "Terminate", "OK", "StatusReply", "Error",
-	"Make", "Open", "Opened", "Attach", "Attached", "CloseInput",
+	"Make", "Open", "Opened", "Attach", "Attached", "Modify", "CloseInput",
 	"Shutdown", "Idle", "OpenRoot",
 	"Lend",
 }

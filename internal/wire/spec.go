@@ -15,6 +15,8 @@ type Spec struct {
 	Status  string   // file that the shim keeps Status in
 	Remove  []string // what goes when the system has stopped
 	Events  Events
+	Disks   []Disk   `json:",omitempty"` // to be mounted first, on directories in Dir
+	Targets []string `json:",omitempty"` // of the mounts in the container that may be taken away while it runs
 
 	// Handles is a file, or empty: the system stops when nobody holds it any more
 	// (sys.HoldFile).
@@ -23,6 +25,15 @@ type Spec struct {
 	// NeedsProcess has the system stop if the client that started it goes before
 	// any process was asked for.
 	NeedsProcess bool
+}
+
+// Disk is a file with a file system in it.
+type Disk struct {
+	Image    string
+	Type     string // of the file system
+	Size     int64  // bytes of the file that are the file system's; 0 is all
+	ReadOnly bool
+	Target   string // where it is mounted
 }
 
 // Log says where output goes, and how much of it is kept.
