@@ -126,7 +126,7 @@ func foldName(s string) string {
 		r, n := nextRune(s)
 		s = s[n:]
 		if r < 0x10000 {
-			r = rune(upcase[r])
+			r = rune(upcase(uint16(r))) //nolint:gosec // of the plane
 		}
 		writeWTF8(&b, r)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -107,8 +108,20 @@ func textUpToNUL(b []byte) string {
 	return rawName{b[:len(b)&^1], true}.String()
 }
 
-// upcase is the uppercase of every UTF-16 unit for itself: surrogates and what would leave the plane stay as they are.
-var upcase = func() *[0x10000]uint16 {
+// upcase returns the uppercase of a UTF-16 unit for itself: surrogates and what would leave the plane stay as they are.
+func upcase(u uint16) uint16 {
+	switch {
+	case u >= 0x80:
+		return upcaseTable()[u]
+	case 'a' <= u && u <= 'z':
+		return u - 'a' + 'A'
+	}
+	return u
+}
+
+// upcaseTable has all units, which takes some milliseconds: programs that link this package and meet no such names, as most
+// do, are not to pay for it when they start.
+var upcaseTable = sync.OnceValue(func() *[0x10000]uint16 {
 	var t [0x10000]uint16
 	for i := range t {
 		t[i] = uint16(i)
@@ -117,9 +130,9 @@ var upcase = func() *[0x10000]uint16 {
 		}
 	}
 	return &t
-}()
+})
 
-func (n rawName) upper(i int) uint16 { return upcase[n.at(i)] }
+func (n rawName) upper(i int) uint16 { return upcase(n.at(i)) }
 
 // compareNames orders names as lists of subkeys are ordered: by UTF-16 units in upper case.
 func compareNames(a, b rawName) int {
