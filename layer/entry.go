@@ -117,6 +117,9 @@ type EntryError struct {
 
 // Error returns "op layer entry "name": cause".
 func (e *EntryError) Error() string {
+	if e.Name == "" {
+		return e.Err.Error() // which is about the layer
+	}
 	return fmt.Sprintf("%s layer entry %q: %v", e.Op, e.Name, e.Err)
 }
 

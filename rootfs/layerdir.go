@@ -59,6 +59,9 @@ func inspectLayer(dir string) (l LayerDir, err error) {
 	if l.Path, err = filepath.Abs(dir); err != nil {
 		return l, err
 	}
+	if err := checkDir(l.Path); err != nil {
+		return l, err
+	}
 	root, err := inroot.Open(l.Path)
 	if err != nil {
 		return l, missing(err)
@@ -86,6 +89,14 @@ func (l *LayerDir) readOnly(root *inroot.Root) (err error) {
 		err = nil
 	}
 	return err
+}
+
+// checkDir refuses what is there and no directory.
+func checkDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return fmt.Errorf("it is no directory: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // missing gives what is not there its class.

@@ -78,6 +78,9 @@ const copiedScratch = "sandbox.vhdx"
 // containerd makes a scratch layer, becomes one. The error is of class errdefs.ErrNotFound if dir is no scratch layer, and
 // wraps fs.ErrNotExist as well if there is no such directory.
 func OpenScratchLayer(ctx context.Context, dir string) (*Volume, error) {
+	if err := checkDir(dir); err != nil {
+		return nil, fmt.Errorf("open scratch layer %s: %w", dir, err)
+	}
 	v, err := OpenVolume(dir)
 	if !errdefs.IsNotFound(err) {
 		return v, err

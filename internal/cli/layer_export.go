@@ -219,7 +219,11 @@ func (o *layerExportOptions) write(ctx context.Context, l *layerStream, ref stri
 		return err
 	}
 	defer func() { _ = b.Close() }() // after Finish it does nothing
-	if err := copyLayer(ctx, b, l); err != nil {
+	err = copyLayer(ctx, b, l)
+	if made, ok := errors.AsType[*dirError](err); ok {
+		return made.error
+	}
+	if err != nil {
 		return fmt.Errorf("export layer %s: %w", ref, err)
 	}
 	return nil

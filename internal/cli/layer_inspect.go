@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -97,10 +96,7 @@ func (o *layerInspectOptions) view(ctx context.Context, a *app, ref string) (lay
 	if l.dir != nil {
 		v.Directory = newLayerDirView(*l.dir)
 	}
-	if err = errors.Join(err, l.close()); err != nil {
-		err = fmt.Errorf("read layer %s: %w", ref, err)
-	}
-	return v, err
+	return v, reading(ref, errors.Join(err, l.close()))
 }
 
 func (v *layerView) add(e *layer.Entry) {

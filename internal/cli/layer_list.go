@@ -13,6 +13,9 @@ import (
 // runDir lists the layers in a directory.
 func (o *layerListOptions) runDir(a *app, dir string) error {
 	layers, err := rootfs.ListLayers(dir)
+	if layers == nil && err != nil {
+		return err
+	}
 	rows := make([]layerDirRow, len(layers))
 	for i, l := range layers {
 		rows[i] = o.dirRow(l)

@@ -134,9 +134,17 @@ func (o *layerRegistryOptions) write(ctx context.Context, a *app, text *regf.Tex
 		return err
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("find %s in layer %s: it has no such hive or key: %w", cmp.Or(key, "a registry hive"), ref, errdefs.ErrNotFound)
+		err = o.missing(ref, key)
 	}
 	return err
+}
+
+func (o *layerRegistryOptions) missing(ref, key string) error {
+	what := cmp.Or(key, o.hive, "a registry hive")
+	if key != "" && o.hive != "" {
+		what += " in " + o.hive
+	}
+	return fmt.Errorf("find %s in layer %s: it has no such hive or key: %w", what, ref, errdefs.ErrNotFound)
 }
 
 // place returns the key that a hive is printed below, and the path from there
@@ -183,7 +191,7 @@ func (o *layerRegistryOptions) writeWhole(_ context.Context, _ *app, text *regf.
 		found = found || printed
 	}
 	if !found {
-		return fmt.Errorf("find %s in layer %s: it has no such hive or key: %w", cmp.Or(key, "a registry hive"), ref, errdefs.ErrNotFound)
+		return o.missing(ref, key)
 	}
 	return nil
 }

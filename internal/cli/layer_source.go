@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/pflag"
 
 	"github.com/hostcompute/hcs/image"
@@ -90,11 +93,26 @@ func (s *layerSource) each(ctx context.Context, a *app, ref string, f func(*laye
 		return err
 	}
 	_, err = l.all(ctx, func(e *layer.Entry) error { return f(l.Reader, e) })
-	if err = errors.Join(err, l.close()); err != nil {
+	return reading(ref, errors.Join(err, l.close()))
+}
+
+// reading says which layer an error of reading is about. What made the stream
+// of a directory says so itself.
+func reading(ref string, err error) error {
+	if made, ok := errors.AsType[*dirError](err); ok {
+		return made.error
+	}
+	if err != nil {
 		return fmt.Errorf("read layer %s: %w", ref, err)
 	}
 	return nil
 }
+
+// dirError is why a directory cannot be read as a stream. Whoever reads that
+// sees it where the stream ends.
+type dirError struct{ error }
+
+func (e *dirError) Unwrap() error { return e.error }
 
 // layerPlace is where a layer is: a file or directory, or in an image.
 type layerPlace struct {
@@ -123,7 +141,10 @@ func (s *layerSource) locate(ctx context.Context, a *app, ref string) (layerPlac
 	case found:
 		return p, p.locateNumbered(ctx, a, s.platform, name, number)
 	}
-	return p, fmt.Errorf("open layer: %w", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("there is no such file, and a layer of an image is called IMAGE#N: %w", errdefs.ErrNotFound)
+	}
+	return p, fmt.Errorf("find layer %q: %w", ref, err)
 }
 
 // locateStored finds a layer by its diffID among those of the store's images.
@@ -226,6 +247,8 @@ func (s *layerSource) openDir(ctx context.Context, a *app, dir string) (*layerSt
 	switch {
 	case err != nil && rootfs.IsTransport(dir):
 		known, l.Encoding = nil, layer.NT
+	case errdefs.IsNotFound(err):
+		return nil, notLayerDir(dir)
 	case err != nil:
 		return nil, err
 	case l.Scratch:
@@ -233,6 +256,15 @@ func (s *layerSource) openDir(ctx context.Context, a *app, dir string) (*layerSt
 	}
 	d := newDirStream(ctx, dir, s.parents)
 	return &layerStream{Reader: s.options(a, l.Encoding).NewReader(d), dir: known, finish: d.finish, close: d.Close}, nil
+}
+
+// notLayerDir says what a directory is not.
+func notLayerDir(dir string) error {
+	what := "it is neither a layer's directory nor a transport folder"
+	if _, err := os.Stat(filepath.Join(dir, v1.ImageLayoutFile)); err == nil {
+		what = fmt.Sprintf("it is an OCI layout, of which a layer is called oci:%s:TAG#N", dir)
+	}
+	return &classed{fmt.Errorf("find layer %q: %s", dir, what), errdefs.ErrNotFound}
 }
 
 // dirStream is the stream that a layer's directory, or a transport folder,
@@ -253,6 +285,9 @@ func newDirStream(ctx context.Context, dir string, parents []string) *dirStream 
 	done := make(chan result, 1)
 	go func() {
 		diffID, err := writeDir(ctx, dir, parents, out)
+		if err != nil {
+			err = &dirError{err}
+		}
 		_ = out.CloseWithError(err) // never fails
 		done <- result{diffID, err}
 	}()
