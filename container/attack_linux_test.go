@@ -345,13 +345,7 @@ func attackFrom(t *testing.T, starter string, spec container.Spec) {
 	leak := leakDescriptor(t, secret)
 	self, err := os.Executable()
 	f.must(err)
-	mounts := []container.Mount{{Source: self, Target: "/opt/attack", ReadOnly: true}}
-	for _, dir := range []string{"/lib", "/lib64", "/usr/lib"} { // a program that was built with cgo needs some of it
-		if _, err := os.Stat(dir); err == nil {
-			mounts = append(mounts, container.Mount{Source: dir, Target: dir, ReadOnly: true})
-		}
-	}
-	spec.Mounts = mounts
+	spec.Mounts = append(libraries(), container.Mount{Source: self, Target: "/opt/attack", ReadOnly: true})
 	s := f.running(spec)
 	before := f.agentDigest()
 	order, err := json.Marshal(target{Socket: filepath.Join(f.config.Run, "containers", s.ID(), "shim.sock"), Secret: secret})
@@ -372,6 +366,16 @@ func attackFrom(t *testing.T, starter string, spec container.Spec) {
 		t.Error("the agent's program has changed")
 	}
 	f.holdsNothing(s, leak)
+}
+
+// libraries are what a program that was built with cgo needs of the host.
+func libraries() (list []container.Mount) {
+	for _, dir := range []string{"/lib", "/lib64", "/usr/lib"} {
+		if _, err := os.Stat(dir); err == nil {
+			list = append(list, container.Mount{Source: dir, Target: dir, ReadOnly: true})
+		}
+	}
+	return list
 }
 
 // leakDescriptor opens a descriptor on the host that programs inherit, and

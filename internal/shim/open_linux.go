@@ -64,7 +64,7 @@ func (s *shim) relayOf(seq uint32, streams wire.SpawnFlags) (*relay, *wire.Failu
 	switch {
 	case p == nil || p.pid == 0:
 		return nil, noProcess()
-	case streams&^p.request.Flags.Attachable() != 0:
+	case p.relay == nil || streams&^p.request.Flags.Attachable() != 0:
 		return nil, &wire.Failure{Class: wire.Wrong, Text: "its streams are with its creator alone"}
 	}
 	return p.relay, nil
@@ -92,11 +92,11 @@ func (r *relaySet) remove(l *relay) {
 }
 
 // finish finishes all of them.
-func (r *relaySet) finish() {
+func (r *relaySet) finish(patience time.Duration) {
 	r.mu.Lock()
 	var all sync.WaitGroup
 	for l := range r.set {
-		all.Go(l.finish)
+		all.Go(func() { l.finish(patience) })
 	}
 	r.mu.Unlock()
 	all.Wait()

@@ -195,8 +195,9 @@ func (l *relay) forget() {
 const patience = 10 * time.Second
 
 // finish waits for the output that is still on its way, after the last
-// process has ended, and closes everything.
-func (l *relay) finish() {
+// process has ended, but not longer than for the patience; then it closes
+// everything.
+func (l *relay) finish(patience time.Duration) {
 	deadline := time.Now().Add(patience)
 	for _, o := range l.outs {
 		if o != nil {

@@ -2,7 +2,6 @@ package shim
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"syscall"
@@ -133,7 +132,7 @@ func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
 		s.forget(p)
 		s.reply(c, failureMessage(wire.Wrong, errors.New("the system is stopping")))
 		if p.relay != nil {
-			go p.relay.finish()
+			go p.relay.finish(patience)
 		}
 	}
 	return nil
@@ -186,6 +185,10 @@ func (s *shim) forget(p *process) {
 // drop forgets a process that does not run. s.mu is held.
 func (s *shim) drop(p *process) {
 	s.table.drop(p)
+	for _, w := range p.waiters { // who did not wait until it had begun
+		s.reply(w, wire.Message{Type: wire.Error, Seq: p.seq, Body: noProcess().Encode()})
+	}
+	p.waiters = nil
 	s.begun.Broadcast()
 }
 
@@ -209,123 +212,6 @@ func (s *shim) mayRun(r *wire.SpawnRequest) *wire.Failure {
 		return &wire.Failure{Class: wire.Wrong, Text: "the system has a main process already"}
 	}
 	return nil
-}
-
-// listenToAgent takes the agent's reports until its end. It believes none: a
-// report about a process that is not expected is passed over.
-func (s *shim) listenToAgent() {
-	for {
-		m, err := s.agent.Receive()
-		if err != nil {
-			s.killFirst() // whatever it is, it does not serve any more
-			return
-		}
-		s.mu.Lock()
-		p := s.table.live[m.Seq]
-		switch {
-		case m.Type == wire.Idle && s.status.State == wire.Stopping:
-			wire.CloseFiles(m.Files)
-			s.stopLocked("")
-		case p == nil:
-			wire.CloseFiles(m.Files)
-		case m.Type == wire.Began && p.pid == 0:
-			s.began(p, m)
-		case m.Type == wire.Ended && p.pid != 0:
-			s.agentEnded(p, m)
-		case m.Type == wire.Error && p.pid == 0:
-			s.refused(p, m)
-		default:
-			wire.CloseFiles(m.Files)
-		}
-		s.mu.Unlock()
-	}
-}
-
-// killFirst ends a system whose agent is not to be relied upon.
-func (s *shim) killFirst() {
-	if err := s.first.kill(); err != nil {
-		fmt.Fprintf(os.Stderr, "hcs-shim: kill the first process: %v\n", err)
-	}
-}
-
-// began is told that a process runs. s.mu is held.
-func (s *shim) began(p *process, m wire.Message) {
-	var b wire.Spawned
-	terminal := p.request.Flags&wire.Terminal != 0
-	if b.Decode(m.Body) != nil || terminal != (len(m.Files) == 1) || terminal && !sys.IsTerminalMaster(m.Files[0]) {
-		wire.CloseFiles(m.Files)
-		s.killFirst() // no agent of ours reports this
-		return
-	}
-	p.pid, p.started = max(b.Pid, 1), time.Now()
-	s.events.tell(wire.Event{
-		Kind: wire.EventProcessCreated, Time: p.started.UnixNano(), Pid: p.pid, Main: p.request.Flags&wire.Main != 0,
-	})
-	s.begun.Broadcast()
-	if p.relay != nil && terminal {
-		p.relay.useTerminal(sys.NewTerminal(m.Files[0]))
-		m.Files = nil
-	}
-	if p.client != nil {
-		s.reply(p.client, m)
-	}
-	if !terminal || p.relay == nil {
-		wire.CloseFiles(m.Files)
-	}
-}
-
-// agentEnded is told that a process has ended. s.mu is held.
-func (s *shim) agentEnded(p *process, m wire.Message) {
-	wire.CloseFiles(m.Files)
-	var x wire.Exit
-	if x.Decode(m.Body) != nil {
-		s.killFirst()
-		return
-	}
-	x.OOM = x.Signal() == int(syscall.SIGKILL) && !p.killed && s.oom.claim(s.cgroup.OOMKills())
-	s.end(p, x)
-	if p.request.Flags&wire.Main != 0 {
-		s.stopLocked("")
-	}
-}
-
-// end records a process's end and tells who waits for it. s.mu is held.
-func (s *shim) end(p *process, x wire.Exit) {
-	s.table.end(p, x)
-	m := p.endMessage()
-	if p.client != nil {
-		s.reply(p.client, m)
-	}
-	for _, w := range p.waiters {
-		s.reply(w, m)
-	}
-	p.client, p.waiters = nil, nil
-	if p.relay != nil {
-		p.relay.partEnded()
-	}
-	s.begun.Broadcast()
-	if x.Signal() == int(syscall.SIGKILL) {
-		s.noteOOM() // which comes before its end
-	}
-	if p.pid != 0 {
-		s.events.tell(wire.Event{
-			Kind: wire.EventProcessExited, Time: p.ended.UnixNano(), Pid: p.pid, Main: p.request.Flags&wire.Main != 0,
-			Status: x.Status, UserUS: x.UserUS, SysUS: x.SysUS, OOM: x.OOM,
-		})
-	}
-}
-
-// refused is told that a process does not start. s.mu is held.
-func (s *shim) refused(p *process, m wire.Message) {
-	wire.CloseFiles(m.Files)
-	m.Files = nil
-	if p.client != nil {
-		s.reply(p.client, m)
-	}
-	s.drop(p)
-	if p.relay != nil {
-		go p.relay.finish()
-	}
 }
 
 func (s *shim) signal(c *wire.Conn, m wire.Message) *wire.Failure {

@@ -300,14 +300,14 @@ func (s *shim) takeDown() error {
 	err = errors.Join(err, s.agent.Close())
 	s.noteOOM()
 	s.endAll()
+	s.relays.finish(patience)
 	if err != nil {
 		return errors.Join(err, s.undo(othersUnknown))
 	}
 	return s.undo(othersEnded)
 }
 
-// endAll ends the processes whose end the agent did not live to tell, and
-// waits until all output is where it belongs.
+// endAll ends the processes whose end the agent did not live to tell.
 func (s *shim) endAll() {
 	s.mu.Lock()
 	for _, p := range s.table.live {
@@ -317,7 +317,6 @@ func (s *shim) endAll() {
 		s.status.ExitCode = m.exit.Code()
 	}
 	s.mu.Unlock()
-	s.relays.finish()
 }
 
 // undo takes back what start did, as far as it came.
