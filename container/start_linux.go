@@ -267,7 +267,7 @@ func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, 
 // ended.
 func (s *System) notStarted(ctx context.Context, shim *child, err error) error {
 	if ctx.Err() != nil {
-		shim.kill()
+		s.giveUp(context.WithoutCancel(ctx), shim)
 		return context.Cause(ctx)
 	}
 	if isClosed(err) {
@@ -275,6 +275,26 @@ func (s *System) notStarted(ctx context.Context, shim *child, err error) error {
 		return fault(errdefs.ErrUnavailable, "its shim died: %s", lastLine(text))
 	}
 	return classify(err)
+}
+
+// giveUp ends a shim that starts a system which nobody wants any more. The shim
+// takes back what it has made, and the runtime that may be at work; one that
+// does not is killed.
+func (s *System) giveUp(ctx context.Context, shim *child) {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	if c, err := wire.Dial(s.socket()); err == nil {
+		_, _ = callOn(ctx, c, wire.Message{Type: wire.Terminate}) // however it answers, it ends
+		c.Close()
+	} else { // it has not begun to start anything, or is gone
+		cancel()
+	}
+	select {
+	case <-shim.ended:
+	case <-ctx.Done():
+		shim.kill()
+		<-shim.ended
+	}
 }
 
 func (s *System) execShim(program string, socket *os.File) (*child, error) {
@@ -297,17 +317,16 @@ func (s *System) execShim(program string, socket *os.File) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &child{pid: pid}
+	p := &child{pid: pid, ended: make(chan struct{})}
 	go p.wait()
 	return p, nil
 }
 
 // child is a process of ours that may end before we do.
 type child struct {
-	pid int
-
-	mu    sync.Mutex
-	ended bool
+	pid   int
+	mu    sync.Mutex    // nobody signals it while it is reaped
+	ended chan struct{} // closed when it has been
 }
 
 // wait reaps the process. It is in one step that the process ends for kill
@@ -317,13 +336,15 @@ func (c *child) wait() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, _ = syscall.Wait4(c.pid, nil, 0, nil)
-	c.ended = true
+	close(c.ended)
 }
 
 func (c *child) kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended {
+	select {
+	case <-c.ended:
+	default:
 		_ = syscall.Kill(c.pid, syscall.SIGKILL)
 	}
 }

@@ -219,6 +219,7 @@ func TestShutdownAsksAll(t *testing.T) {
 				f.expect(streams.Stdout, "ready\n")
 				defer streams.Close()
 			}
+			f.wait(child) // but not what it has started
 			f.must(s.Shutdown(ctx))
 			if st := f.wait(asked); st.Code != 3 {
 				t.Errorf("the one that was asked: %+v", st)

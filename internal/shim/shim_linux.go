@@ -70,11 +70,7 @@ func newShim(spec *wire.Spec) (*shim, error) {
 		ending: make(chan struct{}),
 	}
 	s.begun = sync.NewCond(&s.mu)
-	if spec.Native != nil {
-		s.starter = &native{spec: spec, reaper: &s.reaper, cgroup: cgroup, reaped: s.first.orphan}
-	} else {
-		s.starter = &ociRuntime{spec: spec, reaper: &s.reaper, cgroup: cgroup}
-	}
+	s.starter = newStarter(s)
 	s.reaper.Orphan = s.first.orphan
 	return s, nil
 }
@@ -216,11 +212,8 @@ var errEnded = errors.New("the system was ended while it started")
 // lastWord prefers what an agent that makes the container itself has said to
 // the mere end of it.
 func (s *shim) lastWord(ready <-chan error, err error) error {
-	if s.spec.Native == nil {
-		return err
-	}
 	select {
-	case said := <-ready:
+	case said := <-ready: // at once, where nobody has the agent's end any more
 		if f, ok := errors.AsType[*wire.Failure](said); ok {
 			return f
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -16,16 +17,34 @@ import (
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
-// A starter turns a prepared bundle into a running first process that is the
-// agent, and undoes it. It is the one seam for other ways of isolation.
+// A starter turns the plan into a running first process that is the agent, or
+// stands for it, and undoes that. It is the one seam for other ways of
+// isolation: what the rest of the shim knows of a container are the messages on
+// its connection, the process that it can kill, and the control group that it
+// can freeze and measure.
+//
+// A starter whose agent is on this kernel hands it its end of the connection as
+// descriptor 3. One whose agent is not, in a virtual machine say, keeps that
+// end and carries the messages there and back: their descriptors are streams
+// of bytes, which it copies, but for a terminal's master, which it makes here.
+// The process that the first message comes from, as the kernel tells it, is the
+// one to kill: there it is the one that the machine ends with. The root is the
+// starter's to make of wire.Root.
 type starter interface {
-	// start begins. The agent gets its end of the socket as descriptor 3, which
-	// is closed here then, and reports by itself; failed tells, at most once, that
-	// it never will.
+	// start begins. It closes the agent's end when the agent has it. The agent
+	// reports by itself; failed tells, at most once, that it never will.
 	start(agent *wire.Conn, agentEnd *os.File, failed func(error)) error
 	// undo takes away what start made, at any point: after the first process has
 	// ended, and all others with it, or where none is known.
 	undo(others othersState) error
+}
+
+// newStarter returns the one that the plan is for. Nothing else asks which.
+func newStarter(s *shim) starter {
+	if s.spec.Native != nil {
+		return &native{spec: s.spec, reaper: &s.reaper, cgroup: s.cgroup, reaped: s.first.orphan}
+	}
+	return &ociRuntime{spec: s.spec, reaper: &s.reaper, cgroup: s.cgroup}
 }
 
 // othersState says whether the container may still have processes.
@@ -80,11 +99,29 @@ func (o *ociRuntime) start(_ *wire.Conn, agentEnd *os.File, failed func(error)) 
 			failed(o.failure(status))
 		}
 	}
-	if err := o.reaper.Start(o.spec.Runtime.Path, o.command(), attr, func(pid int) { o.pid = pid }, ended); err != nil {
+	if err := o.run(attr, ended); err != nil {
 		o.done = nil
 		return fmt.Errorf("start runtime %s: %w", o.spec.Runtime.Path, err)
 	}
 	return nil
+}
+
+// run starts the runtime, which is killed with the shim: else it would go on
+// to make what nobody takes away. The kernel takes for its parent the thread
+// that started it (prctl(2), PR_SET_PDEATHSIG), which is kept until it ends.
+func (o *ociRuntime) run(attr *syscall.ProcAttr, ended reap.Ended) error {
+	attr.Sys.Pdeathsig = syscall.SIGKILL
+	begun := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := o.reaper.Start(o.spec.Runtime.Path, o.command(), attr, func(pid int) { o.pid = pid }, ended)
+		begun <- err
+		if err == nil {
+			<-o.done
+		}
+	}()
+	return <-begun
 }
 
 // command returns the runtime's command line.
