@@ -11,11 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/compat/hcsshim"
 	"github.com/hostcompute/hcs/internal/testenv"
+	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -34,16 +33,11 @@ func newMachine(t *testing.T) *machine {
 	dir := t.TempDir()
 	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: "/hcs", Settle: 10 * time.Second})
 	t.Cleanup(func() { cleanUp(t) })
-	store, err := rootfs.Open(rootfs.Config{Dir: filepath.Join(dir, "store")})
-	check(t, err)
-	tar := testenv.BusyboxLayer(t)
-	content, err := os.ReadFile(tar)
-	check(t, err)
-	tree, err := store.Unpack(t.Context(), digest.FromBytes(content), func() (io.ReadCloser, error) { return os.Open(tar) })
-	check(t, err)
 	base := filepath.Join(dir, "base")
-	check(t, os.Mkdir(base, 0o700))
-	check(t, os.Rename(tree.Path(), filepath.Join(base, "Files")))
+	tar, err := os.Open(testenv.BusyboxLayer(t))
+	check(t, err)
+	_, err = rootfs.ImportLayer(t.Context(), base, nil, layer.NewReader(tar, layer.Limits{}), rootfs.NTOptions{})
+	check(t, errors.Join(err, tar.Close()))
 	return &machine{T: t, DriverInfo: hcsshim.DriverInfo{HomeDir: dir}, base: base}
 }
 

@@ -3,6 +3,7 @@ package hcsshim
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -32,7 +33,11 @@ func scratchOf(ctx context.Context, c *ContainerConfig) (_ *scratch, root string
 	if c.LayerFolderPath == "" || len(c.Layers) == 0 {
 		return nil, "", coded(hcserror.InvalidParameter, "it has no root: give VolumePath, or LayerFolderPath and Layers")
 	}
-	v, err := rootfs.OpenScratchLayer(ctx, c.LayerFolderPath)
+	dir, err := filepath.Abs(c.LayerFolderPath)
+	if err != nil {
+		return nil, "", err
+	}
+	v, err := rootfs.OpenScratchLayer(ctx, dir)
 	if err != nil {
 		return nil, "", err
 	}
@@ -40,9 +45,13 @@ func scratchOf(ctx context.Context, c *ContainerConfig) (_ *scratch, root string
 	if err != nil {
 		return nil, "", err
 	}
-	s := &scratch{Path: c.LayerFolderPath, Size: c.StorageSandboxSize, Activate: !state.Active, Prepare: !state.Prepared}
+	s := &scratch{Path: dir, Size: c.StorageSandboxSize, Activate: !state.Active, Prepare: !state.Prepared}
 	for _, l := range c.Layers {
-		s.Parents = append(s.Parents, l.Path)
+		parent, err := filepath.Abs(l.Path)
+		if err != nil {
+			return nil, "", err
+		}
+		s.Parents = append(s.Parents, parent)
 	}
 	return s, v.Root(), nil
 }

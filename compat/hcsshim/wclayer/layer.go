@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/compat/hcsshim/internal/hcserror"
+	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -115,14 +116,34 @@ func DeactivateLayer(ctx context.Context, path string) (err error) {
 }
 
 // PrepareLayer makes an active scratch layer and its parents, nearest first, one tree, which GetLayerMountPath tells. A
-// layer that is prepared stays so. UnprepareLayer is its counterpart.
+// layer that is prepared stays so. UnprepareLayer is its counterpart. The parents may be layers of a Linux image.
 func PrepareLayer(ctx context.Context, path string, parentLayerPaths []string) (err error) {
 	defer fail(&err, "hcsshim::PrepareLayer", path)
 	v, err := scratch(ctx, path)
 	if v == nil {
 		return err
 	}
-	return notReady(v.PrepareNT(ctx, parentLayerPaths))
+	if !areLinux(parentLayerPaths) {
+		return notReady(v.PrepareNT(ctx, parentLayerPaths))
+	}
+	state, err := v.State()
+	if err != nil {
+		return err
+	}
+	if !state.Active {
+		return notReady(rootfs.ErrNotActive)
+	}
+	_, err = rootfs.MountLayer(ctx, path, rootfs.MountOptions{Parents: parentLayerPaths})
+	return err
+}
+
+// areLinux reports whether layers are of a Linux image, as hcs layer import makes them. The nearest one says it.
+func areLinux(paths []string) bool {
+	if len(paths) == 0 {
+		return false
+	}
+	l, err := rootfs.InspectLayer(paths[0])
+	return err == nil && l.Encoding == layer.POSIX
 }
 
 // filesDir is a layer's tree in its directory.

@@ -139,7 +139,7 @@ func NewLayerWriter(ctx context.Context, path string, parentLayerPaths []string)
 }
 
 // PrepareLayer makes an active scratch layer and its parents, nearest first, one tree, which GetLayerMountPath tells. A
-// layer that is prepared stays so. UnprepareLayer is its counterpart.
+// layer that is prepared stays so. UnprepareLayer is its counterpart. The parents may be layers of a Linux image.
 func PrepareLayer(ctx context.Context, path string, parentLayerPaths []string) (err error) {
 	return ours.PrepareLayer(ctx, path, parentLayerPaths)
 }
