@@ -14,6 +14,7 @@ import (
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/bundle"
 	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/temporary"
 )
 
 type imageBuildOptions struct {
@@ -73,12 +74,12 @@ func (o *imageBuildOptions) run(ctx context.Context, a *app, c *cobra.Command, s
 		return err
 	}
 	defer func() { err = errors.Join(err, closeTree()) }()
-	work, err := os.MkdirTemp("", "hcs-build-")
+	work, err := temporary.New(ctx, temporary.Config{Prefix: "hcs-build-"})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	l, err := image.CreateLayout(ctx, work+"/layout")
+	defer func() { err = errors.Join(err, work.Remove()) }()
+	l, err := image.CreateLayout(ctx, work.Path("layout"))
 	if err != nil {
 		return err
 	}

@@ -200,6 +200,9 @@ func TestVolumeRefuses(t *testing.T) {
 		{layer.Entry{Name: "Windows/junction/x", NT: nt}, errdefs.ErrNotFound},
 		{layer.Entry{Name: "nowhere/x", NT: nt}, errdefs.ErrNotFound},
 		{layer.Entry{Name: "WINDOWS/X.TXT", NT: nt}, errdefs.ErrAlreadyExists},
+		{layer.Entry{Name: "windows", NT: nt}, errdefs.ErrAlreadyExists},
+		{layer.Entry{Name: "WINDOWS", Kind: layer.Dir, NT: nt}, errdefs.ErrAlreadyExists},
+		{layer.Entry{Name: "wINDOWS", Kind: layer.Hardlink, Link: "Windows/x.txt"}, errdefs.ErrAlreadyExists},
 		{layer.Entry{Name: "a:b", NT: nt}, errdefs.ErrInvalidArgument},
 		{layer.Entry{Name: "x"}, errdefs.ErrInvalidArgument},
 		{layer.Entry{Name: "x", Kind: layer.Fifo, NT: nt}, errdefs.ErrInvalidArgument},
@@ -208,6 +211,8 @@ func TestVolumeRefuses(t *testing.T) {
 	} {
 		if err := v.Add(&c.entry, nil); !errors.Is(err, c.class) {
 			t.Errorf("%v %s: %v", c.entry.Kind, c.entry.Name, err)
+		} else if c.class == errdefs.ErrAlreadyExists && !strings.Contains(err.Error(), `name is taken by "`) {
+			t.Errorf("%s: %v does not say by what", c.entry.Name, err)
 		}
 	}
 	must(t, v.Close())

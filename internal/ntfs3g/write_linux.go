@@ -71,6 +71,9 @@ func (v *Volume) add(e *layer.Entry, content io.Reader) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := v.dirs[fold(name)]; ok && e.Kind != layer.Dir {
+		return v.taken(name)
+	}
 	switch e.Kind {
 	case layer.File:
 		err = v.write(name, os.O_EXCL, e, content)
@@ -124,16 +127,31 @@ func (v *Volume) place(name string) (string, error) {
 	}
 	name = path.Join(parent, base)
 	if _, ok := v.names[fold(name)]; ok {
-		return "", fmt.Errorf("name is taken: %w", errdefs.ErrAlreadyExists)
+		return "", v.taken(name)
 	}
 	return name, nil
+}
+
+// taken is the error of a name that something has, maybe in another case.
+func (v *Volume) taken(name string) error {
+	dir, base := path.Split(name)
+	entries, err := os.ReadDir(v.at(strings.TrimSuffix(dir, "/")))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != base && fold(e.Name()) == fold(base) {
+			return fmt.Errorf("name is taken by %q: %w", e.Name(), errdefs.ErrAlreadyExists)
+		}
+	}
+	return fmt.Errorf("name is taken: %w", errdefs.ErrAlreadyExists)
 }
 
 func (v *Volume) mkdir(name string) error {
 	if _, ok := v.dirs[fold(name)]; ok && name == "" {
 		return nil
 	} else if ok {
-		return fmt.Errorf("name is taken: %w", errdefs.ErrAlreadyExists)
+		return v.taken(name)
 	}
 	return os.Mkdir(v.at(name), 0o700)
 }
