@@ -73,6 +73,7 @@ type System struct {
 	service  *Service
 	record   Record                 // as it was opened
 	modified atomic.Pointer[Record] // as Modify has left it
+	meter    meter
 
 	mu      sync.Mutex
 	idle    []*wire.Conn // connections to the shim that nobody uses
@@ -112,7 +113,7 @@ func (s *System) Scratch() (*rootfs.Scratch, error) {
 // Close lets go of connections. The system goes on, unless it is HandleBound
 // and this was its last handle.
 func (s *System) Close() error {
-	errs := []error{s.letGo(), s.dropHandle()}
+	errs := []error{s.letGo(), s.dropHandle(), s.meter.close()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.idle {
@@ -496,55 +497,4 @@ func (s *System) deleteLocked(lock *state.Lock) (err error) {
 	}
 	s.service.tell(wire.EventDeleted, &now)
 	return nil
-}
-
-// Stats returns what the kernel counts of the running system. Nothing is
-// counted without a control group: the error is of class ErrNotImplemented.
-func (s *System) Stats(context.Context) (Stats, error) {
-	cg, err := sys.NewCgroup(s.service.cgroup(s.record.ID))
-	if err != nil {
-		return Stats{}, s.wrap("measure", err)
-	}
-	c, err := cg.Stats()
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		err = s.notRunning()
-	case errors.Is(err, sys.ErrNoCgroup):
-		err = fault(errdefs.ErrNotImplemented, "%s", err.Error())
-	}
-	if err != nil {
-		return Stats{}, s.wrap("measure", err)
-	}
-	return newStats(c), nil
-}
-
-// Stats are a running system's counters at one moment. The agent's own memory
-// and processes are part of them. A number that the kernel does not keep is 0,
-// and so is a limit that there is not.
-type Stats struct {
-	Time time.Time
-
-	MemoryUsage uint64 // bytes, page cache included
-	MemoryCache uint64 // bytes of MemoryUsage that the kernel can drop
-	MemoryPeak  uint64 // bytes
-	MemoryLimit uint64 // bytes
-	OOMKills    uint64
-
-	CPU, CPUUser, CPUSystem time.Duration // since the start, over all processors
-
-	Pids, PidsLimit uint64
-
-	ReadBytes, WriteBytes uint64 // block devices
-	ReadOps, WriteOps     uint64
-}
-
-func newStats(c sys.CgroupStats) Stats {
-	return Stats{
-		Time:        time.Now(),
-		MemoryUsage: c.MemoryUsage, MemoryCache: c.MemoryCache, MemoryPeak: c.MemoryPeak, MemoryLimit: c.MemoryLimit,
-		OOMKills: c.OOMKills,
-		CPU:      time.Duration(c.CPUTotal), CPUUser: time.Duration(c.CPUUser), CPUSystem: time.Duration(c.CPUSystem),
-		Pids: c.Pids, PidsLimit: c.PidsLimit,
-		ReadBytes: c.ReadBytes, WriteBytes: c.WriteBytes, ReadOps: c.ReadOps, WriteOps: c.WriteOps,
-	}
 }

@@ -17,7 +17,9 @@ type CgroupStats struct {
 	MemoryLimit uint64 // bytes; 0 is unlimited
 	OOMKills    uint64
 
-	CPUTotal, CPUUser, CPUSystem uint64 // nanoseconds
+	CPUTotal, CPUUser, CPUSystem    uint64 // nanoseconds
+	CPUThrottled                    uint64 // nanoseconds that processes waited as the quota was used up
+	CPUPeriods, CPUThrottledPeriods uint64 // in which any ran, and in which it was used up
 
 	Pids, PidsLimit uint64 // PidsLimit 0 is unlimited
 

@@ -35,5 +35,17 @@ func (*Cgroup) Remove() error { return noCgroups() }
 // Stats returns an error.
 func (*Cgroup) Stats() (CgroupStats, error) { return CgroupStats{}, noCgroups() }
 
+// CgroupMeter is for Linux.
+type CgroupMeter struct{}
+
+// NewMeter returns an error.
+func (*Cgroup) NewMeter() (*CgroupMeter, error) { return nil, noCgroups() }
+
+// Read returns an error.
+func (*CgroupMeter) Read(*CgroupStats) error { return noCgroups() }
+
+// Close does nothing.
+func (*CgroupMeter) Close() error { return nil }
+
 // MayMakeCgroup returns false.
 func MayMakeCgroup(string) bool { return false }

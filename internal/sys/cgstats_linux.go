@@ -1,78 +1,194 @@
 package sys
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// Stats reads the group's counters.
-func (c *Cgroup) Stats() (CgroupStats, error) {
-	var s CgroupStats
+// CgroupMeter reads a group's counters again and again, by descriptors that it
+// keeps. It is for one goroutine at a time.
+type CgroupMeter struct {
+	files [meterFiles]int // descriptors, -1 for what there is not
+	v1    struct{ memory, cpuacct, cpu, blkio bool }
+	buf   []byte
+}
+
+// What a meter reads; of v1 and v2 where the names or contents differ.
+const (
+	memoryUsage = iota
+	memoryPeak
+	memoryLimit
+	memoryStat
+	memoryEvents // oom_control
+	cpuStat
+	cpuTotal // v1
+	cpuUser  // v1
+	cpuSystem
+	pidsCurrent
+	pidsMax
+	ioStat // v1: bytes
+	ioOps  // v1
+	meterFiles
+)
+
+// NewMeter opens the group's files. The error matches fs.ErrNotExist if there
+// is no such group.
+func (c *Cgroup) NewMeter() (*CgroupMeter, error) {
 	if c.path == "" {
-		return s, ErrNoCgroup
+		return nil, ErrNoCgroup
 	}
 	if _, err := os.Stat(c.file("memory", "", "")); err != nil {
+		return nil, err
+	}
+	m := &CgroupMeter{buf: make([]byte, 8<<10)}
+	_, m.v1.memory = c.h.v1["memory"]
+	_, m.v1.cpuacct = c.h.v1["cpuacct"]
+	_, m.v1.cpu = c.h.v1["cpu"]
+	_, m.v1.blkio = c.h.v1["blkio"]
+	names := [meterFiles]string{
+		memoryUsage:  c.file("memory", "memory.usage_in_bytes", "memory.current"),
+		memoryPeak:   c.file("memory", "memory.max_usage_in_bytes", "memory.peak"),
+		memoryLimit:  c.file("memory", "memory.limit_in_bytes", "memory.max"),
+		memoryStat:   c.file("memory", "memory.stat", "memory.stat"),
+		memoryEvents: c.file("memory", "memory.oom_control", "memory.events"),
+		cpuStat:      c.file("cpu", "cpu.stat", "cpu.stat"),
+		pidsCurrent:  c.file("pids", "pids.current", "pids.current"),
+		pidsMax:      c.file("pids", "pids.max", "pids.max"),
+		ioStat:       c.file("blkio", "blkio.throttle.io_service_bytes_recursive", "io.stat"),
+	}
+	if m.v1.cpuacct {
+		names[cpuTotal] = c.file("cpuacct", "cpuacct.usage", "")
+		names[cpuUser] = c.file("cpuacct", "cpuacct.usage_user", "")
+		names[cpuSystem] = c.file("cpuacct", "cpuacct.usage_sys", "")
+	} else { // where the same file has both
+		names[cpuTotal] = filepath.Join(c.h.unified, c.path, "cpu.stat")
+	}
+	if m.v1.blkio {
+		names[ioOps] = c.file("blkio", "blkio.throttle.io_serviced_recursive", "")
+	}
+	for i, name := range names {
+		m.files[i] = -1
+		if name == "" {
+			continue
+		}
+		if fd, err := OpenAt(CWD, name, unix.O_RDONLY, 0); err == nil { // what the kernel does not keep is 0
+			m.files[i] = fd
+		}
+	}
+	return m, nil
+}
+
+// Close closes the files.
+func (m *CgroupMeter) Close() error {
+	var errs []error
+	for i, fd := range m.files {
+		if fd >= 0 {
+			errs = append(errs, Close(fd))
+			m.files[i] = -1
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Read reads the counters. The error matches fs.ErrNotExist if the group is
+// gone; one of the same path that was made since is another.
+func (m *CgroupMeter) Read(s *CgroupStats) error {
+	*s = CgroupStats{}
+	if m.files[memoryUsage] >= 0 {
+		if _, err := unix.Pread(m.files[memoryUsage], m.buf, 0); err == unix.ENODEV {
+			return os.ErrNotExist
+		}
+	}
+	m.memory(s)
+	m.cpu(s)
+	s.Pids, s.PidsLimit = m.number(pidsCurrent), m.number(pidsMax)
+	m.io(s)
+	return nil
+}
+
+// Stats reads the group's counters once.
+func (c *Cgroup) Stats() (CgroupStats, error) {
+	var s CgroupStats
+	m, err := c.NewMeter()
+	if err != nil {
 		return s, err
 	}
-	c.memory(&s)
-	c.cpu(&s)
-	s.Pids = number(c.file("pids", "pids.current", "pids.current"))
-	s.PidsLimit = number(c.file("pids", "pids.max", "pids.max"))
-	c.io(&s)
-	return s, nil
+	return s, errors.Join(m.Read(&s), m.Close())
+}
+
+// text reads a file; it is valid until the next is read.
+func (m *CgroupMeter) text(file int) []byte {
+	if m.files[file] < 0 {
+		return nil
+	}
+	for {
+		n, err := unix.Pread(m.files[file], m.buf, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if n < len(m.buf) || err != nil {
+			return m.buf[:max(n, 0)]
+		}
+		m.buf = make([]byte, 2*len(m.buf))
+	}
+}
+
+// number reads a file that holds one number; "max" and a file that is not
+// there are 0.
+func (m *CgroupMeter) number(file int) uint64 {
+	n, _ := leadingNumber(m.text(file))
+	return n
 }
 
 // unlimited is how v1 says that there is no limit: the largest number of
 // bytes in whole pages. Anything near it means the same.
 const unlimited = 1 << 62
 
-func (c *Cgroup) memory(s *CgroupStats) {
-	s.MemoryUsage = number(c.file("memory", "memory.usage_in_bytes", "memory.current"))
-	s.MemoryPeak = number(c.file("memory", "memory.max_usage_in_bytes", "memory.peak"))
-	s.MemoryLimit = number(c.file("memory", "memory.limit_in_bytes", "memory.max"))
+func (m *CgroupMeter) memory(s *CgroupStats) {
+	s.MemoryUsage, s.MemoryPeak, s.MemoryLimit = m.number(memoryUsage), m.number(memoryPeak), m.number(memoryLimit)
 	if s.MemoryLimit >= unlimited {
 		s.MemoryLimit = 0
 	}
-	stat := fields(c.file("memory", "memory.stat", "memory.stat"))
-	s.MemoryCache = stat["total_inactive_file"] + stat["inactive_file"]
-	if v, v1 := stat["total_inactive_file"]; v1 {
-		s.MemoryCache = v
+	cache := "inactive_file"
+	if m.v1.memory {
+		cache = "total_inactive_file"
 	}
-	s.OOMKills = c.OOMKills()
+	s.MemoryCache = keyed(m.text(memoryStat), cache)
+	s.OOMKills = keyed(m.text(memoryEvents), "oom_kill")
 }
 
-// OOMKills returns how many processes of the group the kernel has killed for
-// lack of memory.
-func (c *Cgroup) OOMKills() uint64 {
-	return fields(c.file("memory", "memory.oom_control", "memory.events"))["oom_kill"]
-}
-
-func (c *Cgroup) cpu(s *CgroupStats) {
-	if _, v1 := c.h.v1["cpuacct"]; !v1 {
-		stat := fields(filepath.Join(c.h.unified, c.path, "cpu.stat"))
-		s.CPUTotal, s.CPUUser, s.CPUSystem = stat["usage_usec"]*1e3, stat["user_usec"]*1e3, stat["system_usec"]*1e3
+func (m *CgroupMeter) cpu(s *CgroupStats) {
+	stat := m.text(cpuStat)
+	s.CPUPeriods, s.CPUThrottledPeriods = keyed(stat, "nr_periods"), keyed(stat, "nr_throttled")
+	if m.v1.cpu {
+		s.CPUThrottled = keyed(stat, "throttled_time")
+	} else {
+		s.CPUThrottled = keyed(stat, "throttled_usec") * 1e3
+	}
+	if m.v1.cpuacct {
+		s.CPUTotal, s.CPUUser, s.CPUSystem = m.number(cpuTotal), m.number(cpuUser), m.number(cpuSystem)
 		return
 	}
-	s.CPUTotal = number(c.file("cpuacct", "cpuacct.usage", ""))
-	s.CPUUser = number(c.file("cpuacct", "cpuacct.usage_user", ""))
-	s.CPUSystem = number(c.file("cpuacct", "cpuacct.usage_sys", ""))
+	stat = m.text(cpuTotal)
+	s.CPUTotal, s.CPUUser, s.CPUSystem = keyed(stat, "usage_usec")*1e3, keyed(stat, "user_usec")*1e3, keyed(stat, "system_usec")*1e3
 }
 
 // io adds up the devices. v1 has "8:0 Read 4096" lines and a total at the
 // end, v2 "8:0 rbytes=4096 wbytes=0 rios=1 …".
-func (c *Cgroup) io(s *CgroupStats) {
-	if _, v1 := c.h.v1["blkio"]; v1 {
-		s.ReadBytes, s.WriteBytes = readsAndWrites(c.file("blkio", "blkio.throttle.io_service_bytes_recursive", ""))
-		s.ReadOps, s.WriteOps = readsAndWrites(c.file("blkio", "blkio.throttle.io_serviced_recursive", ""))
+func (m *CgroupMeter) io(s *CgroupStats) {
+	if m.v1.blkio {
+		s.ReadBytes, s.WriteBytes = readsAndWrites(m.text(ioStat))
+		s.ReadOps, s.WriteOps = readsAndWrites(m.text(ioOps))
 		return
 	}
-	text, _ := os.ReadFile(filepath.Join(c.h.unified, c.path, "io.stat"))
-	for word := range strings.FieldsSeq(string(text)) {
-		key, value, _ := strings.Cut(word, "=")
-		n, _ := strconv.ParseUint(value, 10, 64)
-		switch key {
+	for word := range bytes.FieldsSeq(m.text(ioStat)) {
+		key, value, _ := bytes.Cut(word, []byte("="))
+		n, _ := leadingNumber(value)
+		switch string(key) {
 		case "rbytes":
 			s.ReadBytes += n
 		case "wbytes":
@@ -85,15 +201,12 @@ func (c *Cgroup) io(s *CgroupStats) {
 	}
 }
 
-func readsAndWrites(path string) (reads, writes uint64) {
-	text, _ := os.ReadFile(path)
-	for line := range strings.Lines(string(text)) {
-		f := strings.Fields(line)
-		if len(f) != 3 {
-			continue
-		}
-		n, _ := strconv.ParseUint(f[2], 10, 64)
-		switch f[1] {
+func readsAndWrites(text []byte) (reads, writes uint64) {
+	for line := range bytes.Lines(text) {
+		_, rest, _ := bytes.Cut(line, []byte(" "))
+		kind, value, _ := bytes.Cut(rest, []byte(" "))
+		n, _ := leadingNumber(value)
+		switch string(kind) {
 		case "Read":
 			reads += n
 		case "Write":
@@ -103,23 +216,38 @@ func readsAndWrites(path string) (reads, writes uint64) {
 	return reads, writes
 }
 
-// number reads a file that holds one number; "max" and a file that is not
-// there are 0.
-func number(path string) uint64 {
-	text, _ := os.ReadFile(path)
-	n, _ := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
-	return n
-}
-
-// fields reads a file of "key number" lines.
-func fields(path string) map[string]uint64 {
-	text, _ := os.ReadFile(path)
-	m := make(map[string]uint64)
-	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if n, err := strconv.ParseUint(value, 10, 64); err == nil {
-			m[key] = n
+// keyed returns the number of a key in "key number" lines, 0 if there is none.
+func keyed(text []byte, key string) uint64 {
+	for line := range bytes.Lines(text) {
+		if len(line) > len(key) && line[len(key)] == ' ' && string(line[:len(key)]) == key {
+			n, _ := leadingNumber(line[len(key)+1:])
+			return n
 		}
 	}
-	return m
+	return 0
+}
+
+// leadingNumber reads the decimal number that the text begins with, after
+// blanks, and returns what follows it.
+func leadingNumber(b []byte) (n uint64, rest []byte) {
+	b = bytes.TrimLeft(b, " ")
+	for len(b) > 0 && b[0] >= '0' && b[0] <= '9' {
+		n = n*10 + uint64(b[0]-'0')
+		b = b[1:]
+	}
+	return n, b
+}
+
+// OOMKills returns how many processes of the group the kernel has killed for
+// lack of memory.
+func (c *Cgroup) OOMKills() uint64 {
+	text, _ := os.ReadFile(c.file("memory", "memory.oom_control", "memory.events"))
+	return keyed(text, "oom_kill")
+}
+
+// number reads a file that holds one number.
+func number(path string) uint64 {
+	text, _ := os.ReadFile(path)
+	n, _ := leadingNumber(text)
+	return n
 }
