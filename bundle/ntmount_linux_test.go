@@ -124,6 +124,53 @@ func alterWindows(t testing.TB, root, software string) {
 	write(t, in("Windows/System32/config/SOFTWARE"), software)
 }
 
+// TestMountTogether has several calls mount one bundle while another comes and goes, and takes it away from within.
+func TestMountTogether(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
+	top := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: top})
+	_, l, img := threeLayers(t)
+	store := rootfs.Config{Dir: filepath.Join(top, "store")}
+	one, other := filepath.Join(top, "one"), filepath.Join(top, "other")
+	results := make(chan error)
+	for range 4 {
+		go func() { results <- bundle.Mount(t.Context(), l, img, one, store) }()
+		go func() { // the layers are without a bundle again and again
+			err := bundle.Mount(t.Context(), l, img, other, store)
+			if err == nil {
+				err = bundle.Unmount(t.Context(), other)
+			}
+			if err != nil && !errdefs.IsAlreadyExists(err) {
+				t.Errorf("the other bundle: %v", err)
+			}
+			results <- errdefs.ErrAlreadyExists
+		}()
+	}
+	made := 0
+	for range 8 {
+		err := <-results
+		if err == nil {
+			made++
+		} else if !errdefs.IsAlreadyExists(err) {
+			t.Error(err)
+		}
+	}
+	if made != 1 {
+		t.Errorf("%d calls mounted it", made)
+	}
+	write(t, filepath.Join(one, "rootfs/new"), "it is there")
+	t.Chdir(filepath.Join(one, "rootfs"))
+	must(t, bundle.Unmount(t.Context(), "../../one"))
+	t.Chdir(top)
+	if left := leftovers(t, top); !slices.Equal(left, []string{"store"}) {
+		t.Errorf("left behind: %q", left)
+	}
+	if left, _ := filepath.Glob(filepath.Join(top, "store/*/*sha256*")); len(left) > 0 {
+		t.Errorf("layers are left: %v", left)
+	}
+}
+
 // TestRootfsWindows unpacks an image to a plain tree: it is the bundle's, without Windows' metadata.
 func TestRootfsWindows(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/state"
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/rootfs"
 )
@@ -44,37 +45,90 @@ func mount(ctx context.Context, src image.Source, img *image.Image, dir string, 
 	if dir, err = realPlace(dir); err != nil {
 		return err
 	}
-	if err := checkFree(dir); err != nil {
-		return err
-	}
 	over := &Overlay{Scratch: scratchID(dir), UserXattr: place.UserXattr}
 	if over.Store, err = filepath.Abs(place.Dir); err != nil {
 		return err
 	}
-	store, err := rootfs.Open(place)
-	if err != nil {
+	m := mounting{Overlay: over, place: place, src: src, img: img, dir: dir}
+	return over.locked(ctx, exclusive, over.Scratch, func() error { return m.run(ctx) })
+}
+
+// mounting is what Mount does for one bundle.
+type mounting struct {
+	*Overlay
+	place rootfs.Config
+	src   image.Source
+	img   *image.Image
+	dir   string
+	begun bool // there is something to undo
+}
+
+func (m *mounting) run(ctx context.Context) error {
+	if err := checkFree(m.dir); err != nil {
 		return err
 	}
-	layers, err := unpackLayers(ctx, store, src, img)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
-		return err
-	}
-	meta := Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Overlay: over}
-	// From here on Unmount knows what to undo, whenever this is killed.
-	if err := meta.write(dir); err != nil {
-		return err
-	}
-	err = over.mount(ctx, store, layers, filepath.Join(dir, RootfsName))
+	err := m.locked(ctx, shared, layersLock, func() error { return m.stack(ctx) })
 	if err == nil {
-		err = writeBundle(dir, img, meta)
+		err = writeBundle(m.dir, m.img, m.meta())
 	}
+	if err != nil && m.begun {
+		err = errors.Join(err, m.undo(context.WithoutCancel(ctx), m.dir))
+	}
+	return err
+}
+
+func (m *mounting) meta() Meta {
+	return Meta{Version: MetaVersion, From: From{Walk: walkOf(m.img)}, Overlay: m.Overlay}
+}
+
+// stack unpacks the layers and mounts them.
+func (m *mounting) stack(ctx context.Context) error {
+	store, err := rootfs.Open(m.place)
 	if err != nil {
-		return errors.Join(err, unmount(context.WithoutCancel(ctx), dir))
+		return err
 	}
-	return nil
+	layers, err := unpackLayers(ctx, store, m.src, m.img)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.MkdirAll(m.dir, 0o700), os.Chmod(m.dir, 0o700)); err != nil {
+		return err
+	}
+	// From here on Unmount knows what to undo, whenever this is killed.
+	if err := m.meta().write(m.dir); err != nil {
+		return err
+	}
+	m.begun = true
+	return m.mount(ctx, store, layers, filepath.Join(m.dir, RootfsName))
+}
+
+// layersLock is held, shared, by those who unpack layers that no bundle has
+// yet, and by who removes such.
+const layersLock = "layers"
+
+type lockMode bool
+
+const (
+	exclusive lockMode = false
+	shared    lockMode = true
+)
+
+// locked calls f while nobody else mounts or unmounts the bundle, or does what
+// else the lock is for.
+func (o *Overlay) locked(ctx context.Context, mode lockMode, id string, f func() error) error {
+	locks, err := state.Open[struct{}](state.Config{Dir: filepath.Join(o.Store, "mounts"), Kind: "bundle", Durability: state.Volatile})
+	if err != nil {
+		return err
+	}
+	take := locks.Lock
+	if mode == shared {
+		take = locks.LockShared
+	}
+	lock, err := take(ctx, id)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(), lock.Unlock())
 }
 
 // realPlace is where a bundle is, or is to be, whatever links lead there.
@@ -163,16 +217,37 @@ func Unmount(ctx context.Context, dir string) error {
 }
 
 func unmount(ctx context.Context, dir string) error {
-	meta, err := ReadMeta(dir)
+	meta, err := readMounted(dir)
 	if err != nil {
 		return err
 	}
-	if meta.Overlay == nil {
-		return &classed{errors.New("it is not a mounted one"), errdefs.ErrFailedPrecondition}
-	}
-	if err := meta.Overlay.check(dir); err != nil {
+	// The working directory may be in it, and lead nowhere then.
+	place, err := realPlace(dir)
+	if err != nil {
 		return err
 	}
+	return meta.Overlay.locked(ctx, exclusive, meta.Overlay.Scratch, func() error {
+		if _, err := readMounted(place); err != nil { // another call may have been first
+			return err
+		}
+		return meta.Overlay.undo(ctx, place)
+	})
+}
+
+// readMounted reads what stands in a mounted bundle.
+func readMounted(dir string) (Meta, error) {
+	meta, err := ReadMeta(dir)
+	if err != nil {
+		return meta, err
+	}
+	if meta.Overlay == nil {
+		return meta, &classed{errors.New("it is not a mounted one"), errdefs.ErrFailedPrecondition}
+	}
+	return meta, meta.Overlay.check(dir)
+}
+
+// undo takes the bundle in dir away.
+func (o *Overlay) undo(ctx context.Context, dir string) error {
 	root := filepath.Join(dir, RootfsName)
 	if err := sys.Unmount(root); err != nil {
 		return err
@@ -181,7 +256,7 @@ func unmount(ctx context.Context, dir string) error {
 	if err := os.Remove(root); err != nil && !isMissing(err) {
 		return err
 	}
-	if err := meta.Overlay.remove(ctx); err != nil {
+	if err := o.locked(ctx, exclusive, layersLock, func() error { return o.remove(ctx) }); err != nil {
 		return err
 	}
 	for _, name := range []string{ConfigName, MetaName} {

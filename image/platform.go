@@ -3,6 +3,7 @@ package image
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,7 @@ func HostPlatform() v1.Platform {
 	return v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 }
 
-// ParsePlatform parses "os/arch[/variant]", or "arch[/variant]" for Linux. A version of the system stands in parentheses
+// ParsePlatform parses "os/arch[/variant]", "arch[/variant]" for Linux, or "os" for this machine's architecture. A version of the system stands in parentheses
 // behind its name, as containerd has it, or behind a colon at the end, as crane does: "windows(10.0.20348)/amd64",
 // "windows/amd64:10.0.20348". It stands for the versions that begin with it, too.
 func ParsePlatform(s string) (v1.Platform, error) {
@@ -51,6 +52,9 @@ func cutVersion(s string) (plain, version string, err error) {
 
 func parsePlain(s string) (v1.Platform, error) {
 	parts := strings.Split(strings.ToLower(s), "/")
+	if len(parts) == 1 && isSystem(parts[0]) {
+		parts = append(parts, runtime.GOARCH)
+	}
 	if len(parts) == 1 || (len(parts) == 2 && strings.HasPrefix(parts[1], "v")) {
 		parts = append([]string{"linux"}, parts...)
 	}
@@ -62,6 +66,12 @@ func parsePlain(s string) (v1.Platform, error) {
 		return v1.Platform{}, errNoPlatform
 	}
 	return normal(p), nil
+}
+
+// isSystem tells the names of systems that images are for from those of
+// architectures.
+func isSystem(name string) bool {
+	return slices.Contains([]string{"linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "wasip1", "solaris", "plan9", "aix"}, name)
 }
 
 var errNoPlatform = errors.New("no platform")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -187,6 +188,9 @@ func TestPlatforms(t *testing.T) {
 
 func TestNoPlatforms(t *testing.T) {
 	t.Parallel()
+	if p, err := image.ParsePlatform("Windows"); err != nil || p.OS != "windows" || p.Architecture != runtime.GOARCH {
+		t.Errorf("a system alone: %+v, %v", p, err)
+	}
 	for _, s := range []string{"", "/", "linux/", "a/b/c/d", "windows(10.0/amd64", "windows10.0)/amd64:", "windows()/amd64", "windows(10)amd64", "windows(1)/amd64:2", "windows/amd64:", "windows/amd64:1:2", "windows(a/b)/amd64"} {
 		if p, err := image.ParsePlatform(s); !errors.Is(err, errdefs.ErrInvalidArgument) {
 			t.Errorf("%q: %+v, %v", s, p, err)
