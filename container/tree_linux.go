@@ -45,7 +45,11 @@ func (s *System) liveTree(ctx context.Context) (*rootfs.Tree, error) {
 		wire.CloseFiles(m.Files)
 		return nil, fault(errdefs.ErrUnavailable, "its shim gives %d directories for one", len(m.Files))
 	}
-	return rootfs.AdoptTree(m.Files[0], hollow...)
+	t, err := rootfs.AdoptTree(m.Files[0], hollow...)
+	if ids := s.record.IDs; err == nil && !ids.isHost() {
+		t.MapIDs(ids.First, ids.Size)
+	}
+	return t, err
 }
 
 // idleTree mounts the root of a system that does not run.

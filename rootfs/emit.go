@@ -27,6 +27,8 @@ type emitter struct {
 	marks string // prefix of overlayfs's attributes, if they mean anything
 	emit  Emit
 	links map[objectID]string // the first name of files with several
+
+	adopt func(*layer.Entry) // if not nil, changes what the file system says of an object
 }
 
 func newEmitter(root *inroot.Root, opts ChangeOptions, emit Emit) *emitter {
@@ -202,6 +204,9 @@ func (x *emitter) node(dir *inroot.Dir, last, name string, st *sys.Stat) error {
 }
 
 func (x *emitter) send(e *layer.Entry, content io.Reader) error {
+	if x.adopt != nil {
+		x.adopt(e)
+	}
 	if err := x.ids.toLayer(e); err != nil {
 		return err
 	}

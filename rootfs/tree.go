@@ -22,8 +22,13 @@ import (
 type Tree struct {
 	root   *inroot.Root
 	hollow []string // directories whose content Read leaves out of those above them
+	ids    []IDMap  // none: the machine's own
 	end    func() error
 }
+
+// MapIDs has owners be those of whoever the tree belongs to: its ids from 0 on are those of this machine from first on. Write
+// makes things as its root then, which is what a mount with mapped ids asks for.
+func (t *Tree) MapIDs(first, size uint32) { t.ids = []IDMap{{Host: first, Size: size}} }
 
 // OpenTree opens the tree below a directory, which must not be a symbolic link. The caller closes it.
 func OpenTree(dir string) (*Tree, error) {
@@ -52,6 +57,19 @@ func (t *Tree) OnClose(f func() error) {
 
 // Close closes the tree.
 func (t *Tree) Close() error { return errors.Join(t.root.Close(), t.end()) }
+
+// nobody is who somebody without an id in a user namespace is seen as there (/proc/sys/kernel/overflowuid).
+const nobody = 65534
+
+// adopt gives what belongs to somebody without an id in the map to nobody.
+func (m IDMap) adopt(e *layer.Entry) {
+	if e.UID-m.Host >= m.Size {
+		e.UID = m.Host + min(nobody, m.Size-1)
+	}
+	if e.GID-m.Host >= m.Size {
+		e.GID = m.Host + min(nobody, m.Size-1)
+	}
+}
 
 // kinds are what objects of a tree are as entries. A socket is none.
 var kinds = map[uint32]layer.Kind{
@@ -140,10 +158,13 @@ func cleanInTree(name string) string {
 func (t *Tree) Read(ctx context.Context, name, as string, emit Emit) error {
 	name = cleanInTree(name)
 	r := treeReader{ctx: ctx, hollow: t.hollowIDs()}
-	r.x = newEmitter(t.root, ChangeOptions{}, func(e *layer.Entry, content io.Reader) error {
+	r.x = newEmitter(t.root, ChangeOptions{UIDs: t.ids, GIDs: t.ids}, func(e *layer.Entry, content io.Reader) error {
 		r.failed = emit(e, content)
 		return r.failed
 	})
+	if len(t.ids) > 0 {
+		r.x.adopt = t.ids[0].adopt
+	}
 	e, err := t.Lstat(name)
 	switch {
 	case err != nil:
@@ -231,9 +252,17 @@ func (r *treeReader) object(d *inroot.Dir, last, name string) error {
 //
 // When it fails, what was made stays.
 func (t *Tree) Write(ctx context.Context, dir string, source EntrySource, owner OwnerPolicy) error {
-	in := &treeInput{pulled: newPulled(source), root: t.root, dir: cleanInTree(dir)}
-	_, err := apply(ctx, t.root, in, ApplyOptions{Owner: owner, touch: true})
-	err = errors.Join(err, in.end())
+	write := func() error {
+		in := &treeInput{pulled: newPulled(source), root: t.root, dir: cleanInTree(dir)}
+		_, err := apply(ctx, t.root, in, ApplyOptions{Owner: owner, UIDs: t.ids, GIDs: t.ids, touch: true})
+		return errors.Join(err, in.end())
+	}
+	var err error
+	if len(t.ids) == 0 {
+		err = write()
+	} else {
+		err = sys.MakingFilesAs(t.ids[0].Host, write) // names are made by this goroutine alone: see applier
+	}
 	if e, ok := errors.AsType[*layer.EntryError](err); ok {
 		if e.Op == "apply" {
 			return &fs.PathError{Op: "write", Path: e.Name, Err: e.Err}

@@ -14,6 +14,9 @@ func (*Staged) Close() error { return errNotOnThisOS }
 // CloneMount is for Linux.
 func CloneMount(string, Access) (int, error) { return -1, errNotOnThisOS }
 
+// MakingFilesAs is for Linux.
+func MakingFilesAs(uint32, func() error) error { return errNotOnThisOS }
+
 // ProtectMount is for Linux.
 func ProtectMount(string) error { return errNotOnThisOS }
 
