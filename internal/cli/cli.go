@@ -79,6 +79,7 @@ var containerCommands = []entry{
 	{"stop", newStop},
 	{"top", newTop},
 	{"unpause", newUnpause},
+	{"update", newUpdate},
 	{"wait", newWait},
 }
 

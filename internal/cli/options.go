@@ -52,12 +52,10 @@ func (o *processOptions) overrides() (image.Overrides, error) {
 type containerOptions struct {
 	processOptions
 	securityOptions
+	resourceOptions
 	name, hostname, network, rootfs, stopSignal string
 	entrypoint                                  *pflag.Flag // "" means something else than no flag
 	mounts, volumes, tmpfs, labels, log         []string
-	memory                                      size
-	cpus                                        float64
-	pids                                        int64
 	readOnly, remove                            bool
 }
 
@@ -76,9 +74,7 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.mounts, "mount", nil, "mount `type=bind|tmpfs,source=PATH,target=PATH,readonly,tmpfs-size=N`")
 	f.StringArrayVar(&o.tmpfs, "tmpfs", nil, "mount an empty directory in memory, `TARGET[:size=N,mode=N,ro,noexec]`")
 	f.BoolVar(&o.readOnly, "read-only", false, "make the container's root read-only")
-	f.VarP(&o.memory, "memory", "m", "limit of memory in `bytes`, or with k, m, g")
-	f.Float64Var(&o.cpus, "cpus", 0, "limit of processor time, in processors")
-	f.Int64Var(&o.pids, "pids", 0, "limit of processes and threads; also --pids-limit")
+	o.resourceOptions.addFlags(f)
 	o.securityOptions.addFlags(f)
 	f.StringVar(&o.network, "network", "none", "`network`: none or host")
 	f.StringVar(&o.rootfs, "rootfs", "", "stand on a `directory` instead of an image, and leave it as it is")
@@ -138,7 +134,7 @@ func (o *containerOptions) spec(args []string) (hcs.Spec, error) {
 func (o *containerOptions) system() (container.Spec, error) {
 	s := container.Spec{
 		Name: o.name, Hostname: o.hostname, ReadOnly: o.readOnly, Network: container.Network(o.network), Ephemeral: o.remove,
-		Resources: container.Resources{Memory: int64(o.memory), CPUs: o.cpus, Pids: max(0, o.pids)}, // docker's -1 is no limit
+		Resources: o.resources(),
 	}
 	var err error
 	if o.rootfs != "" {
