@@ -132,11 +132,7 @@ func (b *bundle) mounts() []specs.Mount {
 		Destination: agentPath, Type: "bind", Source: b.agent,
 		Options: []string{"bind", "ro", "nosuid", "nodev"},
 	})
-	if b.record.Spec.Network == NetworkHost && b.record.Spec.RootDir == "" {
-		for _, f := range []string{"/etc/resolv.conf", "/etc/hosts"} {
-			list = append(list, specs.Mount{Destination: f, Type: "bind", Source: f, Options: []string{"bind", "ro"}})
-		}
-	}
+	list = append(list, b.networkFiles()...)
 	for _, m := range b.record.Spec.Mounts {
 		list = append(list, m.oci())
 	}
@@ -148,6 +144,24 @@ func (b *bundle) mounts() []specs.Mount {
 		list = append(list, o)
 	}
 	return append(list, b.deviceMounts()...)
+}
+
+// networkFiles are those that say how names are found.
+func (b *bundle) networkFiles() []specs.Mount {
+	file := func(target, source string) specs.Mount {
+		return specs.Mount{Destination: target, Type: "bind", Source: source, Options: []string{"bind", "ro"}}
+	}
+	var list []specs.Mount
+	ofHost := b.record.Spec.Network == NetworkHost && b.record.Spec.RootDir == ""
+	if b.record.Spec.DNS.isSet() {
+		list = append(list, file(resolvConf, resolvFile(b.runDir)))
+	} else if ofHost {
+		list = append(list, file(resolvConf, resolvConf))
+	}
+	if ofHost {
+		list = append(list, file("/etc/hosts", "/etc/hosts"))
+	}
+	return list
 }
 
 // diskDir is where the shim mounts the disk of that number.

@@ -33,6 +33,13 @@ func TestMain(m *testing.M) {
 		fmt.Println("error:", modifier())
 		os.Exit(1)
 	}
+	if os.Getenv(listenerRole) != "" {
+		if err := listen(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(probeRole) != "" {
 		os.Exit(probe())
 	}

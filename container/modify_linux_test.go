@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/container"
+	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -494,4 +495,39 @@ func (f *fixture) modifyWhenFree(id string, ch container.Change) error {
 		return err
 	}
 	return errors.Join(s.Modify(f.t.Context(), ch), s.Close())
+}
+
+// TestModifyMapped modifies a system with ids of its own: what is added is
+// its root's as it is the host's.
+func TestModifyMapped(t *testing.T) {
+	testenv.NeedKernel(t, testenv.MappedMounts, testenv.LoopDevices)
+	f := newFixture(t)
+	f.config.Runtime = "native"
+	f.open()
+	ctx := t.Context()
+	dir := t.TempDir() // whose way is for the host's root alone
+	f.must(os.Chmod(dir, 0o700))
+	f.must(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	s := f.running(container.Spec{IDs: container.AutoIDs})
+	add := container.Change{
+		AddMounts:  []container.Mount{{Source: dir, Target: "/dir"}, {Source: filepath.Join(dir, "file"), Target: "/one"}, {Type: "tmpfs", Target: "/mem", Mode: 0o700}},
+		AddDevices: []container.Device{{Source: "/dev/loop-control", Target: "/dev/lc"}},
+		AddDisks:   []container.Disk{{Source: f.ext4Image(8 << 20), Target: "/disk"}},
+	}
+	f.must(s.Modify(ctx, add))
+	check := func() {
+		t.Helper()
+		f.ok(s, "for f in /dir/file /one /mem/file /disk/file; do echo x >$f || exit 1; [ $(stat -c %u:%g $f) = 0:0 ] || exit 2; done; [ -e /dev/lc ]")
+	}
+	check()
+	f.must(s.Terminate(ctx))
+	f.must(s.Start(ctx))
+	check()
+	f.must(s.Modify(ctx, container.Change{
+		RemoveMounts: []string{"/dir", "/one", "/mem"}, RemoveDevices: []string{"/dev/lc"}, RemoveDisks: []string{"/disk"},
+	}))
+	f.ok(s, "! [ -e /dir/file ] && ! grep -E ' /(dir|one|mem|disk|dev/lc) ' /proc/self/mountinfo")
+	if info, err := os.Stat(filepath.Join(dir, "file")); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 || info.Size() == 0 {
+		t.Errorf("on the host: %+v, %v", info, err)
+	}
 }

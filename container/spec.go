@@ -129,6 +129,7 @@ type Spec struct {
 	// ReadOnly makes the root read-only; Mounts are not concerned.
 	ReadOnly  bool      `json:"readOnly,omitempty"`
 	Network   Network   `json:"network,omitempty"`
+	DNS       DNS       `json:"dns,omitzero"`
 	Resources Resources `json:"resources,omitzero"`
 	Log       Log       `json:"log,omitzero"`
 	Security  Security  `json:"security,omitzero"`
@@ -148,6 +149,10 @@ type Spec struct {
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Labels are for people and programs; the service does nothing with them.
 	Labels map[string]string `json:"labels,omitempty"`
+	// Credentials are kept, in the record, which only the service's owner may read,
+	// and given to nobody: what the Host Compute System has as a container's, for
+	// a domain's services.
+	Credentials string `json:"credentials,omitempty"`
 	// StopSignal asks the main process to end. 0 is SIGTERM.
 	StopSignal int `json:"stopSignal,omitempty"`
 	// Ephemeral has everything of the system removed when it stops, its record
@@ -185,7 +190,7 @@ func ShortID(id string) string { return id[:min(12, len(id))] }
 // validate judges the spec at the door; what it passes is relied upon.
 func (s *Spec) validate() error {
 	for _, f := range []func() error{
-		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkDisks, s.checkUlimits,
+		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkDisks, s.checkDNS, s.checkUlimits,
 		s.checkIDs, s.checkSysctls,
 	} {
 		if err := f(); err != nil {

@@ -81,6 +81,9 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := s.record.Spec.DNS.write(dir); err != nil {
+		return nil, err
+	}
 	if err := s.service.mayMapIDs(s.record.IDs); err != nil { // the service may have another runtime by now
 		return nil, err
 	}
