@@ -395,6 +395,12 @@ func isProperBase(t *testing.T, dir string) {
 		if content != nil {
 			must(t, content.Close())
 		}
+		if e.Kind == layer.Symlink && os.Geteuid() != 0 { // which can have no attribute
+			if was.Kind != layer.Symlink || was.Link != e.Link {
+				t.Errorf("%s leads to %q, not %q", e.Name, was.Link, e.Link)
+			}
+			continue
+		}
 		if diff := cmp.Diff(e.NT, was.NT, cmpopts.IgnoreFields(ntfs.Meta{}, "Streams")); diff != "" || e.NT.SecurityDescriptor == nil {
 			t.Errorf("%s: -stream +disk:\n%s", e.Name, diff)
 		}

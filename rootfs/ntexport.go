@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/klauspost/compress/s2"
@@ -158,7 +159,8 @@ func openContent(root *inroot.Root, name string) (*os.File, error) {
 
 // OpenNT returns the entry of a file, directory or link, by its name in Windows layers, from the first of the layer
 // directories that has it, and the file's content, which is nil for everything else. The caller closes it. Where a layer
-// removes the name, or none has it, the error is of class errdefs.ErrNotFound.
+// removes the name, or none has it, the error is of class errdefs.ErrNotFound. A symbolic link in a layer whose metadata is in
+// attributes user.* is what Linux sees.
 func OpenNT(dirs []string, name string) (e *layer.Entry, content *os.File, err error) {
 	roots, err := openRoots(dirs)
 	if err != nil {
@@ -274,7 +276,23 @@ func ntObject(root *inroot.Root, attr, name string) (e *layer.Entry, gone bool, 
 		return nil, false, err
 	}
 	e = ntEntry(name, &st)
-	return e, false, parseNTMeta([]byte(attrs[attr]), e, spillsOf(root))
+	value, has := attrs[attr]
+	if !has && st.IsSymlink() && attr == ntUserXattr {
+		return e, false, plainLink(e, dir, last)
+	}
+	return e, false, parseNTMeta([]byte(value), e, spillsOf(root))
+}
+
+// plainLink completes the entry of a symbolic link that could not be given any metadata, with what Linux sees.
+func plainLink(e *layer.Entry, dir *inroot.Dir, last string) error {
+	target, err := dir.Readlink(last)
+	if err != nil {
+		return err
+	}
+	e.Link, e.ChangeTime = strings.ReplaceAll(target, "/", `\`), e.ModTime
+	e.NT = &ntfs.Meta{Attributes: ntfs.AttrReparse, CreationTime: e.ModTime}
+	e.NT.Reparse, err = ntfs.NewLink(ntfs.TagSymlink, e.Link).Append(nil)
+	return err
 }
 
 // ntEntry returns the entry of an object but for Windows' metadata.

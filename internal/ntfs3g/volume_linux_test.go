@@ -211,7 +211,7 @@ func TestVolumeRefuses(t *testing.T) {
 	} {
 		if err := v.Add(&c.entry, nil); !errors.Is(err, c.class) {
 			t.Errorf("%v %s: %v", c.entry.Kind, c.entry.Name, err)
-		} else if c.class == errdefs.ErrAlreadyExists && !strings.Contains(err.Error(), `name is taken by "`) {
+		} else if errors.Is(c.class, errdefs.ErrAlreadyExists) && !strings.Contains(err.Error(), `name is taken by "`) {
 			t.Errorf("%s: %v does not say by what", c.entry.Name, err)
 		}
 	}
