@@ -62,7 +62,7 @@ var (
 		{dir: "internal/journal", ours: []string{"internal/sys"}, stdOnly: true, os: true},
 		{dir: "internal/shim", ours: []string{"internal/wire", "internal/inroot", "internal/journal", "internal/sys", "internal/reap"}, stdOnly: true, os: true},
 		{dir: "internal/agent", ours: []string{"internal/wire", "internal/sys", "internal/reap", "internal/passwd", "internal/native"}, stdOnly: true, os: true},
-		{dir: "internal/native", ours: []string{"internal/wire"}, os: true},                              // a part of the agent: without fmt, which internal/sys links
+		{dir: "internal/native", ours: []string{"internal/wire"}, os: true},                                                    // a part of the agent: without fmt, which internal/sys links
 		{dir: "internal/cli", ours: append(slices.Clone(publicRooms), "internal/registrycli", "internal/temporary"), os: true}, // without registry: hcs is not to link it
 		{dir: "internal/registrycli", ours: []string{"image", "registry", "internal/cli"}},
 		{dir: "internal/testenv", os: true, forTest: true},

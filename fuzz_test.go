@@ -1,6 +1,7 @@
 package hcs_test
 
 import (
+	"cmp"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -69,6 +70,41 @@ func TestEveryParserIsFuzzed(t *testing.T) {
 		if _, there := callsIn(t, path.Clean(dir), false)[last]; !there {
 			t.Errorf("there is no %s", name)
 		}
+	}
+}
+
+// TestFuzzTargetsHaveOneName wants no two of a package, its tests from outside included, to be called the same: go test -fuzz
+// runs neither then.
+func TestFuzzTargetsHaveOneName(t *testing.T) {
+	t.Parallel()
+	all := make(map[string]bool)
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && strings.HasPrefix(d.Name(), ".") && name != "." {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if !strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "Fuzz") {
+				target := filepath.Dir(name) + "." + f.Name.Name
+				if all[target] {
+					t.Errorf("there are two of %s", target)
+				}
+				all[target] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 30 {
+		t.Errorf("there are %d targets", len(all))
 	}
 }
 

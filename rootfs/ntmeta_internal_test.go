@@ -15,8 +15,8 @@ import (
 	"github.com/hostcompute/hcs/ntfs"
 )
 
-// FuzzNTMeta decodes attributes: what can be decoded is encoded to the same again, anything else is damaged.
-func FuzzNTMeta(f *testing.F) {
+// FuzzNTAttribute decodes attributes: what can be decoded is encoded to the same again, anything else is damaged.
+func FuzzNTAttribute(f *testing.F) {
 	at := time.Date(2024, 2, 3, 4, 5, 6, 700, time.UTC)
 	e := &layer.Entry{ChangeTime: at, NT: &ntfs.Meta{
 		Attributes: ntfs.AttrArchive, CreationTime: at, SecurityDescriptor: []byte("descriptor"), ShortName: "A~1.TXT",
