@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -63,7 +64,8 @@ type Container interface {
 	// Close lets go of the container, which goes on. Closing twice is no error.
 	Close() error
 
-	// Modify changes the running container.
+	// Modify adds a resource to the running container, or removes it: a MappedDirectory, MappedPipe or MappedVirtualDisk, whose
+	// Data are as in the configuration.
 	Modify(config *ResourceModificationRequestResponse) error
 }
 
@@ -73,10 +75,11 @@ type container struct {
 	id     string
 	system *compute.System
 
-	began chan struct{} // takes one to say that the container may have begun to run
-	ended chan struct{} // closed when the container has ended
-	once  sync.Once     // of ended
-	err   error         // what Wait returns then
+	began  chan struct{} // takes one to say that the container may be in another state
+	doomed atomic.Bool   // it was asked to end
+	ended  chan struct{} // closed when the container has ended
+	once   sync.Once     // of ended
+	err    error         // what Wait returns then
 }
 
 // CreateContainer makes a container that does not run yet. The id is its name in the command hcs, and as there a letter or
@@ -221,17 +224,23 @@ func newContainer(id string, system *compute.System) *container {
 // watch waits for the container's end, whoever starts and ends it.
 func (c *container) watch(ctx context.Context) error {
 	for {
-		st, err := c.system.Wait(ctx)
+		_, err := c.system.Wait(ctx)
+		if err == nil || ctx.Err() == nil && !errdefs.IsNotFound(err) { // a failure to ask says nothing of the container
+			var st compute.Status
+			st, err = c.system.Status(ctx)
+			switch {
+			case err == nil && st.State == compute.Stopped:
+				return c.end(nil)
+			case err == nil && st.State == compute.Lost:
+				return c.end(ErrUnexpectedProcessAbort)
+			case err == nil && st.State == compute.Created && c.doomed.Load():
+				return c.end(nil)
+			}
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errdefs.IsNotFound(err):
-			return c.end(nil)
-		case err != nil:
-			return c.end(err)
-		case st.State == compute.Lost:
-			return c.end(ErrUnexpectedProcessAbort)
-		case st.State == compute.Stopped:
 			return c.end(nil)
 		}
 		select {
@@ -242,7 +251,7 @@ func (c *container) watch(ctx context.Context) error {
 	}
 }
 
-// lookAgain is how often a handle sees whether another program has started its container.
+// lookAgain is how often a handle sees whether another program has started its container, or asks again what it was not told.
 const lookAgain = 100 * time.Millisecond
 
 // end says that the container has ended, and why if that was nobody's wish.
@@ -313,7 +322,7 @@ func (c *container) Start() error {
 	})
 }
 
-// lookNow has watch see that the container runs.
+// lookNow has watch see what state the container is in.
 func (c *container) lookNow() {
 	select {
 	case c.began <- struct{}{}:
@@ -338,7 +347,7 @@ func (c *container) Shutdown() error {
 		if err := c.system.BeginShutdown(ctx); err != nil {
 			return err
 		}
-		return ErrVmcomputeOperationPending
+		return c.doom()
 	})
 }
 
@@ -351,8 +360,16 @@ func (c *container) Terminate() error {
 		if err != nil {
 			return err
 		}
-		return ErrVmcomputeOperationPending
+		return c.doom()
 	})
+}
+
+// doom notes that the container is to end, and returns that this is pending. One that was about to start is as it was before
+// then, and has to be removed.
+func (c *container) doom() error {
+	c.doomed.Store(true)
+	c.lookNow()
+	return ErrVmcomputeOperationPending
 }
 
 // abandon removes a container that has never run, or whose shim died. Any other does not run, for the reason given.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/compat/hcsshim"
+	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -222,7 +224,7 @@ func TestConfig(t *testing.T) {
 	defer l.Close()
 	config := m.config("web")
 	config.HostName = "not-this"
-	config.ProcessorMaximum, config.MemoryMaximumInMB = 10000, 128
+	config.ProcessorMaximum, config.ProcessorWeight, config.MemoryMaximumInMB = 10000, 50, 128
 	config.MappedPipes = []hcsshim.MappedPipe{{HostPath: l.Addr().String(), ContainerPipeName: "engine"}}
 	t.Setenv("HCSSHIM_CREATECONTAINER_ADDITIONALJSON", `{"HostName":"this","MemoryMaximumInMB":64}`)
 	c, err := hcsshim.CreateContainer("web", config)
@@ -294,4 +296,42 @@ func TestGetContainers(t *testing.T) {
 			t.Errorf("%+v: got %q, want %q", c.query, got, c.want)
 		}
 	}
+}
+
+// TestModify gives a running container a directory and a disk, and takes them away again.
+func TestModify(t *testing.T) {
+	m := newMachine(t)
+	testenv.NeedKernel(t, testenv.LoopDevices)
+	mkfs := testenv.NeedCommand(t, "mkfs.ext4")[0]
+	image := filepath.Join(m.HomeDir, "disk.img")
+	check(t, os.WriteFile(image, nil, 0o600))
+	check(t, os.Truncate(image, 8<<20))
+	if out, err := exec.Command(mkfs, "-q", "-F", image).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs: %v: %s", err, out)
+	}
+	shared := m.TempDir()
+	check(t, os.WriteFile(filepath.Join(shared, "x"), []byte("here"), 0o600))
+	c := m.running("web")
+	dir := hcsshim.MappedDir{HostPath: shared, ContainerPath: "/shared", ReadOnly: true}
+	disk := hcsshim.MappedVirtualDisk{HostPath: image, ContainerPath: "/disk"}
+	modify := func(request hcsshim.RequestType, resource hcsshim.ResourceType, data any) error {
+		return c.Modify(&hcsshim.ResourceModificationRequestResponse{Resource: resource, Data: data, Request: request})
+	}
+	check(t, errors.Join(modify(hcsshim.Add, "MappedDirectory", dir), modify(hcsshim.Add, "MappedVirtualDisk", disk)))
+	if got := m.output(c, "cat /shared/x; echo; touch /shared/y 2>/dev/null || echo fixed; ls /disk; touch /disk/z"); got != "here\nfixed\nlost+found\n" {
+		t.Errorf("inside: %q", got)
+	}
+	disks, err := c.MappedVirtualDisks()
+	if err != nil || len(disks) != 1 || disks[0].MappedVirtualDisks[0] != disk {
+		t.Errorf("the disks are %+v, %v", disks, err)
+	}
+	if err := modify(hcsshim.Add, "MappedDirectory", dir); err == nil || hcsshim.IsNotExist(err) {
+		t.Errorf("added twice: %v", err)
+	}
+	check(t, errors.Join(modify(hcsshim.Remove, "MappedDirectory", dir), modify(hcsshim.Remove, "MappedVirtualDisk", disk)))
+	if got := m.output(c, "ls /shared /disk"); strings.Contains(got, "x") || strings.Contains(got, "z") {
+		t.Errorf("they are there: %q", got)
+	}
+	expect(t, "removed twice", modify(hcsshim.Remove, "MappedDirectory", dir), hcsshim.ErrElementNotFound)
+	check(t, ended(c))
 }

@@ -2,6 +2,9 @@ package hcsshim_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"os"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/compat/hcsshim"
+	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
@@ -31,7 +35,10 @@ func newMachine(t *testing.T) *machine {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay, testenv.PidFD, testenv.Cgroups)
 	dir := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: "/hcs", Settle: 10 * time.Second})
+	root := sha256.Sum256([]byte(os.Getenv("HCS_ROOT"))) // which the containers' control group is named for
+	testenv.NoLeaks(t, testenv.Scope{
+		Dir: dir, Children: true, Cgroup: "/hcs/" + hex.EncodeToString(root[:6]), Settle: 10 * time.Second,
+	})
 	t.Cleanup(func() { cleanUp(t) })
 	base := filepath.Join(dir, "base")
 	tar, err := os.Open(testenv.BusyboxLayer(t))
@@ -55,12 +62,19 @@ func cleanUp(t *testing.T) {
 			t.Errorf("clean up %s: %v", p.ID, err)
 		}
 	}
+	if p := prune(t); len(p.Containers)+len(p.Leftovers) > 0 {
+		t.Errorf("left behind: %+v", p)
+	}
+}
+
+// prune removes what programs that died have left.
+func prune(t *testing.T) container.Pruned {
+	t.Helper()
 	h, err := hcs.Open(hcs.Config{Root: os.Getenv("HCS_ROOT"), Run: os.Getenv("HCS_RUN")})
 	check(t, err)
-	pruned, err := h.Containers().Prune(t.Context())
-	if err != nil || len(pruned.Containers)+len(pruned.Leftovers) > 0 {
-		t.Errorf("left behind: %+v, %v", pruned, err)
-	}
+	p, err := h.Containers().Prune(context.Background()) // also when the test has ended
+	check(t, err)
+	return p
 }
 
 // ended terminates a container as clients do.

@@ -129,19 +129,17 @@ func newProcessListItem(p *compute.ProcessDetails) ProcessListItem {
 }
 
 func (c *container) MappedVirtualDisks() (map[int]MappedVirtualDiskController, error) {
-	disks := make(map[int]MappedVirtualDiskController)
-	return disks, c.call("MappedVirtualDisks", func(context.Context) error { return nil })
-}
-
-// Modify: the one resource that there is a name for is a network endpoint.
-func (c *container) Modify(config *ResourceModificationRequestResponse) error {
-	return c.call("Modify", func(ctx context.Context) error {
-		if config == nil {
-			return coded(hcserror.InvalidParameter, "there is no request")
+	disks := make(map[int]MappedVirtualDisk)
+	err := c.call("MappedVirtualDisks", func(context.Context) error {
+		record := c.system.Record()
+		for i, d := range record.Spec.Disks {
+			disks[i] = MappedVirtualDisk{HostPath: d.Source, ContainerPath: d.Target, ReadOnly: d.ReadOnly}
 		}
-		if err := c.expect(ctx, compute.Running); err != nil {
-			return err
-		}
-		return coded(ErrNotSupported, "modify ResourceType %q: not supported", config.Resource)
+		return nil
 	})
+	all := make(map[int]MappedVirtualDiskController)
+	if len(disks) > 0 {
+		all[0] = MappedVirtualDiskController{MappedVirtualDisks: disks} // they are on none, really
+	}
+	return all, err
 }

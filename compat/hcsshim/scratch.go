@@ -92,23 +92,23 @@ func (s *scratch) unmount(ctx context.Context) error {
 // retiring has one at a time retire a container, so that the others find all done.
 var retiring sync.Mutex
 
-// retire removes what is kept of a container that has stopped, and takes its scratch layer down. Of several programs that do
-// it the one that removes the record does the rest.
+// retire takes the scratch layer of a container that has stopped down, and then removes what is kept of it: whoever is killed
+// meanwhile, the next one finds what is left to do. Another program that has done it all may have given the layer to another
+// container already, so the record is looked for first.
 func retire(ctx context.Context, system *compute.System) error {
 	retiring.Lock()
 	defer retiring.Unlock()
 	n, err := noteOf(system)
-	if err != nil {
-		return err
-	}
-	if err := system.Delete(ctx); err != nil {
-		if errdefs.IsNotFound(err) {
-			return nil
+	if err == nil && n.Scratch != nil {
+		if _, err = system.Status(ctx); err == nil {
+			err = n.Scratch.unmount(ctx)
 		}
-		return err
 	}
-	if n.Scratch == nil {
+	if err == nil {
+		err = system.Delete(ctx)
+	}
+	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	return n.Scratch.unmount(ctx)
+	return err
 }

@@ -62,10 +62,17 @@ func linuxSpec(id string, c *ContainerConfig) (compute.Spec, error) {
 	if err != nil {
 		return compute.Spec{}, err
 	}
+	disks, err := c.disks()
+	if err != nil {
+		return compute.Spec{}, err
+	}
 	return compute.Spec{
-		Name: id, Hostname: c.HostName, Mounts: mounts, RootDir: c.VolumePath, WriteInPlace: true,
+		Name: id, Hostname: c.HostName, Mounts: mounts, Disks: disks, RootDir: c.VolumePath, WriteInPlace: true,
 		HandleBound: c.TerminateOnLastHandleClosed,
-		Resources:   compute.Resources{Memory: c.MemoryMaximumInMB << 20, CPUs: c.cpus(runtime.NumCPU())},
+		Resources: compute.Resources{
+			Memory: c.MemoryMaximumInMB << 20, CPUs: c.cpus(runtime.NumCPU()), CPUWeight: int64(c.ProcessorWeight),
+			IOPS: int64(c.StorageIOPSMaximum), Bandwidth: int64(c.StorageBandwidthMaximum),
+		},
 	}, nil
 }
 
@@ -75,12 +82,8 @@ func (c *ContainerConfig) checkSupported() error {
 		asked bool
 		name  string
 	}{
-		{c.ProcessorWeight != 0, "ProcessorWeight"},
-		{c.StorageIOPSMaximum != 0, "StorageIOPSMaximum"},
-		{c.StorageBandwidthMaximum != 0, "StorageBandwidthMaximum"},
 		{len(c.EndpointList) > 0, "EndpointList: networks"},
 		{c.NetworkSharedContainerName != "", "NetworkSharedContainerName: networks"},
-		{len(c.MappedVirtualDisks) > 0, "MappedVirtualDisks"},
 		{len(c.AssignedDevices) > 0, "AssignedDevices: devices by an interface class of Windows'"},
 	} {
 		if field.asked {
@@ -92,11 +95,20 @@ func (c *ContainerConfig) checkSupported() error {
 		return coded(ErrNotSupported, "SystemType %q: use %s", c.SystemType, containerType)
 	case c.MemoryMaximumInMB < 0 || c.MemoryMaximumInMB > math.MaxInt64>>20:
 		return coded(hcserror.InvalidParameter, "MemoryMaximumInMB %d: out of range", c.MemoryMaximumInMB)
+	case c.ProcessorWeight > maxWeight:
+		return coded(hcserror.InvalidParameter, "ProcessorWeight %d: from 1 to %d", c.ProcessorWeight, maxWeight)
+	case c.StorageIOPSMaximum > math.MaxInt64:
+		return coded(hcserror.InvalidParameter, "StorageIOPSMaximum %d: out of range", c.StorageIOPSMaximum)
+	case c.StorageBandwidthMaximum > math.MaxInt64:
+		return coded(hcserror.InvalidParameter, "StorageBandwidthMaximum %d: out of range", c.StorageBandwidthMaximum)
 	case c.ProcessorMaximum < 0 || c.ProcessorMaximum > fullProcessor:
 		return coded(hcserror.InvalidParameter, "ProcessorMaximum %d: from 1 to %d", c.ProcessorMaximum, fullProcessor)
 	}
 	return nil
 }
+
+// maxWeight is the largest ProcessorWeight, here as on Windows.
+const maxWeight = 10_000
 
 // containerType is the SystemType of all containers.
 const containerType = "Container"
@@ -126,10 +138,10 @@ func (c *ContainerConfig) mounts() ([]compute.Mount, error) {
 		}
 		list = append(list, m)
 	}
-	for _, p := range c.MappedPipes {
-		m, err := p.mount()
+	for i := range c.MappedPipes {
+		m, err := c.MappedPipes[i].mount()
 		if err != nil {
-			return nil, fmt.Errorf("map pipe %s: %w", p.HostPath, err)
+			return nil, fmt.Errorf("map pipe %s: %w", c.MappedPipes[i].HostPath, err)
 		}
 		list = append(list, m)
 	}
@@ -151,19 +163,49 @@ func (d *MappedDir) mount() (compute.Mount, error) {
 // pipeDirectory is where a container sees the pipes that have a name alone.
 const pipeDirectory = "/run"
 
-func (p MappedPipe) mount() (compute.Mount, error) {
+func (p *MappedPipe) mount() (compute.Mount, error) {
 	info, err := os.Stat(p.HostPath)
-	switch {
-	case err != nil:
+	if err == nil && info.Mode()&(os.ModeSocket|os.ModeNamedPipe) == 0 {
+		err = coded(hcserror.InvalidParameter, "it is neither a socket nor a named pipe")
+	}
+	if err != nil {
 		return compute.Mount{}, err
-	case info.Mode()&(os.ModeSocket|os.ModeNamedPipe) == 0:
-		return compute.Mount{}, coded(hcserror.InvalidParameter, "it is neither a socket nor a named pipe")
-	case p.ContainerPipeName == "":
-		return compute.Mount{}, coded(hcserror.InvalidParameter, "ContainerPipeName is empty")
 	}
-	target := strings.TrimPrefix(p.ContainerPipeName, `\\.\pipe\`)
-	if !path.IsAbs(target) {
-		target = path.Join(pipeDirectory, target)
+	target, err := p.target()
+	return compute.Mount{Source: p.HostPath, Target: target}, err
+}
+
+// target is where the container sees the pipe.
+func (p *MappedPipe) target() (string, error) {
+	name := strings.TrimPrefix(p.ContainerPipeName, `\\.\pipe\`)
+	switch {
+	case name == "":
+		return "", coded(hcserror.InvalidParameter, "ContainerPipeName is empty")
+	case path.IsAbs(name):
+		return name, nil
 	}
-	return compute.Mount{Source: p.HostPath, Target: target}, nil
+	return path.Join(pipeDirectory, name), nil
+}
+
+// disks returns the disk images that the container sees.
+func (c *ContainerConfig) disks() ([]compute.Disk, error) {
+	var list []compute.Disk
+	for i := range c.MappedVirtualDisks {
+		d, err := c.MappedVirtualDisks[i].disk()
+		if err != nil {
+			return nil, fmt.Errorf("map disk %s: %w", c.MappedVirtualDisks[i].HostPath, err)
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+func (d *MappedVirtualDisk) disk() (compute.Disk, error) {
+	switch {
+	case d.CreateInUtilityVM:
+		return compute.Disk{}, coded(ErrNotSupported, "CreateInUtilityVM: there is no utility VM")
+	case d.AttachOnly:
+		return compute.Disk{}, coded(ErrNotSupported, "AttachOnly: a disk is mounted")
+	}
+	return compute.Disk{Source: d.HostPath, Target: d.ContainerPath, ReadOnly: d.ReadOnly}, nil
 }

@@ -25,6 +25,8 @@ func TestUnsupported(t *testing.T) {
 		"ContainerType Windows":      {ContainerType: "Windows"},
 		"EndpointList":               {EndpointList: []string{"x"}},
 		"NetworkSharedContainerName": {NetworkSharedContainerName: "x"},
+		"disk":                       {MappedVirtualDisks: []MappedVirtualDisk{{CreateInUtilityVM: true}}},
+		"AttachOnly":                 {MappedVirtualDisks: []MappedVirtualDisk{{AttachOnly: true}}},
 		"AssignedDevices":            {AssignedDevices: []AssignedDevice{{}}},
 		"SystemType":                 {SystemType: "VirtualMachine"},
 		"CreateInUtilityVM":          {MappedDirectories: []MappedDir{{HostPath: "/", CreateInUtilityVM: true}}},
@@ -41,6 +43,9 @@ func TestUnsupported(t *testing.T) {
 		"ContainerType":     {ContainerType: "Plan 9"},
 		"MemoryMaximumInMB": {MemoryMaximumInMB: -1},
 		"ProcessorMaximum":  {ProcessorMaximum: fullProcessor + 1},
+		"ProcessorWeight":   {ProcessorWeight: 1 << 40},
+		"StorageIOPS":       {StorageIOPSMaximum: 1 << 63},
+		"StorageBandwidth":  {StorageBandwidthMaximum: 1 << 63},
 		"ContainerPipeName": {MappedPipes: []MappedPipe{{HostPath: socket(t)}}},
 		"neither a socket":  {MappedPipes: []MappedPipe{{HostPath: t.TempDir(), ContainerPipeName: "x"}}},
 	} {
@@ -75,9 +80,10 @@ func TestSpec(t *testing.T) {
 	pipe := socket(t)
 	got, err := specOf("web", &ContainerConfig{
 		SystemType: "Container", Name: "n", Owner: "docker", HostName: "h", VolumePath: "/root", ContainerType: "Linux",
-		MemoryMaximumInMB: 64, ProcessorMaximum: fullProcessor, Servicing: true, Credentials: "{}", HvRuntime: &HvRuntime{},
+		MemoryMaximumInMB: 64, ProcessorMaximum: fullProcessor, ProcessorWeight: 50, StorageIOPSMaximum: 7, StorageBandwidthMaximum: 8, Servicing: true, Credentials: "{}", HvRuntime: &HvRuntime{},
 		TerminateOnLastHandleClosed: true,
 		MappedDirectories:           []MappedDir{{HostPath: "/a", ContainerPath: "/b", ReadOnly: true, LinuxMetadata: true}},
+		MappedVirtualDisks:          []MappedVirtualDisk{{HostPath: "/d", ContainerPath: "/e", ReadOnly: true, Cache: "Disabled"}},
 		MappedPipes: []MappedPipe{
 			{HostPath: pipe, ContainerPipeName: "docker_engine"},
 			{HostPath: pipe, ContainerPipeName: "/x/y"},
@@ -86,7 +92,8 @@ func TestSpec(t *testing.T) {
 	})
 	want := compute.Spec{
 		Name: "web", Hostname: "h", RootDir: "/root", WriteInPlace: true, HandleBound: true,
-		Resources: compute.Resources{Memory: 64 << 20, CPUs: float64(runtime.NumCPU())},
+		Resources: compute.Resources{Memory: 64 << 20, CPUs: float64(runtime.NumCPU()), CPUWeight: 50, IOPS: 7, Bandwidth: 8},
+		Disks:     []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
 		Mounts: []compute.Mount{
 			{Source: "/a", Target: "/b", ReadOnly: true},
 			{Source: pipe, Target: "/run/docker_engine"},
@@ -237,6 +244,55 @@ func TestLimits(t *testing.T) {
 		t.Setenv(string(startLimit), text)
 		if got := startLimit.timeout().String(); got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestChange has what becomes of a request for another container.
+func TestChange(t *testing.T) {
+	t.Parallel()
+	pipe := socket(t)
+	for _, c := range []struct {
+		request ResourceModificationRequestResponse
+		want    compute.Change
+	}{
+		{
+			ResourceModificationRequestResponse{"MappedDirectory", MappedDir{HostPath: "/a", ContainerPath: "/b"}, Add},
+			compute.Change{AddMounts: []compute.Mount{{Source: "/a", Target: "/b"}}},
+		},
+		{
+			ResourceModificationRequestResponse{"MappedDirectory", map[string]any{"ContainerPath": "/b"}, Remove},
+			compute.Change{RemoveMounts: []string{"/b"}},
+		},
+		{
+			ResourceModificationRequestResponse{"MappedPipe", &MappedPipe{pipe, "p"}, Add},
+			compute.Change{AddMounts: []compute.Mount{{Source: pipe, Target: "/run/p"}}},
+		},
+		{
+			ResourceModificationRequestResponse{"MappedPipe", MappedPipe{"/gone", "p"}, Remove},
+			compute.Change{RemoveMounts: []string{"/run/p"}},
+		},
+		{
+			ResourceModificationRequestResponse{"MappedVirtualDisk", json.RawMessage(`{"HostPath":"/d","ContainerPath":"/e","ReadOnly":true}`), Add},
+			compute.Change{AddDisks: []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}}},
+		},
+		{
+			ResourceModificationRequestResponse{"MappedVirtualDisk", MappedVirtualDisk{ContainerPath: "/e"}, Remove},
+			compute.Change{RemoveDisks: []string{"/e"}},
+		},
+	} {
+		got, err := c.request.change()
+		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
+			t.Errorf("%+v: %v\n%s", c.request, err, diff)
+		}
+	}
+	for want, r := range map[error]ResourceModificationRequestResponse{
+		ErrNotSupported:           {Network, "endpoint", Add},
+		ErrVmcomputeInvalidJSON:   {"MappedDirectory", 7, Add},
+		hcserror.InvalidParameter: {"MappedDirectory", MappedDir{}, "Update"},
+	} {
+		if _, err := r.change(); !errors.Is(err, want) {
+			t.Errorf("%+v: %v", r, err)
 		}
 	}
 }
