@@ -334,8 +334,3 @@ func tagOf(entry []byte) byte {
 	}
 	return fields[2][0]
 }
-
-func lastLine(text []byte) string {
-	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	return string(lines[len(lines)-1])
-}

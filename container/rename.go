@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/wire"
 )
 
 // Rename gives the system another name, which must be free. Its hostname stays. A system that is to go when it stops cannot be
@@ -53,6 +55,7 @@ func (s *System) rename(name string) error {
 	if err := s.service.putRecord(&now); err != nil {
 		return errors.Join(err, s.service.dropName(name, now.ID))
 	}
+	s.service.tell(wire.EventModified, &now)
 	return s.service.dropName(before, now.ID)
 }
 

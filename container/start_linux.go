@@ -274,8 +274,8 @@ func (s *System) notStarted(ctx context.Context, shim *child, err error) error {
 		return context.Cause(ctx)
 	}
 	if isClosed(err) {
-		text, _ := os.ReadFile(filepath.Join(s.dir(), "shim.log"))
-		return fault(errdefs.ErrUnavailable, "its shim died: %s", lastLine(text))
+		text, _ := os.ReadFile(s.shimLog())
+		return fault(errdefs.ErrUnavailable, "its shim died: %s", lastWord(text))
 	}
 	return classify(err)
 }
@@ -306,7 +306,7 @@ func (s *System) execShim(program string, socket *os.File) (*child, error) {
 		return nil, err
 	}
 	defer null.Close()
-	log, err := os.OpenFile(filepath.Join(s.dir(), "shim.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := s.openShimLog()
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package shim
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -79,7 +78,7 @@ func (e *events) write() {
 		}
 		for i := range list {
 			if err := e.append(&list[i]); err != nil && !said {
-				fmt.Fprintf(os.Stderr, "hcs-shim: tell what happens: %v\n", err)
+				note("tell what happens", err)
 				said = true // once: it is not to fill the disk, if it is not full
 			}
 		}

@@ -69,6 +69,13 @@ func (f *firstProcess) kill() error {
 	return f.fd.Signal(syscall.SIGKILL)
 }
 
+// number is its process id here.
+func (f *firstProcess) number() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.pid
+}
+
 // errFirstEnded says that there is no first process any more.
 var errFirstEnded = errors.New("the first process has ended")
 

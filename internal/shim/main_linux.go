@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
@@ -24,7 +23,7 @@ func Main() int {
 	debug.SetGCPercent(25) // collects when there is a mebibyte of garbage; by default it would be four
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE)
 	if err := run(); err != nil {
-		fmt.Fprintf(os.Stderr, "hcs-shim: %v\n", err)
+		note("supervise", err)
 		return 1
 	}
 	return 0

@@ -2,8 +2,6 @@ package shim
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/hostcompute/hcs/internal/sys"
@@ -20,7 +18,7 @@ func (s *shim) watchOOM() {
 	w, err := s.cgroup.WatchOOM()
 	if err != nil {
 		if !errors.Is(err, sys.ErrNoCgroup) && !s.stopping() {
-			fmt.Fprintf(os.Stderr, "hcs-shim: %v\n", err)
+			note("watch for lack of memory", err)
 		}
 		return
 	}

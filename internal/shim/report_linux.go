@@ -26,7 +26,7 @@ func (s *shim) listenToAgent() {
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
-				fmt.Fprintf(os.Stderr, "hcs-shim: listen to the agent: %v\n", err)
+				note("listen to the agent", err)
 			}
 			s.killFirst() // whatever it is, it does not serve any more
 			return
@@ -71,7 +71,7 @@ func (s *shim) report(m wire.Message) bool {
 // killFirst ends a system whose agent is not to be relied upon.
 func (s *shim) killFirst() {
 	if err := s.first.kill(); err != nil {
-		fmt.Fprintf(os.Stderr, "hcs-shim: kill the first process: %v\n", err)
+		note("kill the first process", err)
 	}
 }
 

@@ -105,6 +105,7 @@ func (s *shim) supervise(client *wire.Conn) error {
 	if s.spec.Handles != "" {
 		go s.awaitHandles()
 	}
+	logLine{Level: "INFO", Message: "started", Pid: s.first.number()}.write()
 	s.keepStatus()
 	select {
 	case <-s.ending:
@@ -120,7 +121,7 @@ func (s *shim) supervise(client *wire.Conn) error {
 // start has one, or is gone already.
 func (s *shim) awaitHandles() {
 	if err := sys.AwaitUnheld(s.spec.Handles); err != nil {
-		fmt.Fprintf(os.Stderr, "hcs-shim: watch the handles: %v\n", err)
+		note("watch the handles", err)
 		return
 	}
 	s.stop("its last handle was closed")
@@ -237,7 +238,7 @@ func (s *shim) keepStatus() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.writeStatus(); err != nil {
-		fmt.Fprintf(os.Stderr, "hcs-shim: keep the status: %v\n", err)
+		note("keep the status", err)
 	}
 }
 
@@ -331,16 +332,17 @@ func (s *shim) bow(err error, l *wire.Listener) {
 		s.status.Reason = err.Error()
 	}
 	if werr := errors.Join(s.log.close(), s.writeStatus()); werr != nil {
-		fmt.Fprintf(os.Stderr, "hcs-shim: leave the status: %v\n", werr)
+		note("leave the status", werr)
 	}
+	logLine{Level: "INFO", Message: "stopped", ExitCode: &s.status.ExitCode, Reason: s.status.Reason}.write()
 	s.events.tell(wire.Event{Kind: wire.EventExited, Time: s.status.Ended, Code: s.status.ExitCode, Reason: s.status.Reason})
 	if rerr := s.stopListening(err, l); rerr != nil {
-		fmt.Fprintf(os.Stderr, "hcs-shim: stop listening: %v\n", rerr)
+		note("stop listening", rerr)
 	}
 	if err == nil {
 		for _, path := range s.spec.Remove {
 			if rerr := os.RemoveAll(path); rerr != nil {
-				fmt.Fprintf(os.Stderr, "hcs-shim: remove what is not kept: %v\n", rerr)
+				note("remove what is not kept", rerr)
 			}
 		}
 		if s.spec.Events.Ephemeral {
@@ -348,7 +350,7 @@ func (s *shim) bow(err error, l *wire.Listener) {
 		}
 	}
 	if eerr := s.events.close(); eerr != nil {
-		fmt.Fprintf(os.Stderr, "hcs-shim: say that it ends: %v\n", eerr)
+		note("say that it ends", eerr)
 	}
 	m := wire.Message{Type: wire.StatusReply, Body: s.encodeStatus()}
 	for _, w := range s.waiters {

@@ -1,8 +1,6 @@
 package shim
 
 import (
-	"fmt"
-	"os"
 	"slices"
 	"syscall"
 
@@ -45,7 +43,7 @@ func (s *shim) shutdown(c *wire.Conn, m wire.Message) *wire.Failure {
 	if request != nil {
 		request.Body = m.Body
 		if err := s.agent.Send(*request); err != nil { // the agent is gone, and so is the system
-			fmt.Fprintf(os.Stderr, "hcs-shim: shut down: %v\n", err)
+			note("shut down", err)
 		}
 	}
 	s.reply(c, wire.Message{Type: wire.OK})
