@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/s2"
 
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/testenv"
@@ -225,6 +227,41 @@ func TestNTDamaged(t *testing.T) {
 		})
 	}
 	checkStored(t, dir, stream)
+}
+
+// TestKeptDamaged is the same for what is kept of a Linux layer's stream.
+func TestKeptDamaged(t *testing.T) {
+	t.Parallel()
+	headers := []tar.Header{dir("etc")}
+	for i := range 3000 {
+		headers = append(headers, file(fmt.Sprintf("etc/%d", i*i), "x"))
+	}
+	stream := tarOf(t, headers...)
+	dir := filepath.Join(t.TempDir(), "layer")
+	_, err := rootfs.ImportLayer(t.Context(), dir, nil, layer.ReadOptions{}.NewReader(bytes.NewReader(stream)), rootfs.NTOptions{})
+	must(t, err)
+	check := func(how string) {
+		var out bytes.Buffer
+		if _, err := rootfs.WriteLayer(t.Context(), dir, nil, &out); err == nil && !bytes.Equal(out.Bytes(), stream) {
+			t.Errorf("%s: other bytes", how)
+		} else if err != nil && !errdefs.IsDataLoss(err) && !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	name := filepath.Join(dir, "headers.s2")
+	damage(t, name, check)
+	good, err := os.ReadFile(name)
+	must(t, err)
+	var short bytes.Buffer // a whole file of another layer, which ends early
+	w := s2.NewWriter(&short)
+	_, err = io.CopyN(w, s2.NewReader(bytes.NewReader(good)), 1024*100)
+	must(t, errors.Join(err, w.Close()))
+	must(t, os.WriteFile(name, short.Bytes(), 0o600))
+	if _, err := rootfs.WriteLayer(t.Context(), dir, nil, io.Discard); !errdefs.IsDataLoss(err) {
+		t.Errorf("an early end: %v", err)
+	}
+	must(t, os.WriteFile(name, good, 0o600))
+	check("whole")
 }
 
 // damage changes single bytes of a file, and cuts it, and calls check each time. In the end it is as before.
