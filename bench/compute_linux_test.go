@@ -254,6 +254,17 @@ func BenchmarkExec(b *testing.B) {
 	compare(b, ours, theirs)
 }
 
+// BenchmarkStats reads all counters of a running system through the library.
+func BenchmarkStats(b *testing.B) {
+	f := newFixture(b)
+	ctx := b.Context()
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := f.system.Stats(ctx)
+		must(b, err)
+	}
+}
+
 // BenchmarkSpawn creates a process through the library, from the request to
 // its exit status, against fork and exec of the same program on the host.
 func BenchmarkSpawn(b *testing.B) {

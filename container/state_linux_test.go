@@ -60,6 +60,10 @@ var stateCalls = []struct {
 	{"Pause", func(ctx context.Context, s *container.System) error { return s.Pause(ctx) }, "refused refused ok/paused ok refused refused refused"},
 	{"Resume", func(ctx context.Context, s *container.System) error { return s.Resume(ctx) }, "refused refused ok ok/running refused refused refused"},
 	{"Processes", func(ctx context.Context, s *container.System) error { _, err := s.Processes(ctx); return err }, "refused refused ok ok ok refused refused"},
+	{"Stats", func(ctx context.Context, s *container.System) error { _, err := s.Stats(ctx); return err }, "refused refused ok ok ok refused refused"},
+	{"Modify", func(ctx context.Context, s *container.System) error {
+		return s.Modify(ctx, container.Change{Resources: container.ResourcesChange{Pids: new(int64(50))}})
+	}, "ok waits ok ok ok ok ok"},
 	{"Status", func(ctx context.Context, s *container.System) error { _, err := s.Status(ctx); return err }, "ok ok ok ok ok ok ok"},
 	{"Logs", func(ctx context.Context, s *container.System) error {
 		for _, err := range s.Logs(ctx, container.LogOptions{}) {

@@ -45,10 +45,12 @@ func (s *shim) mayChange(ch *wire.Change) *wire.Failure {
 	if !bytes.Equal(is, ch.Record.Is) {
 		return &wire.Failure{Class: wire.Conflict, Text: "it was changed meanwhile"}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.stopping() {
 		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
 	}
-	return nil
+	return s.refuses(wire.Modify)
 }
 
 // asFailure returns the failure that an error carries, with all it says.

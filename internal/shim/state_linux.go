@@ -14,6 +14,7 @@ var servedIn = map[wire.Type][]wire.State{
 	wire.Signal:   {wire.Running, wire.Stopping},
 	wire.Pause:    {wire.Running, wire.Paused},
 	wire.Resume:   {wire.Running, wire.Paused},
+	wire.Modify:   {wire.Running, wire.Paused, wire.Stopping},
 	wire.OpenRoot: {wire.Running, wire.Paused, wire.Stopping},
 	wire.Shutdown: {wire.Starting, wire.Running, wire.Stopping},
 }

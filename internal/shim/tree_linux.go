@@ -48,6 +48,8 @@ func (s *shim) ownRoot() uint32 {
 // ever taken away in their place. It is called before anything but the agent
 // runs inside.
 func (s *shim) learnMounts() error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	s.mounts = make(map[string]uint64)
 	if len(s.spec.Targets) == 0 {
 		return nil

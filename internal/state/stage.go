@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/containerd/errdefs"
 )
 
 // Staged is a record that is written and not in its place yet: somebody else
@@ -32,7 +34,7 @@ func (s *Store[T]) Stage(id string, change func(*T) error) (Staged, error) {
 	}
 	var record T
 	if err := json.Unmarshal(is, &record); err != nil {
-		return Staged{}, fmt.Errorf("decode %s %s: %w", s.kind, id, err)
+		return Staged{}, fmt.Errorf("decode %s %s: %w: %w", s.kind, id, errdefs.ErrDataLoss, err)
 	}
 	if err := change(&record); err != nil {
 		return Staged{}, err

@@ -160,6 +160,21 @@ func TestDeviceRulesV2(t *testing.T) {
 			t.Errorf("%s: %v, %s; want success: %t", script, err, out, want)
 		}
 	}
+	for range 2 { // the second time there is one program to replace again, not two
+		if err := replaceDeviceRules(dir, []string{"c 1:3 rw", "c 1:7 r"}); err != nil {
+			t.Fatal(err)
+		}
+		if programs, err := devicePrograms(int(group.Fd())); err != nil || len(programs) != 1 {
+			t.Errorf("programs %v, %v", programs, err)
+		}
+	}
+	for script, want := range map[string]bool{"head -c 1 /dev/full >/dev/null": true, "head -c 1 /dev/zero >/dev/null": false} {
+		cmd := exec.Command("/bin/sh", "-c", script)
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+		if out, err := cmd.CombinedOutput(); (err == nil) != want {
+			t.Errorf("%s, by other rules: %v, %s; want success: %t", script, err, out, want)
+		}
+	}
 }
 
 // TestOpenReadOnly has root write to a program by way of the mount.
