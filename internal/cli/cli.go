@@ -27,7 +27,8 @@ type app struct {
 	config     hcs.Config
 	registries *Registries // nil in hcs itself
 	logLevel   string
-	called     string // "umoci", "wclayer" where the program is called by that name
+	tracer     *tracer // nil: nothing is traced
+	called     string  // "umoci", "wclayer" where the program is called by that name
 }
 
 // Main runs the command line of this process and returns its exit status.
@@ -46,7 +47,11 @@ func (a *app) main() int {
 	}
 	root := newRoot(a, os.Args[1:])
 	root.SetArgs(os.Args[1:])
-	return a.report(root.ExecuteContext(context.Background()))
+	a.tracer = newTracer()
+	c, err := root.ExecuteContextC(context.Background())
+	code := a.report(err)
+	a.finishTrace(c, err)
+	return code
 }
 
 // a command of the tree: its name, so that it can be found without being

@@ -32,6 +32,8 @@ type Registries struct {
 	Logout func(ctx context.Context, host string, c RegistryConfig) error
 	// Serve answers HTTP requests for a path with what write writes, until the context ends. Ready is told where it listens.
 	Serve func(ctx context.Context, at Listener, ready func(url string), write func(context.Context, io.Writer) error) error
+	// Post sends a body to a URL over HTTP, and fails unless the answer is a success.
+	Post func(ctx context.Context, url string, header map[string]string, body io.Reader) error
 	// Bars draws bars at a terminal.
 	Bars func(terminal io.Writer) Bars
 }

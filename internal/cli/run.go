@@ -53,8 +53,9 @@ func (o *runOptions) run(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
+	created := a.tracer.span("create container", text("container.image.name", spec.Image))
 	c, err := h.Create(ctx, spec)
-	if err != nil {
+	if created(err) != nil {
 		return err
 	}
 	defer c.Close()

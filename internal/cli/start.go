@@ -86,7 +86,8 @@ func (a *app) startMain(ctx context.Context, c *container.System, o stdio) error
 	if err := o.check(a, spec.Terminal); err != nil {
 		return err
 	}
-	if err := c.StartForMain(ctx); err != nil {
+	started := a.tracer.span("start container", text("container.id", c.ID()), text("container.name", c.Name()))
+	if err := started(c.StartForMain(ctx)); err != nil {
 		return err
 	}
 	main := *spec

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path"
 	"sync"
 	"syscall"
 
@@ -51,6 +52,11 @@ func (o stdio) check(a *app, terminal bool) error {
 // as an exitStatus, when it has ended. Signals that we get it gets. A detached
 // one it only starts.
 func (a *app) runProcess(ctx context.Context, s *container.System, spec container.ProcessSpec, o stdio) error {
+	end := a.tracer.span("run process", text("container.id", s.ID()), text("process.executable.name", path.Base(spec.Args[0])))
+	return end(a.carryProcess(ctx, s, spec, o))
+}
+
+func (a *app) carryProcess(ctx context.Context, s *container.System, spec container.ProcessSpec, o stdio) error {
 	o.hold(&spec)
 	if o.detached {
 		_, err := s.CreateProcess(ctx, &spec)

@@ -16,7 +16,7 @@ import (
 
 func newSystem(a *app) *cobra.Command {
 	c := &cobra.Command{Use: "system", Short: "Look at and clean up the whole", Args: noCommand, RunE: showHelp}
-	c.AddCommand(newSystemDf(a), newSystemInfo(a), newSystemMetrics(a), newSystemPrune(a))
+	c.AddCommand(newSystemDf(a), newSystemInfo(a), newSystemMetrics(a), newSystemPrune(a), newSendTraces(a))
 	return c
 }
 

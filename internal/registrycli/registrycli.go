@@ -17,7 +17,7 @@ import (
 
 // Main runs the command line of this process and returns its exit status.
 func Main() int {
-	return cli.MainWith(cli.Registries{Open: open, Create: create, Login: login, Logout: logout, Serve: serve, Bars: newBars})
+	return cli.MainWith(cli.Registries{Open: open, Create: create, Login: login, Logout: logout, Serve: serve, Post: post, Bars: newBars})
 }
 
 func open(ctx context.Context, ref image.Ref, c cli.RegistryConfig) (image.Source, error) {
