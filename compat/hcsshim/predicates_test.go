@@ -38,12 +38,21 @@ func TestPredicates(t *testing.T) {
 		{hcsshim.ErrHandleClose, nil},
 		{hcsshim.ErrTimeout, []string{"timeout"}},
 		{fmt.Errorf("wrapped: %w", hcsshim.ErrTimeout), []string{"timeout"}},
+		{hcsshim.ErrInvalidNotificationType, nil},
+		{hcsshim.ErrInvalidProcessState, nil},
+		{hcsshim.ErrUnexpectedContainerExit, nil},
+		{hcsshim.ErrUnexpectedProcessAbort, nil},
+		{hcsshim.ErrUnexpectedValue, nil},
+		{hcsshim.WSAEINVAL, nil},
 		{&hcsshim.HcsError{Err: hcsshim.ErrNotSupported}, nil},
 		{fmt.Errorf("wrapped: %w", &hcsshim.HcsError{Err: hcsshim.ErrElementNotFound}), nil},
 	} {
-		for name, predicate := range predicates {
-			if got := predicate(c.err); got != slices.Contains(c.is, name) {
-				t.Errorf("%v: %s is %v", c.err, name, got)
+		// What is true of an error is true of a call on a container or a process that failed because of it.
+		for _, err := range []error{c.err, &hcsshim.ContainerError{Err: c.err}, &hcsshim.ProcessError{Err: c.err}} {
+			for name, predicate := range predicates {
+				if got := predicate(err); got != slices.Contains(c.is, name) {
+					t.Errorf("%v: %s is %v", err, name, got)
+				}
 			}
 		}
 	}

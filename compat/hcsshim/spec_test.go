@@ -3,9 +3,6 @@ package hcsshim
 import (
 	"encoding/json"
 	"errors"
-	"net"
-	"os"
-	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -46,7 +43,6 @@ func TestUnsupported(t *testing.T) {
 		"ProcessorWeight":   {ProcessorWeight: 1 << 40},
 		"StorageIOPS":       {StorageIOPSMaximum: 1 << 63},
 		"StorageBandwidth":  {StorageBandwidthMaximum: 1 << 63},
-		"ContainerPipeName": {MappedPipes: []MappedPipe{{HostPath: socket(t)}}},
 		"neither a socket":  {MappedPipes: []MappedPipe{{HostPath: t.TempDir(), ContainerPipeName: "x"}}},
 	} {
 		if _, err := specOf("web", &c); hcserror.Code(err) != hcserror.InvalidParameter || !strings.Contains(err.Error(), name) {
@@ -55,51 +51,22 @@ func TestUnsupported(t *testing.T) {
 	}
 }
 
-// socket returns the path of one.
-func socket(t *testing.T) string {
-	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("a socket's mode is not told there")
-	}
-	dir, err := os.MkdirTemp("", "hcs") //nolint:usetesting // t.TempDir's are long, and a socket's path has a limit
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String()
-}
-
 // TestSpec has what becomes of a configuration.
 func TestSpec(t *testing.T) {
 	t.Parallel()
-	pipe := socket(t)
 	got, err := specOf("web", &ContainerConfig{
 		SystemType: "Container", Name: "n", Owner: "docker", HostName: "h", VolumePath: "/root", ContainerType: "Linux",
-		MemoryMaximumInMB: 64, ProcessorMaximum: fullProcessor, ProcessorWeight: 50, StorageIOPSMaximum: 7, StorageBandwidthMaximum: 8, Servicing: true, Credentials: "{}", HvRuntime: &HvRuntime{},
+		MemoryMaximumInMB: 64, ProcessorMaximum: fullProcessor, ProcessorWeight: 50, StorageIOPSMaximum: 7, StorageBandwidthMaximum: 8,
+		Servicing: true, Credentials: "{}", HvRuntime: &HvRuntime{},
 		TerminateOnLastHandleClosed: true,
 		MappedDirectories:           []MappedDir{{HostPath: "/a", ContainerPath: "/b", ReadOnly: true, LinuxMetadata: true}},
 		MappedVirtualDisks:          []MappedVirtualDisk{{HostPath: "/d", ContainerPath: "/e", ReadOnly: true, Cache: "Disabled"}},
-		MappedPipes: []MappedPipe{
-			{HostPath: pipe, ContainerPipeName: "docker_engine"},
-			{HostPath: pipe, ContainerPipeName: "/x/y"},
-			{HostPath: pipe, ContainerPipeName: `\\.\pipe\p`},
-		},
 	})
 	want := compute.Spec{
 		Name: "web", Hostname: "h", RootDir: "/root", WriteInPlace: true, HandleBound: true,
 		Resources: compute.Resources{Memory: 64 << 20, CPUs: float64(runtime.NumCPU()), CPUWeight: 50, IOPS: 7, Bandwidth: 8},
 		Disks:     []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
-		Mounts: []compute.Mount{
-			{Source: "/a", Target: "/b", ReadOnly: true},
-			{Source: pipe, Target: "/run/docker_engine"},
-			{Source: pipe, Target: "/x/y"},
-			{Source: pipe, Target: "/run/p"},
-		},
+		Mounts:    []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
@@ -251,7 +218,6 @@ func TestLimits(t *testing.T) {
 // TestChange has what becomes of a request for another container.
 func TestChange(t *testing.T) {
 	t.Parallel()
-	pipe := socket(t)
 	for _, c := range []struct {
 		request ResourceModificationRequestResponse
 		want    compute.Change
@@ -263,10 +229,6 @@ func TestChange(t *testing.T) {
 		{
 			ResourceModificationRequestResponse{"MappedDirectory", map[string]any{"ContainerPath": "/b"}, Remove},
 			compute.Change{RemoveMounts: []string{"/b"}},
-		},
-		{
-			ResourceModificationRequestResponse{"MappedPipe", &MappedPipe{pipe, "p"}, Add},
-			compute.Change{AddMounts: []compute.Mount{{Source: pipe, Target: "/run/p"}}},
 		},
 		{
 			ResourceModificationRequestResponse{"MappedPipe", MappedPipe{"/gone", "p"}, Remove},
