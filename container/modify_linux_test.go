@@ -304,8 +304,10 @@ func TestModifySwappedTree(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
 	s := f.running(container.Spec{})
-	_, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sh", "-c",
-		"mkdir /a; while :; do mv /a /b; ln -s /proc /a; rm /a; mv /b /a; done 2>/dev/null"}, Env: env})
+	_, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{
+		"sh", "-c",
+		"mkdir /a; while :; do mv /a /b; ln -s /proc /a; rm /a; mv /b /a; done 2>/dev/null",
+	}, Env: env})
 	f.must(err)
 	mounts := f.ok(s, "grep -c -v ' /[ab]' /proc/self/mountinfo")
 	for range 60 {

@@ -53,7 +53,9 @@ func TestStatsOfNetwork(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"link", "add", "left", "type", "veth", "peer", "name", "right"},
-		{"addr", "add", "10.9.8.1/24", "dev", "left"}, {"link", "set", "left", "up"}, {"link", "set", "right", "up"},
+		{"addr", "add", "10.9.8.1/24", "dev", "left"},
+		{"link", "set", "left", "up"},
+		{"link", "set", "right", "up"},
 		{"neigh", "add", "10.9.8.2", "lladdr", "02:00:00:00:00:01", "dev", "left"},
 	} {
 		cmd := exec.Command(ip[1], append([]string{"-t", strconv.Itoa(st.Pid), "-n", ip[0]}, args...)...)
