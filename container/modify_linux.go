@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path"
+	"reflect"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,9 +25,9 @@ func (s *System) wireChange(was, is *Record) (*wire.Change, error) {
 		return nil, err
 	}
 	ch := new(wire.Change)
-	if was.Spec.Resources != is.Spec.Resources || len(was.Spec.Devices) != len(is.Spec.Devices) ||
-		!slices.Equal(was.Spec.Devices, is.Spec.Devices) {
-		ch.Limits = &wire.LimitsChange{From: from.nativeLimits(from.resources()), To: to.nativeLimits(to.resources())}
+	limits := wire.LimitsChange{From: from.nativeLimits(from.resources()), To: to.nativeLimits(to.resources())}
+	if !reflect.DeepEqual(limits.From, limits.To) {
+		ch.Limits = &limits
 	}
 	ch.Detach = goneFrom(from.modifiable(), to.modifiable())
 	for _, m := range newIn(from.modifiable(), to.modifiable()) {

@@ -241,6 +241,9 @@ func leadingNumber(b []byte) (n uint64, rest []byte) {
 // OOMKills returns how many processes of the group the kernel has killed for
 // lack of memory.
 func (c *Cgroup) OOMKills() uint64 {
+	if c.path == "" {
+		return 0
+	}
 	text, _ := os.ReadFile(c.file("memory", "memory.oom_control", "memory.events"))
 	return keyed(text, "oom_kill")
 }
