@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/compat/hcsshim"
 )
 
@@ -112,5 +114,37 @@ func TestTwoAtOnce(t *testing.T) {
 		if active, prepared := scratchState(t, dir); active || prepared {
 			t.Fatalf("the layer is active: %t, prepared: %t", active, prepared)
 		}
+	}
+}
+
+// TestShimDies kills what holds a container: everybody is told, and the id is free again.
+func TestShimDies(t *testing.T) {
+	m := newMachine(t)
+	dir := m.scratch("scratch")
+	config := &hcsshim.ContainerConfig{LayerFolderPath: dir, Layers: m.layers()}
+	for range 2 {
+		c, err := hcsshim.CreateContainer("web", config)
+		check(t, err)
+		check(t, c.Start())
+		other, err := hcsshim.OpenContainer("web")
+		check(t, err)
+		p := m.shell(c, "sleep 1000")
+		h, err := hcs.Open(hcs.Config{Root: os.Getenv("HCS_ROOT"), Run: os.Getenv("HCS_RUN")})
+		check(t, err)
+		system, err := h.Containers().Open(t.Context(), "web")
+		check(t, err)
+		status, err := system.Status(t.Context())
+		check(t, err)
+		check(t, syscall.Kill(status.ShimPid, syscall.SIGKILL))
+		expect(t, "wait for the process", p.Wait(), hcsshim.ErrUnexpectedProcessAbort)
+		expect(t, "wait", c.WaitTimeout(time.Minute), hcsshim.ErrUnexpectedProcessAbort)
+		if err := other.WaitTimeout(time.Minute); err != nil && !errors.Is(err, hcsshim.ErrUnexpectedProcessAbort) {
+			t.Errorf("another handle: %v", err) // nil where it found all removed
+		}
+		expect(t, "terminate", c.Terminate(), hcsshim.ErrVmcomputeAlreadyStopped)
+		if active, prepared := scratchState(t, dir); active || prepared {
+			t.Fatalf("the layer is active: %t, prepared: %t", active, prepared)
+		}
+		check(t, errors.Join(p.Close(), c.Close(), other.Close(), system.Close()))
 	}
 }

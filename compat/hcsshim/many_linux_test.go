@@ -2,8 +2,11 @@ package hcsshim_test
 
 import (
 	"fmt"
+	"os"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hostcompute/hcs/compat/hcsshim"
 )
@@ -12,6 +15,7 @@ import (
 func TestManyProcesses(t *testing.T) {
 	m := newMachine(t)
 	c := m.running("web")
+	before := inUse(t)
 	var wg sync.WaitGroup
 	for i := range 300 {
 		wg.Go(func() {
@@ -26,4 +30,20 @@ func TestManyProcesses(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	const idle = 16 // connections, and goroutines that wait for the container
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if after := inUse(t); after <= before+idle {
+			return
+		} else if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines and descriptors, before it were %d", after, before)
+		}
+	}
+}
+
+// inUse counts goroutines and descriptors.
+func inUse(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	check(t, err)
+	return runtime.NumGoroutine() + len(entries)
 }

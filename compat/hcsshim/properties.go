@@ -91,7 +91,12 @@ func (c *container) Statistics() (s Statistics, err error) {
 }
 
 func newStatistics(s *compute.Stats, started time.Time) Statistics {
+	var networks []NetworkStats
+	for i := range s.Networks {
+		networks = append(networks, newNetworkStats(&s.Networks[i]))
+	}
 	return Statistics{
+		Network:   networks,
 		Timestamp: s.Time.UTC(), ContainerStartTime: started, Uptime100ns: in100ns(s.Time.Sub(started)),
 		Memory: MemoryStats{
 			UsageCommitBytes: s.MemoryUsage, UsageCommitPeakBytes: s.MemoryPeak,
@@ -104,6 +109,14 @@ func newStatistics(s *compute.Stats, started time.Time) Statistics {
 			ReadCountNormalized: s.ReadOps, ReadSizeBytes: s.ReadBytes,
 			WriteCountNormalized: s.WriteOps, WriteSizeBytes: s.WriteBytes,
 		},
+	}
+}
+
+// newNetworkStats has the interface's name in place of an endpoint's id, as long as there are no endpoints.
+func newNetworkStats(n *compute.NetworkStats) NetworkStats {
+	return NetworkStats{
+		BytesReceived: n.RxBytes, PacketsReceived: n.RxPackets, DroppedPacketsIncoming: n.RxDropped,
+		BytesSent: n.TxBytes, PacketsSent: n.TxPackets, DroppedPacketsOutgoing: n.TxDropped, InstanceId: n.Name,
 	}
 }
 
