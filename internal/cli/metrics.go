@@ -38,7 +38,7 @@ asks for /metrics, until you interrupt it.`,
 		if o.listen != "" {
 			return served(c, args) // by the program that has HTTP
 		}
-		h, err := a.hostAsUser()
+		h, err := a.host() // which knows whether there are control groups
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (o *metricsOptions) serve(ctx context.Context, a *app) error {
 	} else if !strings.Contains(o.listen, ":") {
 		return usage(fmt.Sprintf("system metrics: %q: give unix:PATH, or ADDRESS:PORT", o.listen))
 	}
-	h, err := a.hostAsUser()
+	h, err := a.host()
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,11 @@ With options of ps(1) they are shown by that program of this machine, with the n
 }
 
 func (o *topOptions) run(ctx context.Context, a *app, ref string, ps []string) error {
-	c, err := a.systemAsUser(ctx, ref)
+	h, err := a.host() // which knows whether there are control groups
+	if err != nil {
+		return err
+	}
+	c, err := h.Containers().Open(ctx, ref)
 	if err != nil {
 		return err
 	}
