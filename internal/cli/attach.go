@@ -70,7 +70,7 @@ func (a *app) attach(ctx context.Context, c *container.System, st container.Stat
 	if err != nil {
 		return err
 	}
-	defer streams.Close()
+	defer func() { _ = streams.Close() }() // what is left of them is nobody's
 	spec := container.ProcessSpec{Terminal: c.Record().Spec.Main.Terminal}
 	o.interactive = o.interactive && streams.Stdin != nil
 	if err := o.check(a, spec.Terminal); err != nil {

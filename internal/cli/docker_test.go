@@ -65,7 +65,7 @@ func TestDockerAdvice(t *testing.T) {
 		"volume create x":               "there are no named volumes",
 		"compose up":                    "hcs runs single containers",
 		"image history x":               "hcs image stat",
-		"strat":                         `unknown command "strat": did you mean start`,
+		"exce":                          `unknown command "exce": did you mean exec`,
 		"xyzzy":                         `unknown command "xyzzy" (see "hcs --help")`,
 	} {
 		var out bytes.Buffer

@@ -58,6 +58,7 @@ func (o *inspectOptions) run(ctx context.Context, a *app, args []string) error {
 // is. Templates have the fields by these names, JSON by those of the tags.
 type containerView struct {
 	container.Record
+	dockerView `json:"-"` // for templates alone
 
 	Name   string     `json:"name"`
 	Status statusView `json:"status"`
@@ -94,7 +95,8 @@ func inspectContainer(ctx context.Context, h *hcs.Host, ref string) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	v := containerView{Record: c.Record(), Name: c.Name(), Status: statusView{
+	r := c.Record()
+	v := containerView{Record: r, dockerView: newDockerView(&r, &st), Name: c.Name(), Status: statusView{
 		State: st.State, Started: st.Started, Ended: st.Ended, ExitCode: st.ExitCode, Reason: st.Reason, Pid: st.Pid, ShimPid: st.ShimPid,
 	}}
 	for _, p := range st.Processes {

@@ -80,10 +80,11 @@ func newTracer() *tracer {
 	if t.endpoint == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
 		return nil
 	}
-	parent, sampled := "", true
-	if t.trace, parent, sampled = parseTraceparent(os.Getenv("TRACEPARENT")); !sampled {
+	trace, parent, sampled := parseTraceparent(os.Getenv("TRACEPARENT"))
+	if !sampled {
 		return nil
 	}
+	t.trace = trace
 	t.root = t.begin("hcs", parent)
 	return t
 }

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -62,7 +63,7 @@ func TestTrace(t *testing.T) {
 		cmd := h.hcs(args...)
 		cmd.Env = append(append(cmd.Env, env...), more...)
 		out, err := cmd.CombinedOutput()
-		if _, failed := err.(*exec.ExitError); cmd.ProcessState.ExitCode() != want || err != nil && !failed {
+		if _, failed := errors.AsType[*exec.ExitError](err); cmd.ProcessState.ExitCode() != want || err != nil && !failed {
 			t.Errorf("%q: %v, want %d: %s", args, err, want, out)
 		}
 		return string(out)
