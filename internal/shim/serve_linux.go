@@ -32,11 +32,22 @@ func (s *shim) serve(c *wire.Conn) {
 		if err != nil {
 			return
 		}
+		if s.isOver() { // as if the shim were gone already: those who ask again find that it is
+			wire.CloseFiles(m.Files)
+			return
+		}
 		if f := s.handle(c, m); f != nil {
 			wire.CloseFiles(m.Files)
 			s.reply(c, wire.Message{Type: wire.Error, Seq: m.Seq, Body: f.Encode()})
 		}
 	}
+}
+
+// isOver reports whether the last status is left behind and told.
+func (s *shim) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.State == wire.Stopped
 }
 
 func (s *shim) leave(c *wire.Conn) {
