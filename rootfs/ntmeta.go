@@ -21,7 +21,8 @@ const (
 	ntXattr     = "trusted.hcs.nt"
 	ntUserXattr = "user.hcs.nt"
 
-	ntVersion     = 1
+	ntVersion     = 2
+	ntVersionOld  = 1    // has the change time as it is
 	ntSpilled     = 1    // flag: the backup stream is in a file of its own
 	ntHeader      = 24   // bytes before the short name
 	ntInline      = 1024 // bytes of backup stream that an attribute has room for: ext4 has 4 KiB for all of a file's together
@@ -66,8 +67,12 @@ func appendNTAttr(b []byte, e *layer.Entry, flags byte, tail []byte) ([]byte, er
 	b = append(b, ntVersion, flags)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(short)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(e.NT.Attributes))
-	b = binary.LittleEndian.AppendUint64(b, fileTimeOf(e.NT.CreationTime))
-	b = binary.LittleEndian.AppendUint64(b, fileTimeOf(e.ChangeTime))
+	// Files that programs make have two equal times. Ext4 looks for blocks of attributes to share by a hash that turns by
+	// half for each 32-bit word (ext4_xattr_hash_entry), so that equal times side by side would cancel out, all such files
+	// have the same hash, and ext4 compare each with every other.
+	created := fileTimeOf(e.NT.CreationTime)
+	b = binary.LittleEndian.AppendUint64(b, created)
+	b = binary.LittleEndian.AppendUint64(b, fileTimeOf(e.ChangeTime)-created)
 	b = append(b, short...)
 	return append(b, tail...), nil
 }
@@ -84,13 +89,17 @@ func parseNTMeta(b []byte, e *layer.Entry, spilled spills) error {
 	if err := errors.Join(takeStreams(m, stream), stream.Close()); err != nil {
 		return fmt.Errorf("decode Windows metadata: %w: %w", err, errdefs.ErrDataLoss)
 	}
-	e.NT, e.ChangeTime = m, timeOf(binary.LittleEndian.Uint64(b[16:]))
+	changed := binary.LittleEndian.Uint64(b[16:])
+	if b[0] != ntVersionOld {
+		changed += binary.LittleEndian.Uint64(b[8:])
+	}
+	e.NT, e.ChangeTime = m, timeOf(changed)
 	return nil
 }
 
 // splitNTMeta decodes the head of an attribute and opens its backup stream.
 func splitNTMeta(b []byte, spilled spills) (*ntfs.Meta, io.ReadCloser, error) {
-	if len(b) < ntHeader || b[0] != ntVersion || b[1]&^ntSpilled != 0 {
+	if len(b) < ntHeader || b[0] != ntVersion && b[0] != ntVersionOld || b[1]&^ntSpilled != 0 {
 		return nil, nil, fmt.Errorf("the form of Windows' metadata is unknown: %w", errdefs.ErrDataLoss)
 	}
 	short := int(binary.LittleEndian.Uint16(b[2:]))
