@@ -134,7 +134,13 @@ func create(ctx context.Context, id string, c *ContainerConfig) (*container, err
 	if err := mountFor(ctx, n.Scratch); err != nil {
 		return nil, errors.Join(err, system.Delete(context.WithoutCancel(ctx)), system.Close())
 	}
-	return newContainer(id, system), nil
+	made := newContainer(id, system)
+	if n.Scratch == nil {
+		go made.watchWhileOpen()
+	} else { // also when the handle is closed: somebody has to take the layer down
+		go made.watch(context.Background())
+	}
+	return made, nil
 }
 
 // mountFor mounts the scratch layer of a container, if there is one, while there is time.
@@ -164,6 +170,9 @@ func makeWay(ctx context.Context, s *compute.Service, id string) error {
 // find returns the container of an id.
 func find(ctx context.Context, s *compute.Service, id string) (*compute.System, error) {
 	system, err := s.Open(ctx, id)
+	if errdefs.IsInvalidArgument(err) { // several ids begin like that
+		err = &hcserror.Coded{Code: ErrComputeSystemDoesNotExist, Err: err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -212,36 +221,33 @@ func open(ctx context.Context, id string) (*container, error) {
 	if _, err := look(ctx, system); err != nil {
 		return nil, errors.Join(err, system.Close())
 	}
-	return newContainer(id, system), nil
+	c := newContainer(id, system)
+	go c.watchWhileOpen()
+	return c, nil
 }
 
 func newContainer(id string, system *compute.System) *container {
-	c := &container{id: id, system: system, began: make(chan struct{}, 1), ended: make(chan struct{})}
-	go func() { _ = c.do(c.watch) }()
-	return c
+	return &container{id: id, system: system, began: make(chan struct{}, 1), ended: make(chan struct{})}
+}
+
+// watchWhileOpen is watch until the handle is closed.
+func (c *container) watchWhileOpen() {
+	if ctx, leave, err := c.enter(); err == nil {
+		defer leave()
+		c.watch(ctx)
+	}
 }
 
 // watch waits for the container's end, whoever starts and ends it.
-func (c *container) watch(ctx context.Context) error {
-	for {
+func (c *container) watch(ctx context.Context) {
+	for ctx.Err() == nil {
 		_, err := c.system.Wait(ctx)
-		if err == nil || ctx.Err() == nil && !errdefs.IsNotFound(err) { // a failure to ask says nothing of the container
-			var st compute.Status
-			st, err = c.system.Status(ctx)
-			switch {
-			case err == nil && st.State == compute.Stopped:
-				return c.end(nil)
-			case err == nil && st.State == compute.Lost:
-				return c.end(ErrUnexpectedProcessAbort)
-			case err == nil && st.State == compute.Created && c.doomed.Load():
-				return c.end(nil)
-			}
+		if ctx.Err() != nil {
+			return
 		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errdefs.IsNotFound(err):
-			return c.end(nil)
+		if over, why := c.isOver(ctx, err); over {
+			c.end(why)
+			return
 		}
 		select {
 		case <-c.began:
@@ -251,11 +257,28 @@ func (c *container) watch(ctx context.Context) error {
 	}
 }
 
+// isOver reports whether the container has ended, and why if that was nobody's wish. A failure to wait for that says nothing.
+func (c *container) isOver(ctx context.Context, waited error) (over bool, why error) {
+	if errdefs.IsNotFound(waited) {
+		return true, nil
+	}
+	st, err := c.system.Status(ctx)
+	switch {
+	case err != nil:
+		return errdefs.IsNotFound(err), nil
+	case st.State == compute.Lost:
+		return true, ErrUnexpectedProcessAbort
+	case st.State == compute.Created:
+		return c.doomed.Load(), nil
+	}
+	return st.State == compute.Stopped, nil
+}
+
 // lookAgain is how often a handle sees whether another program has started its container, or asks again what it was not told.
 const lookAgain = 100 * time.Millisecond
 
 // end says that the container has ended, and why if that was nobody's wish.
-func (c *container) end(why error) error {
+func (c *container) end(why error) {
 	c.once.Do(func() {
 		c.err = why
 		if isOurs(c.system) {
@@ -263,7 +286,6 @@ func (c *container) end(why error) error {
 		}
 		close(c.ended)
 	})
-	return nil
 }
 
 // hasEnded reports whether the handle knows of the container's end.
@@ -379,9 +401,11 @@ func (c *container) abandon(ctx context.Context, reason error) error {
 	case err != nil:
 		return err
 	case st.State == compute.Created:
-		return c.end(nil)
+		c.end(nil)
+		return nil
 	case st.State == compute.Lost:
-		return errors.Join(c.system.Terminate(ctx), c.end(ErrUnexpectedProcessAbort), reason)
+		reason = errors.Join(c.system.Terminate(ctx), reason)
+		c.end(ErrUnexpectedProcessAbort)
 	}
 	return reason
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -72,6 +73,15 @@ func TestScratchLayer(t *testing.T) {
 	c = create()
 	check(t, errors.Join(ended(c), c.Close()))
 	down("never started")
+
+	// Nobody waits.
+	c = create()
+	check(t, c.Start())
+	expect(t, "terminate", c.Terminate(), hcsshim.ErrVmcomputeOperationPending)
+	check(t, c.Close())
+	for active := true; active; time.Sleep(time.Millisecond) {
+		active, _ = scratchState(t, dir)
+	}
 
 	// Nobody is there when it ends: the next call finds it.
 	for what, look := range map[string]func() error{

@@ -164,6 +164,19 @@ func TestStates(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
+// TestNoTime starts a container without time to do so, and then with it.
+func TestNoTime(t *testing.T) {
+	m := newMachine(t)
+	c := m.created("web")
+	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMSTART", "0")
+	expect(t, "start", c.Start(), hcsshim.ErrTimeout)
+	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMSTART", "")
+	check(t, c.Start())
+	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMPAUSE", "0")
+	expect(t, "pause", c.Pause(), hcsshim.ErrTimeout)
+	check(t, ended(c))
+}
+
 // TestNeverStarted ends a container that has never run: Wait returns for all who have it open.
 func TestNeverStarted(t *testing.T) {
 	m := newMachine(t)
