@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -25,7 +24,7 @@ func (s *shim) listenToAgent() {
 			return
 		}
 		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
+			if !errors.Is(err, io.EOF) && !s.stopping() { // then the connection is closed from here, too
 				note("listen to the agent", err)
 			}
 			s.killFirst() // whatever it is, it does not serve any more
