@@ -30,6 +30,11 @@ func Main() int {
 }
 
 func run() error {
+	// What the caller's caller left open, a lock or a pipe that somebody waits
+	// for the end of, would stay open as long as the system lives.
+	if err := sys.CloseInherited(clientSocket + 1); err != nil {
+		return err
+	}
 	client, err := wire.NewConn(clientSocket)
 	if err != nil {
 		return fmt.Errorf("take over the client's socket: %w", err)
