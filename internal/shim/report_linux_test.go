@@ -147,9 +147,6 @@ func (r *rig) end() {
 	if err := errors.Join(r.log.close(), r.events.close()); err != nil {
 		r.t.Error(err)
 	}
-	if !bytes.HasPrefix(r.encodeStatus(), []byte("{")) {
-		r.t.Error("no status")
-	}
 }
 
 // play sends what the script says: for each message its type, the process, how
@@ -248,10 +245,10 @@ func TestAgentsReports(t *testing.T) {
 				r.listenToAgent()
 			}()
 			r.play(tt.script)
-			r.askMore()
 			if tt.reason != "" {
-				<-heard
+				<-heard // a shutdown that comes before would make sense of some reports
 			}
+			r.askMore()
 			r.agent.Close()
 			<-heard
 			r.end()
