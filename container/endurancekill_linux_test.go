@@ -121,7 +121,8 @@ func (f *fixture) visitOnce(ctx context.Context, id string) error {
 		return err
 	}
 	_, err = s.Status(ctx)
-	return errors.Join(err, process(ctx, s, "exit 0"), s.Close())
+	_, lerr := s.Processes(ctx)
+	return errors.Join(err, lerr, process(ctx, s, "exit 0"), talk(ctx, s), s.Close())
 }
 
 // endSystem ends the system in whatever state it is: one that its client is

@@ -397,3 +397,36 @@ func TestOpenedByAnotherProgram(t *testing.T) {
 	}
 	f.must(streams.Close())
 }
+
+// talk creates a process, opens it and its streams as others do, and talks to
+// it. What it says back is all there, if nobody killed it.
+func talk(ctx context.Context, s *container.System) error {
+	p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"cat"}, Env: env, Pipes: allPipes})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	q, err := s.OpenProcess(ctx, p.Pid())
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	streams, err := q.OpenStdio(ctx)
+	if err != nil {
+		return err
+	}
+	defer streams.Close()
+	_, _ = io.WriteString(streams.Stdin, "text") // fails if somebody killed it
+	if err := q.CloseStdin(ctx); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(streams.Stdout)
+	if err != nil {
+		return err
+	}
+	st, err := q.Wait(ctx)
+	if err == nil && st.Signal == 0 && string(text) != "text" {
+		err = fmt.Errorf("cat says %q", text)
+	}
+	return err
+}
