@@ -160,7 +160,8 @@ type Spec struct {
 	Ephemeral bool `json:"ephemeral,omitempty"`
 	// HandleBound ends the system as soon as nobody has a handle to it any more: a
 	// System that Create or Open has returned, that is not closed, and whose
-	// program lives. Those that Service.Systems returns are none.
+	// program lives. Those that Service.Systems returns are none, unless they start
+	// it.
 	HandleBound bool `json:"handleBound,omitempty"`
 	// Main is the main process of the system, kept for those who start it later:
 	// Start does not create it. Its streams are not kept.

@@ -167,7 +167,7 @@ func TestStdioWithoutReaders(t *testing.T) {
 func TestStdioAfterReadersGo(t *testing.T) {
 	f := newFixture(t)
 	s := f.running(container.Spec{})
-	p := f.held(s, "echo ready; read x; seq 100000")
+	p := f.held(s, "echo ready; read x; seq 100000; seq 100000 >&2")
 	first, err := p.OpenStdio(t.Context())
 	f.must(err)
 	f.expect(first.Stdout, "ready\n")
@@ -175,9 +175,11 @@ func TestStdioAfterReadersGo(t *testing.T) {
 	f.must(first.Close())
 	f.wait(p)
 	_, next := f.reopen(s, p)
-	got := f.all(next.Stdout)
-	if !strings.HasSuffix(got, "\n99999\n100000\n") || len(got) > 32<<10 || len(got) < 16<<10 {
-		t.Errorf("%d bytes, at the end %q", len(got), got[max(0, len(got)-20):])
+	for _, stream := range []io.Reader{next.Stdout, next.Stderr} {
+		got := f.all(stream)
+		if !strings.HasSuffix(got, "\n99999\n100000\n") || len(got) > 32<<10 || len(got) < 16<<10 {
+			t.Errorf("%d bytes, at the end %q", len(got), got[max(0, len(got)-20):])
+		}
 	}
 }
 
