@@ -124,7 +124,12 @@ func TestLyingAgents(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			f.liar("crun")
-			s := f.running(container.Spec{Hostname: name, Mounts: libraries(), Log: container.Log{MaxSize: 1 << 16, MaxFiles: 2}})
+			s := f.created(container.Spec{Hostname: name, Mounts: libraries(), Log: container.Log{MaxSize: 1 << 16, MaxFiles: 2}})
+			if err := s.Start(t.Context()); err != nil && name == "gone" { // before the start was done
+				return
+			} else if err != nil {
+				t.Fatal(err)
+			}
 			f.callEverything(s)
 			if how.reason != "" {
 				st, err := s.Wait(t.Context())

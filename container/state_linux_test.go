@@ -128,7 +128,7 @@ func (f *fixture) calls(s *container.System, call func(context.Context, *contain
 		"refused": errdefs.IsFailedPrecondition(err), "none": errdefs.IsNotFound(err),
 	}[want]
 	if !ok {
-		f.t.Errorf("got %v; want it %s", err, want)
+		f.t.Fatalf("got %v; want it %s", err, want)
 	}
 	if want == "refused" && !strings.Contains(err.Error(), " container ") {
 		f.t.Errorf("the error does not name its object: %v", err)
