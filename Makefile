@@ -30,7 +30,7 @@ check: ## format, vet for three systems, lint, modules, race detector, cross bui
 	@scripts/check.sh
 
 bench: build ## run the benchmarks, and compare with other programs
-	@scripts/setup.sh test
+	@scripts/setup.sh bench
 	@scripts/images.sh
 	@scripts/bench.sh
 

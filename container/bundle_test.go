@@ -68,8 +68,9 @@ func TestBundles(t *testing.T) {
 		n.Build = nil // it follows
 		checkGolden(t, "native-"+name, struct {
 			Native *wire.Native
+			Limits wire.Limits
 			Build  wire.Build
-		}{n, build})
+		}{n, b.nativeLimits(b.resources()), build})
 	}
 }
 

@@ -49,7 +49,7 @@ func (b *bundle) native(v1 map[string]string, filter []byte) (*wire.Native, erro
 			Name: l.Type, Resource: uint32(slices.Index(rlimitNames, l.Type)), Soft: l.Soft, Hard: l.Hard,
 		})
 	}
-	n := &wire.Native{Agent: b.agent, Args: args, Network: build.Loopback, Limits: b.nativeLimits(c.Linux.Resources)}
+	n := &wire.Native{Agent: b.agent, Args: args, Network: build.Loopback, Bounding: build.Bounding}
 	if ids := b.record.IDs; !ids.isHost() {
 		n.IDs = &wire.IDs{First: ids.First, Size: ids.Size}
 		n.Lent = b.lent(build.Mounts)

@@ -1,6 +1,8 @@
 package container
 
 import (
+	"embed"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -37,15 +39,30 @@ func (s *Security) seccompProgram(capabilities []string) ([]byte, error) {
 	return seccomp.Compile(c)
 }
 
+// filters are what defaultProgram would return, by Go's names of machines: to
+// compile one takes a millisecond, of each command that starts a container.
+//
+//go:embed filters
+var filters embed.FS
+
+func filterFile(machine string) string { return "filters/" + machine + ".bpf" }
+
 // defaultProgram returns docker's filter for the default capabilities,
 // compiled: it is not to be changed.
 var defaultProgram = sync.OnceValues(func() ([]byte, error) {
+	if program, err := filters.ReadFile(filterFile(runtime.GOARCH)); err == nil {
+		return program, nil
+	}
+	return compileDefault()
+})
+
+func compileDefault() ([]byte, error) {
 	c, err := defaultSeccomp()
 	if err != nil {
 		return nil, err
 	}
 	return seccomp.Compile(c)
-})
+}
 
 // defaultSeccomp returns docker's filter for the default capabilities.
 var defaultSeccomp = sync.OnceValues(func() (*specs.LinuxSeccomp, error) { return seccompFor(defaultCapabilities) })

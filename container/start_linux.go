@@ -223,7 +223,12 @@ func (s *System) native(dir, agent string) (*wire.Native, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the seccomp filter: %w", err)
 	}
-	return b.native(group.V1Dirs(), filter)
+	n, err := b.native(group.V1Dirs(), filter)
+	if err != nil {
+		return nil, err
+	}
+	// Here, while the shim's program starts.
+	return n, group.Make(sys.CgroupLimits(b.nativeLimits(b.resources())))
 }
 
 // startShim starts the shim, in a session and a mount namespace of its own,

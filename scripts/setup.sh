@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that the tests and the demo need and the machine lacks.
 #
-#   scripts/setup.sh test|demo|check
+#   scripts/setup.sh test|demo|check|bench
 #
 # As root it installs them. Else it says in one line what to install, and fails only for the demo: tests skip what they
 # cannot do.
@@ -42,6 +42,14 @@ if [ "$purpose" = check ]; then # the race detector needs a C compiler
 	needs="$needs
 gcc             gcc
 cc1             libc6-dev
+"
+fi
+
+if [ "$purpose" = bench ]; then # 135 MB installed, for comparison alone
+	needs="$needs
+containerd      containerd
+podman          podman
+conmon          conmon
 "
 fi
 

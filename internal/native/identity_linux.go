@@ -33,10 +33,15 @@ func identify(b *wire.Build) error {
 // of the descriptor that the program was found by.
 const processName = ".hcs-agent" // as its file in the container
 
+// rename names the first thread, which is the one that has the process's name:
+// it is the calling one, unless somebody has waited on the way here.
 func rename(name string) error {
 	p, err := unix.BytePtrFromString(name)
 	if err != nil {
 		return err
+	}
+	if unix.Gettid() == unix.Getpid() {
+		return unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(p)), 0, 0, 0)
 	}
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(p)), 0)
 	if errno != 0 {

@@ -58,7 +58,9 @@ func filter(program []byte) error {
 	return nil
 }
 
-// bound takes all capabilities but these out of the bounding set.
+// bound takes all capabilities but these out of the bounding set. Where there
+// is no user namespace, which begins with all of them, who started this process
+// has done so already.
 func bound(keep uint64) error {
 	for c := range uintptr(64) {
 		if keep>>c&1 != 0 {

@@ -27,9 +27,6 @@ type native struct {
 
 func (n *native) start(agent *wire.Conn, agentEnd *os.File, failed func(error)) error {
 	defer agentEnd.Close()
-	if err := n.cgroup.Make(sys.CgroupLimits(n.spec.Native.Limits)); err != nil {
-		return err
-	}
 	// Through a mount that is read-only and nowhere attached: nobody in the
 	// container can write to the agent's file by way of /proc/1/exe, whatever
 	// capabilities it has.
@@ -77,7 +74,8 @@ func (n *native) instruct(agent *wire.Conn) error {
 // clone starts the first process. The calling thread is of no other use
 // afterwards: it is in the container's control groups.
 func (n *native) clone(program, agentEnd *os.File, failed func(error)) error {
-	if err := errors.Join(n.cgroup.JoinV1(), sys.JoinNewSessionKeyring("hcs-"+n.spec.ID)); err != nil {
+	err := errors.Join(n.cgroup.JoinV1(), sys.JoinNewSessionKeyring("hcs-"+n.spec.ID), sys.BoundPrograms(n.spec.Native.Bounding))
+	if err != nil {
 		return err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

@@ -27,30 +27,32 @@ func (c *Cgroup) Make(l CgroupLimits) error {
 	return nil
 }
 
-// makeIn makes the group in one hierarchy. Somebody may be removing an empty
-// group above it meanwhile.
+// makeIn makes the group in one hierarchy. Mostly those above it are there.
+// Somebody may be removing an empty one meanwhile.
 func (c *Cgroup) makeIn(root string) error {
 	const attempts = 10
-	var err error
-	for range attempts {
+	err := c.makeOne(root, filepath.Join(root, c.path))
+	for n := 0; n < attempts && gone(err); n++ {
 		dir := root
 		for name := range strings.SplitSeq(strings.Trim(c.path, "/"), "/") {
-			if err = c.openUp(root, dir); err != nil {
-				break
-			}
 			dir = filepath.Join(dir, name)
-			if err = os.Mkdir(dir, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
-				err = c.inheritCpuset(root, dir)
-			}
-			if err != nil {
+			if err = c.makeOne(root, dir); err != nil {
 				break
 			}
-		}
-		if !gone(err) {
-			return err
 		}
 	}
 	return err
+}
+
+// makeOne makes a group in one that there is.
+func (c *Cgroup) makeOne(root, dir string) error {
+	if err := c.openUp(root, filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return c.inheritCpuset(root, dir)
 }
 
 // openUp makes the controllers of a v2 group available to the groups below it.

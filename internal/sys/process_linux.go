@@ -128,6 +128,51 @@ func OnThreadOfItsOwn(f func()) {
 	<-done
 }
 
+// BoundPrograms takes all capabilities but those of the mask out of the calling
+// thread's bounding set. The program that it starts next keeps all that the
+// thread has, as inheritable ones, and what that starts in its turn, when it has
+// let go of them, never has them (capabilities(7)). A thread can do so for
+// itself at a system call each; a program of several needs as many for every
+// thread, and to stop them all for it.
+func BoundPrograms(mask uint64) error {
+	bounding, err := boundingSet()
+	if err != nil {
+		return err
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return os.NewSyscallError("capget", err)
+	}
+	data[0].Inheritable, data[1].Inheritable = data[0].Permitted&uint32(bounding), data[1].Permitted&uint32(bounding>>32)
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return os.NewSyscallError("capset", err)
+	}
+	for c := range uintptr(64) {
+		if bounding&^mask>>c&1 == 0 {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+			return os.NewSyscallError("prctl", err)
+		}
+	}
+	return nil
+}
+
+func boundingSet() (mask uint64, err error) {
+	for c := range uintptr(64) {
+		there, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
+		if err == unix.EINVAL {
+			break // the kernel knows no more
+		}
+		if err != nil {
+			return 0, os.NewSyscallError("prctl", err)
+		}
+		mask |= uint64(there) << c
+	}
+	return mask, nil
+}
+
 // JoinNewSessionKeyring gives the calling thread, and what it starts, a session
 // keyring without the keys of the one it had (keyrings(7)). A kernel without
 // keyrings has nothing to hide.

@@ -1,13 +1,15 @@
 package wire
 
-// Native has the shim start the container itself. Without it an OCI runtime
-// does.
+// Native has the shim start the container itself, in control groups that are
+// there. Without it an OCI runtime does, which makes them.
 type Native struct {
 	Agent   string   // the agent's program, absolute
 	Args    []string // of the agent
 	Network bool     // a network namespace of its own
-	Limits  Limits   // of Spec.Cgroup
 	Build   []byte   // Build, encoded: the shim passes it on to the first process
+	// Bounding are capabilities, by their numbers: what the first process starts
+	// has no others.
+	Bounding uint64
 	IDs     *IDs     `json:",omitempty"` // has the container in a user namespace of its own
 	Lent    []Lent   `json:",omitempty"`
 }
