@@ -243,8 +243,10 @@ func (c *Conn) recvmsg() (n, oobn, flags int, err error) {
 	}
 	if c.raw == nil {
 		try(uintptr(c.fd))
-	} else if rerr := c.raw.Read(try); rerr != nil {
+	} else if rerr := c.raw.Read(try); errors.Is(rerr, os.ErrDeadlineExceeded) {
 		return 0, 0, 0, rerr
+	} else if rerr != nil { // all that it says else is that it was closed here, by an error that has no name
+		return 0, 0, 0, os.ErrClosed
 	}
 	if err == syscall.ECONNRESET { // closed with messages of ours unread: closed all the same
 		err = io.EOF

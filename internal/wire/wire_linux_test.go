@@ -109,6 +109,19 @@ func TestEndOfConnection(t *testing.T) {
 	}
 }
 
+func TestClosedHere(t *testing.T) {
+	a, _ := pair(t)
+	received := make(chan error, 1)
+	go func() {
+		_, err := a.Receive()
+		received <- err
+	}()
+	a.Close() // before it waits, or meanwhile
+	if err := <-received; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestSendNowDoesNotWait(t *testing.T) {
 	a, _ := pair(t)
 	m := wire.Message{Type: wire.Spawn, Body: make([]byte, 30_000)}
