@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -541,6 +542,18 @@ func (s *Service) removeFiles(r *Record) error {
 	} else if !errdefs.IsNotFound(err) {
 		errs = append(errs, err)
 	}
-	errs = append(errs, s.dropName(r.Name(), r.ID), s.returnIDs(r), os.RemoveAll(s.records.Dir(r.ID)))
+	errs = append(errs, s.dropName(r.Name(), r.ID), s.returnIDs(r), removeDir(s.records.Dir(r.ID)))
 	return errors.Join(errs...)
+}
+
+// removeDir removes a directory in which a shim may still be making a file: one
+// whose client was killed after it had said what to start. It ends when it finds
+// the directory gone.
+func removeDir(dir string) error {
+	const attempts = 10
+	err := os.RemoveAll(dir)
+	for n := 0; n < attempts && errors.Is(err, syscall.ENOTEMPTY); n++ {
+		err = os.RemoveAll(dir)
+	}
+	return err
 }
