@@ -111,6 +111,7 @@ func create(ctx context.Context, id string, c *ContainerConfig) (*container, err
 		return nil, err
 	}
 	n := note{Config: *c}
+	n.Config.Credentials = "" // which labels are no place for
 	if n.Scratch, spec.RootDir, err = scratchOf(ctx, c); err != nil {
 		return nil, err
 	}

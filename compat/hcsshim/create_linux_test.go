@@ -233,14 +233,14 @@ func TestConfig(t *testing.T) {
 	check(t, err)
 	defer l.Close()
 	config := m.config("web")
-	config.HostName = "not-this"
+	config.HostName, config.DNSSearchList, config.Credentials = "not-this", "a.example,b.example", "secret"
 	config.ProcessorMaximum, config.ProcessorWeight, config.MemoryMaximumInMB = 10000, 50, 128
 	config.MappedPipes = []hcsshim.MappedPipe{{HostPath: l.Addr().String(), ContainerPipeName: "engine"}}
 	t.Setenv("HCSSHIM_CREATECONTAINER_ADDITIONALJSON", `{"HostName":"this","MemoryMaximumInMB":64}`)
 	c, err := hcsshim.CreateContainer("web", config)
 	check(t, err)
 	check(t, c.Start())
-	if got := m.output(c, "hostname; test -S /run/engine && echo socket"); got != "this\nsocket\n" {
+	if got := m.output(c, "hostname; test -S /run/engine && echo socket; cat /etc/resolv.conf"); got != "this\nsocket\nsearch a.example b.example\n" {
 		t.Errorf("inside: %q", got)
 	}
 	limit := m.output(c, "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true")

@@ -14,8 +14,8 @@ const noteLabel = "hcsshim"
 
 // A note is what is kept of a container beside what the service keeps.
 type note struct {
-	Config  ContainerConfig
-	Scratch *scratch `json:",omitempty"` // to be taken down at the container's end
+	Config  ContainerConfig // without Credentials
+	Scratch *scratch        `json:",omitempty"` // to be taken down at the container's end
 }
 
 // label returns the note as a label's value.

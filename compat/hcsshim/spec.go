@@ -68,7 +68,7 @@ func linuxSpec(id string, c *ContainerConfig) (compute.Spec, error) {
 	}
 	return compute.Spec{
 		Name: id, Hostname: c.HostName, Mounts: mounts, Disks: disks, RootDir: c.VolumePath, WriteInPlace: true,
-		HandleBound: c.TerminateOnLastHandleClosed,
+		HandleBound: c.TerminateOnLastHandleClosed, Credentials: c.Credentials, DNS: compute.DNS{Search: c.searchList()},
 		Resources: compute.Resources{
 			Memory: c.MemoryMaximumInMB << 20, CPUs: c.cpus(runtime.NumCPU()), CPUWeight: int64(c.ProcessorWeight),
 			IOPS: int64(c.StorageIOPSMaximum), Bandwidth: int64(c.StorageBandwidthMaximum),
@@ -126,6 +126,11 @@ func (c *ContainerConfig) cpus(all int) float64 {
 		limit = share
 	}
 	return limit
+}
+
+// searchList returns the domains of DNSSearchList, which are separated by commas.
+func (c *ContainerConfig) searchList() []string {
+	return strings.FieldsFunc(c.DNSSearchList, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // mounts returns what the container sees of the host.

@@ -57,16 +57,17 @@ func TestSpec(t *testing.T) {
 	got, err := specOf("web", &ContainerConfig{
 		SystemType: "Container", Name: "n", Owner: "docker", HostName: "h", VolumePath: "/root", ContainerType: "Linux",
 		MemoryMaximumInMB: 64, ProcessorMaximum: fullProcessor, ProcessorWeight: 50, StorageIOPSMaximum: 7, StorageBandwidthMaximum: 8,
-		Servicing: true, Credentials: "{}", HvRuntime: &HvRuntime{},
+		Servicing: true, Credentials: "{}", HvRuntime: &HvRuntime{}, DNSSearchList: "a.example,b.example",
 		TerminateOnLastHandleClosed: true,
 		MappedDirectories:           []MappedDir{{HostPath: "/a", ContainerPath: "/b", ReadOnly: true, LinuxMetadata: true}},
 		MappedVirtualDisks:          []MappedVirtualDisk{{HostPath: "/d", ContainerPath: "/e", ReadOnly: true, Cache: "Disabled"}},
 	})
 	want := compute.Spec{
 		Name: "web", Hostname: "h", RootDir: "/root", WriteInPlace: true, HandleBound: true,
-		Resources: compute.Resources{Memory: 64 << 20, CPUs: float64(runtime.NumCPU()), CPUWeight: 50, IOPS: 7, Bandwidth: 8},
-		Disks:     []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
-		Mounts:    []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
+		Resources:   compute.Resources{Memory: 64 << 20, CPUs: float64(runtime.NumCPU()), CPUWeight: 50, IOPS: 7, Bandwidth: 8},
+		Credentials: "{}", DNS: compute.DNS{Search: []string{"a.example", "b.example"}},
+		Disks:  []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
+		Mounts: []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
