@@ -128,7 +128,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
 // containerd starts one of its own, which ends with the benchmark.
 func (f *fixture) containerd(tb testing.TB) contender {
 	testenv.NeedCommand(tb, "containerd", "ctr")
-	dir, err := os.MkdirTemp("", "hcs-bench-") // sockets' names have to be short
+	dir, err := os.MkdirTemp("", "hcs-bench-") //nolint:usetesting // sockets' names have to be short
 	must(tb, err)
 	config := filepath.Join(dir, "config.toml")
 	must(tb, os.WriteFile(config, fmt.Appendf(nil, containerdConfig, dir), 0o600))

@@ -10,8 +10,8 @@ type Native struct {
 	// Bounding are capabilities, by their numbers: what the first process starts
 	// has no others.
 	Bounding uint64
-	IDs     *IDs     `json:",omitempty"` // has the container in a user namespace of its own
-	Lent    []Lent   `json:",omitempty"`
+	IDs      *IDs   `json:",omitempty"` // has the container in a user namespace of its own
+	Lent     []Lent `json:",omitempty"`
 }
 
 // IDs is a run of user and group ids: those of a user namespace from 0 on are
