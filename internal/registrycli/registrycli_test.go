@@ -90,7 +90,7 @@ func TestLoopback(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	out, err := hcs(t, env, "image", "copy", "--plain-http=false", "docker://"+addr+"/web:1", layout)
-	if err == nil || !strings.Contains(out, "server gave HTTP response to HTTPS client") {
+	if err == nil || !strings.Contains(out, "it speaks plain HTTP, which has to be asked for") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if asked := p.all(); asked != "" {
