@@ -28,10 +28,14 @@ var (
 func (l *layout) takeTemp(name string, lock func(*os.File) error) (*os.File, error) {
 	path := l.tempPath(name)
 	f, err := openOwn(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
-			f, err = openOwn(path)
+	for errors.Is(err, fs.ErrNotExist) { // more than once where others remove the directory, which is empty, meanwhile
+		if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
 		}
+		if err := l.checkDirs(); err != nil { // a link that leads nowhere exists, too
+			return nil, err
+		}
+		f, err = openOwn(path)
 	}
 	if err != nil {
 		return nil, err

@@ -323,3 +323,44 @@ func TestLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestCollectWhileWriting takes the directory of temporary files away whenever it is empty, while others write there.
+func TestCollectWhileWriting(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "layout")
+	l, err := image.CreateLayout(t.Context(), dir)
+	must(t, err)
+	var writers, collector sync.WaitGroup
+	done := make(chan struct{})
+	collector.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if _, err := l.Collect(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for i := range 4 {
+		writers.Go(func() {
+			for j := range 50 {
+				if _, err := l.New(t.Context(), fmt.Sprint("t", i, "-", j), v1.Image{}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(done)
+	collector.Wait()
+	tags, err := l.Tags(t.Context())
+	must(t, err)
+	if len(tags) != 200 {
+		t.Errorf("%d tags, want 200", len(tags))
+	}
+}
