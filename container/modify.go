@@ -74,6 +74,7 @@ func (s *System) modify(ctx context.Context, ch *Change) (err error) {
 	store := s.service.store(&s.record)
 	staged, err := store.Stage(s.record.ID, func(r *Record) error {
 		was = *r
+		r.Revision++
 		err := s.service.revise(&r.Spec, ch)
 		is = *r
 		return err

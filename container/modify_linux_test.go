@@ -2,6 +2,7 @@ package container_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/testenv"
+	"github.com/hostcompute/hcs/internal/wire"
 	"github.com/hostcompute/hcs/rootfs"
 )
 
@@ -489,6 +491,37 @@ func TestModifyKilled(t *testing.T) {
 	}
 	f.must(s.Terminate(ctx))
 	f.must(s.Delete(ctx))
+}
+
+// TestModifyLate has the shim hear of a change when its client has died and
+// others have changed the system twice, to and fro: it is not made any more.
+func TestModifyLate(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.running(container.Spec{})
+	record := filepath.Join(f.config.Root, "containers", s.ID(), "record.json")
+	is, err := os.ReadFile(record)
+	f.must(err)
+	late := filepath.Join(filepath.Dir(record), "late")
+	f.must(os.WriteFile(late, bytes.Replace(is, []byte(`"spec": {`), []byte(`"spec": {"hostname": "late",`), 1), 0o600))
+	for _, cpus := range []float64{1, 0} {
+		f.must(s.Modify(ctx, container.Change{Resources: container.ResourcesChange{CPUs: new(cpus)}}))
+	}
+	body, err := json.Marshal(wire.Change{Record: wire.Replacement{Path: record, Is: is, New: late}})
+	f.must(err)
+	c, err := wire.Dial(filepath.Join(f.runDir(s), wire.SocketName))
+	f.must(err)
+	defer c.Close()
+	f.must(c.Send(wire.Message{Type: wire.Modify, Body: body}))
+	_, err = c.Reply()
+	if failure, ok := errors.AsType[*wire.Failure](err); !ok || failure.Class != wire.Conflict {
+		t.Errorf("got %v", err)
+	}
+	now, err := f.Open(ctx, s.ID())
+	f.must(err)
+	if now.Record().Spec.Hostname == "late" {
+		t.Error("the late change is in force")
+	}
 }
 
 func (f *fixture) modifyWhenFree(id string, ch container.Change) error {

@@ -38,6 +38,7 @@ func (s *System) rename(name string) error {
 	}
 	before := now.Name()
 	now.Spec.Name = name
+	now.Revision++
 	if name == "" {
 		err = errors.New("no name given")
 	} else {

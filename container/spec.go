@@ -175,6 +175,10 @@ type Record struct {
 	Spec    Spec      `json:"spec"`
 	// IDs are what Spec.IDs came to.
 	IDs IDs `json:"ids,omitzero"`
+	// Revision counts the changes since. No two records of a system are the same,
+	// so a change that was asked for by a program which then died cannot be made
+	// any more once another has been, even if that has altered nothing.
+	Revision uint64 `json:"revision,omitempty"`
 }
 
 // Name returns the name of the system.
