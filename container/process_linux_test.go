@@ -271,6 +271,11 @@ func TestOpenProcess(t *testing.T) {
 	}
 	ended, err := other.OpenProcess(ctx, p.Pid())
 	f.must(err)
+	select {
+	case <-ended.Done():
+	default:
+		t.Error("opened after the end, it has not ended")
+	}
 	if third, err := ended.Wait(ctx); err != nil || third != first {
 		t.Errorf("opened after the end: %v, %v", third, err)
 	}

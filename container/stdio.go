@@ -95,13 +95,17 @@ func (s *System) openProcess(ctx context.Context, pid int) (*Process, error) {
 		}
 		return nil, err
 	}
-	var f wire.ProcessFlags
-	if err := f.Decode(m.Body); err != nil {
+	var found wire.OpenReply
+	if err := found.Decode(m.Body); err != nil {
 		c.Close()
 		return nil, err
 	}
-	p := &Process{system: s, conn: c, seq: m.Seq, pid: pid, flags: f.Flags, done: make(chan struct{})}
-	go p.await(c)
+	p := &Process{system: s, conn: c, seq: m.Seq, pid: pid, flags: found.Flags, done: make(chan struct{})}
+	if found.Ended && found.Flags&wire.Main == 0 {
+		p.await(c) // how it ended is on its way
+	} else {
+		go p.await(c)
+	}
 	return p, nil
 }
 

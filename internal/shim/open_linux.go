@@ -20,11 +20,12 @@ func (s *shim) open(c *wire.Conn, m wire.Message) *wire.Failure {
 	if p == nil || r.Pid == 0 { // one without a number has not begun
 		return noProcess()
 	}
-	s.reply(c, wire.Message{Type: wire.Opened, Seq: p.seq, Body: wire.ProcessFlags{Flags: p.request.Flags}.Encode()})
-	if p.ended.IsZero() {
-		p.waiters = append(p.waiters, c)
-	} else {
+	found := wire.OpenReply{Flags: p.request.Flags, Ended: !p.ended.IsZero()}
+	s.reply(c, wire.Message{Type: wire.Opened, Seq: p.seq, Body: found.Encode()})
+	if found.Ended {
 		s.reply(c, p.endMessage())
+	} else {
+		p.waiters = append(p.waiters, c)
 	}
 	return nil
 }

@@ -150,28 +150,46 @@ func (r OpenRequest) Encode() []byte { return Spawned(r).Encode() }
 // Decode reads the body.
 func (r *OpenRequest) Decode(b []byte) error { return (*Spawned)(r).Decode(b) }
 
-// ProcessFlags are the flags that a process was asked for with.
-type ProcessFlags struct {
+// OpenReply says how a process was asked for.
+type OpenReply struct {
 	Flags SpawnFlags
+	Ended bool // Ended follows at once
 }
 
 // Encode returns the body.
-func (p ProcessFlags) Encode() []byte {
+func (r OpenReply) Encode() []byte {
 	var e encoder
-	e.uint(uint64(p.Flags))
+	e.uint(uint64(r.Flags))
+	e.bool(r.Ended)
 	return e.b
 }
 
 // Decode reads the body.
-func (p *ProcessFlags) Decode(b []byte) error {
+func (r *OpenReply) Decode(b []byte) error {
 	d := decoder{b: b}
-	p.Flags = SpawnFlags(d.uint())
+	r.Flags, r.Ended = SpawnFlags(d.uint()), d.bool()
 	return d.end()
 }
 
 // AttachRequest says with Stdin, Stdout and Stderr which descriptors come with
 // it: what the first gives goes to the process, and output goes to the others.
-type AttachRequest = ProcessFlags
+type AttachRequest struct {
+	Flags SpawnFlags
+}
+
+// Encode returns the body.
+func (r AttachRequest) Encode() []byte {
+	var e encoder
+	e.uint(uint64(r.Flags))
+	return e.b
+}
+
+// Decode reads the body.
+func (r *AttachRequest) Decode(b []byte) error {
+	d := decoder{b: b}
+	r.Flags = SpawnFlags(d.uint())
+	return d.end()
+}
 
 // Backlog is output that no client had taken before.
 type Backlog struct {

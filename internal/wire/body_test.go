@@ -32,15 +32,20 @@ func TestBodies(t *testing.T) {
 	if err := gotExit.Decode(exit.Encode()); err != nil || gotExit != exit {
 		t.Errorf("exit: %v, %+v", err, gotExit)
 	}
-	open, flags, backlog := wire.OpenRequest{Pid: 1 << 20}, wire.ProcessFlags{Flags: wire.HoldStderr}, wire.Backlog{Stderr: []byte("x")}
+	open, attach, backlog := wire.OpenRequest{Pid: 1 << 20}, wire.AttachRequest{Flags: wire.Stderr}, wire.Backlog{Stderr: []byte("x")}
+	opened := wire.OpenReply{Flags: wire.HoldStderr, Ended: true}
 	var gotOpen wire.OpenRequest
-	var gotFlags wire.ProcessFlags
+	var gotOpened wire.OpenReply
+	var gotAttach wire.AttachRequest
 	var gotBacklog wire.Backlog
 	if err := gotOpen.Decode(open.Encode()); err != nil || gotOpen != open {
 		t.Errorf("open: %v, %+v", err, gotOpen)
 	}
-	if err := gotFlags.Decode(flags.Encode()); err != nil || gotFlags != flags {
-		t.Errorf("flags: %v, %+v", err, gotFlags)
+	if err := gotOpened.Decode(opened.Encode()); err != nil || gotOpened != opened {
+		t.Errorf("opened: %v, %+v", err, gotOpened)
+	}
+	if err := gotAttach.Decode(attach.Encode()); err != nil || gotAttach != attach {
+		t.Errorf("attach: %v, %+v", err, gotAttach)
 	}
 	if err := gotBacklog.Decode(backlog.Encode()); err != nil || string(gotBacklog.Stdout)+"|"+string(gotBacklog.Stderr) != "|x" {
 		t.Errorf("backlog: %v, %+v", err, gotBacklog)
@@ -130,7 +135,8 @@ func FuzzBodies(f *testing.F) {
 		_ = new(wire.SignalRequest).Decode(b)
 		_ = new(wire.ResizeRequest).Decode(b)
 		_ = new(wire.OpenRequest).Decode(b)
-		_ = new(wire.ProcessFlags).Decode(b)
+		_ = new(wire.OpenReply).Decode(b)
+		_ = new(wire.AttachRequest).Decode(b)
 		_ = new(wire.Backlog).Decode(b)
 	})
 }

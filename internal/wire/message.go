@@ -50,7 +50,7 @@ const (
 	Make // shim → agent: Build, before all but Lend; Ready follows, or Error
 
 	Open       // client → shim: OpenRequest; answered by Opened, and on the same connection by Ended when the process has ended
-	Opened     // shim → client: ProcessFlags of the process Seq
+	Opened     // shim → client: OpenReply of the process Seq
 	Attach     // client → shim: AttachRequest, with descriptors, for the process Seq; answered by Attached
 	Attached   // shim → client: Backlog
 	Modify     // client → shim: Change as JSON; OK when all of it is done, Error when nothing is
