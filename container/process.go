@@ -7,6 +7,8 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -120,8 +122,8 @@ func (s *System) CreateProcess(ctx context.Context, spec *ProcessSpec) (*Process
 }
 
 func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process, error) {
-	if len(spec.Args) == 0 {
-		return nil, fault(errdefs.ErrInvalidArgument, "no program given")
+	if err := spec.check(); err != nil {
+		return nil, err
 	}
 	pipes, err := openPipes(spec)
 	if err != nil {
@@ -138,6 +140,24 @@ func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process
 		err = fault(errdefs.ErrUnavailable, "%s", err.Error())
 	}
 	return nil, errors.Join(err, pipes.close())
+}
+
+// check refuses what no kernel starts, and variables that no program finds.
+func (p *ProcessSpec) check() error {
+	if len(p.Args) == 0 {
+		return fault(errdefs.ErrInvalidArgument, "no program given")
+	}
+	for _, text := range slices.Concat(p.Args, p.Env, []string{p.Dir, p.User}) {
+		if strings.ContainsRune(text, 0) {
+			return fault(errdefs.ErrInvalidArgument, "%.40q has a zero byte", text)
+		}
+	}
+	for _, v := range p.Env {
+		if strings.Index(v, "=") < 1 {
+			return fault(errdefs.ErrInvalidArgument, "environment variable %q is malformed: it is not KEY=VALUE", v)
+		}
+	}
+	return nil
 }
 
 func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {

@@ -70,6 +70,8 @@ func TestProcessesThatDoNotStart(t *testing.T) {
 		text  string
 	}{
 		{"no program", container.ProcessSpec{}, errdefs.IsInvalidArgument, "no program given"},
+		{"zero byte", container.ProcessSpec{Args: []string{"true", "a\x00b"}, Env: env}, errdefs.IsInvalidArgument, `"a\x00b" has a zero byte`},
+		{"no variable", container.ProcessSpec{Args: []string{"true"}, Env: []string{"=x"}}, errdefs.IsInvalidArgument, `environment variable "=x" is malformed`},
 		{"not in PATH", container.ProcessSpec{Args: []string{"nope"}, Env: env}, errdefs.IsNotFound, "start nope: executable file not found in $PATH"},
 		{"no such file", container.ProcessSpec{Args: []string{"/bin/nope"}}, errdefs.IsNotFound, "start /bin/nope: no such file"},
 		{"a directory", container.ProcessSpec{Args: []string{"/etc"}}, errdefs.IsPermissionDenied, "start /etc: permission denied"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/compat/hcsshim"
+	"github.com/hostcompute/hcs/internal/state"
 	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/rootfs"
 )
@@ -217,7 +218,13 @@ func TestCreateFails(t *testing.T) {
 			t.Fatalf("%s: left behind: %+v, %v", what, list, err)
 		}
 	}
-	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMCREATE", "0")
+	// Somebody is at work on the layer, for longer than there is time.
+	locks, err := state.Open[struct{}](state.Config{Dir: filepath.Join(dir, ".state"), Kind: "volume", Durability: state.Volatile})
+	check(t, err)
+	lock, err := locks.Lock(t.Context(), "volume")
+	check(t, err)
+	defer func() { check(t, lock.Unlock()) }()
+	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMCREATE", "1")
 	if _, err := hcsshim.CreateContainer("web", with(func(*hcsshim.ContainerConfig) {})); !hcsshim.IsTimeout(err) {
 		t.Errorf("no time: %v", err)
 	}

@@ -48,9 +48,9 @@ const (
 // defaultTimeout is what operations may take that the environment says nothing of.
 const defaultTimeout = 4 * time.Minute
 
-// timeout returns how long the operation may take.
+// timeout returns how long the operation may take. What is no number above zero says nothing, as in hcsshim.
 func (l limit) timeout() time.Duration {
-	if n, err := strconv.ParseUint(os.Getenv(string(l)), 10, 32); err == nil {
+	if n, err := strconv.ParseUint(os.Getenv(string(l)), 10, 32); err == nil && n > 0 {
 		return time.Duration(n) * time.Second
 	}
 	return defaultTimeout

@@ -58,18 +58,22 @@ func scratchOf(ctx context.Context, c *ContainerConfig) (_ *scratch, root string
 
 // mount does what is to be done, or nothing.
 func (s *scratch) mount(ctx context.Context) error {
-	var err error
+	done := scratch{Path: s.Path} // what is undone: a call that failed has done nothing, and may fail as another has the layer's lock
 	if s.Activate && s.Size > 0 {
-		err = wclayer.ExpandScratchSize(ctx, s.Path, s.Size)
+		if err := wclayer.ExpandScratchSize(ctx, s.Path, s.Size); err != nil {
+			return err
+		}
 	}
-	if err == nil && s.Activate {
-		err = wclayer.ActivateLayer(ctx, s.Path)
+	if s.Activate {
+		if err := wclayer.ActivateLayer(ctx, s.Path); err != nil {
+			return err
+		}
+		done.Activate = true
 	}
-	if err == nil && s.Prepare {
-		err = wclayer.PrepareLayer(ctx, s.Path, s.Parents)
-	}
-	if err != nil {
-		return errors.Join(err, s.unmount(context.WithoutCancel(ctx)))
+	if s.Prepare {
+		if err := wclayer.PrepareLayer(ctx, s.Path, s.Parents); err != nil {
+			return errors.Join(err, done.unmount(context.WithoutCancel(ctx)))
+		}
 	}
 	return nil
 }

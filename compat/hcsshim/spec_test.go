@@ -208,7 +208,7 @@ func TestJSON(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	for text, want := range map[string]string{"": "4m0s", "7": "7s", "0": "0s", "-1": "4m0s", "x": "4m0s"} {
+	for text, want := range map[string]string{"": "4m0s", "7": "7s", "0": "4m0s", "-1": "4m0s", "x": "4m0s"} {
 		t.Setenv(string(startLimit), text)
 		if got := startLimit.timeout().String(); got != want {
 			t.Errorf("%q: got %s, want %s", text, got, want)
