@@ -384,6 +384,9 @@ func (f *flattener) object(e *layer.Entry) error {
 	if n.passed || n.dirAt == f.at {
 		return errNotFlat
 	}
+	if f.opts.KeepDirlinks && n.dirAt > f.at && (e.Kind == layer.Symlink || e.Kind == layer.Hardlink) {
+		return errNotFlat // the directory above, hidden or not, may have come out where a link leads
+	}
 	if n.kind == aDir {
 		return f.underDir(id, n, e)
 	}
@@ -400,9 +403,6 @@ func (f *flattener) object(e *layer.Entry) error {
 
 // underDir hides what an upper layer has put a directory in the place of. That directory shows nothing of what is below it.
 func (f *flattener) underDir(id int32, n *node, e *layer.Entry) error {
-	if f.opts.KeepDirlinks && e.Kind == layer.Symlink {
-		return errNotFlat
-	}
 	if n.opaque < 0 {
 		n.opaque = f.at
 	}

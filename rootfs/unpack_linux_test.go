@@ -108,6 +108,31 @@ func TestUnpackTreeFlat(t *testing.T) {
 	}
 }
 
+// TestUnpackTreeDirlinks has directories that come onto links, which stay, and are hidden later: what was in them is where
+// the links led.
+func TestUnpackTreeDirlinks(t *testing.T) {
+	t.Parallel()
+	lower := []tar.Header{dir("b"), dir("d"), symlink("a", "/b"), symlink("d/a", "/b")}
+	upper := []tar.Header{dir("a"), file("a/f", "x"), dir("d"), dir("d/a"), file("d/a/g", "y")}
+	for name, layers := range map[string][][]tar.Header{
+		"shown":              {lower, upper},
+		"under a file":       {lower, upper, {file("a", "z"), file("d/a", "z")}},
+		"under a whiteout":   {lower, upper, {wh("a"), wh("d")}},
+		"in what is hidden":  {lower, upper, {file("d", "z")}},
+		"another name":       {{dir("b"), symlink("s", "/b"), hardlink("a", "s")}, {dir("a"), file("a/f", "x")}},
+		"another name below": {{dir("b"), symlink("s", "/b"), hardlink("a", "s")}, {dir("a"), file("a/f", "x")}, {wh("a")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var blobs [][]byte
+			for _, headers := range layers {
+				blobs = append(blobs, tarOf(t, headers...))
+			}
+			compareWithOrder(t, blobs, rootfs.TreeOptions{KeepDirlinks: true})
+		})
+	}
+}
+
 // compareWithOrder unpacks layers both ways and returns how UnpackTree did it.
 func compareWithOrder(t testing.TB, blobs [][]byte, opts rootfs.TreeOptions) rootfs.TreeStats {
 	t.Helper()
