@@ -12,28 +12,40 @@ const MaxName = 255
 
 // CheckName says whether NTFS, as Windows opens it, can hold a file of that
 // name: 1 to 255 units of UTF-16, WTF-8, not "." or "..", and without
-// control characters, and <>:"/\|?*. IsReserved and EndsInDotOrSpace tell of
-// names that are held, but that most programs of Windows cannot open.
+// control characters, and <>:"/\|?*. The error is ErrRange. IsReserved and
+// EndsInDotOrSpace tell of names that are held, but that most programs of
+// Windows cannot open.
 func CheckName(name string) error {
 	switch {
 	case name == "" || name == "." || name == "..":
-		return fmt.Errorf("%w: the name %q", ErrRange, name)
+		return badName("%q is no name of a file", name)
 	case !ValidWTF8(name):
-		return fmt.Errorf("%w: the name %q is not WTF-8", ErrRange, name)
+		return badName("the name %q is not WTF-8", name)
 	case lenUTF16(name) > MaxName:
-		return fmt.Errorf("%w: the name %.20q… has more than %d units of UTF-16", ErrRange, name, MaxName)
+		return badName("the name %.20q… has more than %d units of UTF-16", name, MaxName)
 	}
 	if i := strings.IndexFunc(name, func(r rune) bool { return r < ' ' || strings.ContainsRune(`<>:"/\|?*`, r) }); i >= 0 {
-		return fmt.Errorf("%w: the name %q has %q in it", ErrRange, name, name[i])
+		return badName("the name %q has %q in it", name, name[i])
 	}
 	return nil
 }
 
+// nameError says all of what is wrong with a name. Its class is ErrRange,
+// whose text would say less.
+type nameError string
+
+func badName(format string, args ...any) error { return nameError(fmt.Sprintf(format, args...)) }
+
+func (e nameError) Error() string { return string(e) }
+
+func (nameError) Unwrap() error { return ErrRange }
+
 // CheckStreamName says whether an alternate data stream can have the name: 1
-// to 255 units of UTF-16 without NUL, colon, slash and backslash.
+// to 255 units of UTF-16 without NUL, colon, slash and backslash. The error is
+// ErrRange.
 func CheckStreamName(name string) error {
 	if name == "" || !ValidWTF8(name) || lenUTF16(name) > MaxName || strings.ContainsAny(name, ":/\\\x00") {
-		return fmt.Errorf("%w: the stream name %.40q", ErrRange, name)
+		return badName("%.40q is no name of a stream", name)
 	}
 	return nil
 }

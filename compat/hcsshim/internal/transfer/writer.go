@@ -165,7 +165,7 @@ func cleanName(name string) (string, error) {
 			return "", fmt.Errorf("the name is not relative and clean: %w", errdefs.ErrInvalidArgument)
 		}
 		if err := ntfs.CheckName(part); err != nil {
-			return "", fmt.Errorf("%w: %w", errdefs.ErrInvalidArgument, err)
+			return "", fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 		}
 	}
 	return clean, nil
