@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -370,13 +370,25 @@ func (v *Volume) makeImage(ctx context.Context, s VolumeState, size uint64) erro
 	if err := os.Truncate(temp, int64(size)); err != nil { //nolint:gosec // judged by grow
 		return errors.Join(err, os.Remove(temp))
 	}
-	if out, err := exec.CommandContext(ctx, "mkfs.xfs", "-q", temp).CombinedOutput(); err != nil {
-		return errors.Join(fmt.Errorf("make a file system with mkfs.xfs: %w\n%s", err, out), os.Remove(temp))
+	if err := makeXFS(ctx, temp); err != nil {
+		return errors.Join(err, os.Remove(temp))
 	}
 	if err := os.Rename(temp, v.path(volumeImage)); err != nil {
 		return err
 	}
 	return v.put(volumeRecord{Size: size})
+}
+
+func makeXFS(ctx context.Context, name string) error {
+	out, err := sys.Program(ctx, "mkfs.xfs", "-q", name).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("make a file system with mkfs.xfs, which is of xfsprogs: %w", err)
+	if why := strings.Fields(string(out)); len(why) > 0 {
+		err = fmt.Errorf("%w: %s", err, strings.Join(why, " "))
+	}
+	return err
 }
 
 // checkEmpty returns an error if something was written into a volume without limit.

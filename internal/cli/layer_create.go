@@ -22,7 +22,8 @@ func newLayerCreate(a *app) *cobra.Command {
 		Long: `Create a scratch layer as a directory, which may exist and be empty. It takes what
 is written into the tree that "hcs layer mount" makes of it and its parents: those
 that are told and, behind the last of these, its own. It has no limit unless a size
-is given.`,
+is given. Then it is in a file system that mkfs.xfs of xfsprogs makes, which has
+320 MiB at least.`,
 		Args: takes(1, 1, "the layer's directory"),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0]) },
 	}

@@ -35,7 +35,7 @@ func Format(ctx context.Context, path, label string, start int64) error {
 	if label != "" {
 		args = append(args, "--label", label)
 	}
-	out, err := program(ctx, "mkntfs", append(args, path)...).CombinedOutput()
+	out, err := sys.Program(ctx, "mkntfs", append(args, path)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("format NTFS volume %s: mkntfs: %w: %s", path, cause(ctx, err), bytes.TrimSpace(out))
 	}
@@ -50,7 +50,7 @@ func Grow(ctx context.Context, path string) error {
 		return fmt.Errorf("grow NTFS volume: %w", err)
 	}
 	for _, args := range [][]string{{"ntfsresize", "--force", "--no-progress-bar"}, {"ntfsfix", "--clear-dirty"}} {
-		out, err := program(ctx, args[0], append(args[1:], path)...).CombinedOutput()
+		out, err := sys.Program(ctx, args[0], append(args[1:], path)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("grow NTFS volume %s: %s: %w: %s", path, args[0], cause(ctx, err), lastLines(out))
 		}
@@ -62,19 +62,6 @@ func Grow(ctx context.Context, path string) error {
 func lastLines(out []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	return strings.Join(lines[max(len(lines)-3, 0):], " ")
-}
-
-// program finds what is in root's directories too.
-func program(ctx context.Context, name string, args ...string) *exec.Cmd {
-	if _, err := exec.LookPath(name); err != nil {
-		for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
-			if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-				name = p
-				break
-			}
-		}
-	}
-	return exec.CommandContext(ctx, name, args...)
 }
 
 func cause(ctx context.Context, err error) error {
@@ -175,7 +162,7 @@ func (v *Volume) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v.cmd = program(context.WithoutCancel(ctx), "ntfs-3g", "-o", "no_def_opts,big_writes,streams_interface=windows,special_files=wsl,no_detach", v.path, v.root)
+	v.cmd = sys.Program(context.WithoutCancel(ctx), "ntfs-3g", "-o", "no_def_opts,big_writes,streams_interface=windows,special_files=wsl,no_detach", v.path, v.root)
 	v.cmd.Stdout, v.cmd.Stderr = &v.output, &v.output
 	if err := v.run(); err != nil {
 		v.cmd = nil
@@ -283,7 +270,7 @@ func unmount(root string) error {
 		return err
 	}
 	for _, name := range []string{"fusermount3", "fusermount"} {
-		out, failed := program(context.Background(), name, "-u", "-z", root).CombinedOutput()
+		out, failed := sys.Program(context.Background(), name, "-u", "-z", root).CombinedOutput()
 		if failed == nil {
 			return nil
 		}
