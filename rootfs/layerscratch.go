@@ -159,15 +159,52 @@ func (v *Volume) mountOn(ctx context.Context, l LayerDir, parents []string) erro
 	if err := v.Activate(ctx); err != nil {
 		return err
 	}
-	if encodingOf(below) == layer.NT {
+	err = v.takesMarks(&below[0])
+	switch {
+	case err != nil:
+	case encodingOf(below) == layer.NT:
 		err = v.PrepareNT(ctx, pathsOf(below))
-	} else {
+	default:
 		err = v.locked(ctx, func() error { return v.prepare(treesOf(below), below[0].userXattr) })
 	}
 	if err != nil && !l.Active {
 		err = errors.Join(err, v.Deactivate(context.WithoutCancel(ctx)))
 	}
 	return err
+}
+
+// probeXattr is an attribute that the kernel's own root alone may set, as it is with overlayfs's marks and Windows' metadata
+// in the layers that he imports.
+const probeXattr = "trusted.hcs.probe"
+
+// takesMarks makes sure that what is written into the volume can be marked as the layer below is. The root of a user
+// namespace cannot, and does not own that layer's files either: overlayfs would copy none of them up.
+func (v *Volume) takesMarks(below *LayerDir) error {
+	if below.userXattr {
+		return nil
+	}
+	root, err := inroot.Open(v.path(volumeMount))
+	if err != nil {
+		return err
+	}
+	err = tryXattr(root)
+	if errors.Is(err, sys.ErrNotPermitted) {
+		err = fmt.Errorf("layer %s was imported by root, on whose layers only root writes: import it yourself: %w", below.Path,
+			errdefs.ErrPermissionDenied)
+	}
+	return errors.Join(err, root.Close())
+}
+
+func tryXattr(root *inroot.Root) error {
+	dir, err := root.OpenDir(upperDir)
+	if err != nil {
+		return err
+	}
+	err = dir.Self().SetXattr(probeXattr, "")
+	if err == nil {
+		err = dir.Self().RemoveXattr(probeXattr)
+	}
+	return errors.Join(err, dir.Close())
 }
 
 // treesOf returns the trees of layers, to be stacked.

@@ -153,6 +153,29 @@ func TestRootlessWindowsMounts(t *testing.T) {
 	}
 }
 
+// TestRootlessOnRootsLayer has a layer that root has imported, which an ordinary user reads, but cannot write on.
+func TestRootlessOnRootsLayer(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
+	for name, ids := range map[string]testenv.SubIDs{"one id": testenv.OneID, "many ids": testenv.ManyIDs} {
+		t.Run(name, func(t *testing.T) {
+			o := &ordinary{t: t, user: testenv.NewUser(t, ids)}
+			o.windowsLayout()
+			base := filepath.Join(filepath.Dir(o.user.Home), "base")
+			hcs := filepath.Join(testenv.Programs(t), "hcs")
+			cmd := exec.Command("sh", "-c", `"$1" layer import -i "$2" "$3" && chmod -R a+rX "$3"`, "sh",
+				hcs, "oci:"+o.user.Home+"/layout:three#1", base)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			o.ok("layer", "export", "--flatten", "-o", "flat.tar", base)
+			o.ok("layer", "create", "-l", base, "mine")
+			o.fails("layer "+base+" was imported by root, on whose layers only root writes: import it yourself", "unshare", "hcs", "layer", "mount", "mine")
+			o.ok("unshare", "hcs", "layer", "remove", "mine")
+		})
+	}
+}
+
 // TestRootlessVolume makes a disk with an NTFS volume as an ordinary user, who can where ntfs-3g is setuid root: nothing
 // stays mounted.
 func TestRootlessVolume(t *testing.T) {
