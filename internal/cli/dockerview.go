@@ -8,7 +8,7 @@ import (
 
 // dockerView has what scripts for docker ask "inspect --format" for most, by docker's names. JSON does not show it again.
 type dockerView struct {
-	Id     string //nolint:revive // docker's spelling
+	Id     string
 	Image  string // the image's id
 	Path   string
 	Args   []string
