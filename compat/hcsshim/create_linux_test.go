@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/compat/hcsshim"
-	"github.com/hostcompute/hcs/internal/state"
 	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/rootfs"
 )
@@ -219,11 +219,12 @@ func TestCreateFails(t *testing.T) {
 		}
 	}
 	// Somebody is at work on the layer, for longer than there is time.
-	locks, err := state.Open[struct{}](state.Config{Dir: filepath.Join(dir, ".state"), Kind: "volume", Durability: state.Volatile})
+	lock := filepath.Join(dir, ".state", ".lock", "volume")
+	check(t, os.MkdirAll(filepath.Dir(lock), 0o700))
+	f, err := os.Create(lock)
 	check(t, err)
-	lock, err := locks.Lock(t.Context(), "volume")
-	check(t, err)
-	defer func() { check(t, lock.Unlock()) }()
+	defer f.Close()
+	check(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
 	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMCREATE", "1")
 	if _, err := hcsshim.CreateContainer("web", with(func(*hcsshim.ContainerConfig) {})); !hcsshim.IsTimeout(err) {
 		t.Errorf("no time: %v", err)
