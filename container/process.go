@@ -24,7 +24,10 @@ type ProcessSpec struct {
 	// Args is the program and its arguments. A program without a slash is looked
 	// up in the PATH of Env, in the system.
 	Args []string `json:"args"`
-	Env  []string `json:"env,omitempty"` // "KEY=value"; HOME and HOSTNAME are added if they are missing
+	// Path is the program if that is not Args[0], which is then no more than what
+	// the program is told that it is called. It is looked up in the same way.
+	Path string   `json:"path,omitempty"`
+	Env  []string `json:"env,omitempty"` // "KEY=value"; PATH, HOME and HOSTNAME are added if they are missing
 	Dir  string   `json:"dir,omitempty"` // working directory; empty is /
 	// User is "user", "uid", "user:group" or "uid:gid", by the system's own
 	// /etc/passwd and /etc/group. Empty is root.
@@ -162,7 +165,7 @@ func (p *ProcessSpec) check() error {
 
 func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {
 	r := &wire.SpawnRequest{
-		Args: p.Args, Env: p.Env, Dir: p.Dir, User: p.User, Rows: p.Rows, Cols: p.Cols, Flags: pipes.flags,
+		Args: p.Args, Path: p.Path, Env: p.Env, Dir: p.Dir, User: p.User, Rows: p.Rows, Cols: p.Cols, Flags: pipes.flags,
 	}
 	if p.Terminal {
 		r.Flags |= wire.Terminal

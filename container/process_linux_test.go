@@ -50,6 +50,33 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
+// TestProgramBesideArgs runs a program under another name, and without a PATH.
+func TestProgramBesideArgs(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	for _, tt := range []struct {
+		spec container.ProcessSpec
+		want string
+	}{
+		{container.ProcessSpec{Path: "/bin/busybox", Args: []string{"sh", "-c", "echo $0 $PATH"}}, "sh /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"},
+		{container.ProcessSpec{Path: "busybox", Args: []string{"echo", "x"}}, "x\n"},
+		{container.ProcessSpec{Args: []string{"echo", "y"}}, "y\n"},
+		{container.ProcessSpec{Args: []string{"/bin/sh", "-c", "echo -$PATH-"}, Env: []string{"PATH="}}, "--\n"},
+	} {
+		var out bytes.Buffer
+		tt.spec.Stdout = &out
+		p, err := s.CreateProcess(t.Context(), &tt.spec)
+		f.must(err)
+		if st, err := p.Wait(t.Context()); err != nil || st.Code != 0 || out.String() != tt.want {
+			t.Errorf("%q of %q: %q, %+v, %v", tt.spec.Args, tt.spec.Path, out.String(), st, err)
+		}
+	}
+	_, err := s.CreateProcess(t.Context(), &container.ProcessSpec{Path: "/bin/nope", Args: []string{"sh"}})
+	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "start /bin/nope: ") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func opts(list ...func(*container.ProcessSpec)) []func(*container.ProcessSpec) { return list }
 
 func dir(path string) func(*container.ProcessSpec) {

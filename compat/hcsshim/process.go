@@ -82,14 +82,14 @@ func (c *ProcessConfig) spec() (*compute.ProcessSpec, error) {
 	if len(args) == 0 {
 		args = splitCommandLine(c.CommandLine)
 	}
-	if c.ApplicationName != "" {
-		args = slices.Concat([]string{c.ApplicationName}, args[min(1, len(args)):])
+	if len(args) == 0 && c.ApplicationName != "" {
+		args = []string{c.ApplicationName}
 	}
 	if len(args) == 0 {
 		return nil, coded(hcserror.InvalidParameter, "there is neither CommandLine, CommandArgs nor ApplicationName")
 	}
 	s := &compute.ProcessSpec{
-		Args: args, Env: c.environment(), Dir: c.WorkingDirectory, User: c.User, Terminal: c.EmulateConsole,
+		Args: args, Path: c.ApplicationName, Env: c.environment(), Dir: c.WorkingDirectory, User: c.User, Terminal: c.EmulateConsole,
 		Pipes: compute.Pipes{Stdin: c.CreateStdInPipe, Stdout: c.CreateStdOutPipe, Stderr: c.CreateStdErrPipe && !c.EmulateConsole},
 	}
 	if c.EmulateConsole {

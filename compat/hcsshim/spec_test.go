@@ -106,10 +106,10 @@ func TestProcessSpec(t *testing.T) {
 			ProcessConfig{CommandLine: "not this", CommandArgs: []string{"echo", `a "b`, ""}},
 			compute.ProcessSpec{Args: []string{"echo", `a "b`, ""}, Env: []string{path}},
 		},
-		{ProcessConfig{ApplicationName: "/bin/x"}, compute.ProcessSpec{Args: []string{"/bin/x"}, Env: []string{path}}},
+		{ProcessConfig{ApplicationName: "/bin/x"}, compute.ProcessSpec{Args: []string{"/bin/x"}, Path: "/bin/x", Env: []string{path}}},
 		{
 			ProcessConfig{ApplicationName: "/bin/x", CommandLine: "x y"},
-			compute.ProcessSpec{Args: []string{"/bin/x", "y"}, Env: []string{path}},
+			compute.ProcessSpec{Args: []string{"x", "y"}, Path: "/bin/x", Env: []string{path}},
 		},
 		{
 			ProcessConfig{

@@ -23,7 +23,7 @@ func (a *agent) spawn(m wire.Message) *wire.Failure {
 	if f != nil {
 		return f
 	}
-	path, f := lookPath(r.Args[0], env, dir)
+	path, f := lookPath(r.Program(), env, dir)
 	if f != nil {
 		return f
 	}
@@ -59,10 +59,10 @@ func (a *agent) start(seq uint32, path string, args []string, attr *syscall.Proc
 	}
 	err := a.reaper.Start(path, args, attr, began, ended)
 	if err == syscall.EINVAL && !hasIDs(attr.Sys.Credential) {
-		return &wire.Failure{Class: wire.Invalid, Text: "start " + args[0] + ": the user has no id in the container's user namespace"}
+		return &wire.Failure{Class: wire.Invalid, Text: "start " + path + ": the user has no id in the container's user namespace"}
 	}
 	if err != nil {
-		return failure(err, "start "+args[0])
+		return failure(err, "start "+path)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func value(env []string, key string) string {
 
 // withDefaults adds what programs expect to be set.
 func withDefaults(env []string, home string) []string {
-	env = withDefault(env, "HOME", home)
+	env = withDefault(withDefault(env, "PATH", wire.DefaultPath), "HOME", home)
 	var u syscall.Utsname
 	if syscall.Uname(&u) != nil {
 		return env

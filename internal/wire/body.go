@@ -1,5 +1,7 @@
 package wire
 
+import "cmp"
+
 // SpawnFlags modify a SpawnRequest.
 type SpawnFlags uint32
 
@@ -46,14 +48,22 @@ func (f SpawnFlags) Attachable() SpawnFlags {
 // SpawnRequest asks for a process.
 type SpawnRequest struct {
 	Flags      SpawnFlags
-	Args       []string // Args[0] is looked up in Env's PATH if it has no slash
+	Args       []string
 	Env        []string
 	Dir        string // working directory; empty is /
 	User       string // "user", "uid", "user:group", …; names are the container's own; empty is root
 	Rows, Cols uint16 // first size of the terminal; 0 leaves it unset
+	Path       string // the program; empty is Args[0]. Without a slash it is looked up in Env's PATH
 }
 
-// Encode returns the body.
+// DefaultPath is the PATH of processes that are given none, docker's.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Program is what to run.
+func (r *SpawnRequest) Program() string { return cmp.Or(r.Path, r.Args[0]) }
+
+// Encode returns the body. A program beside the arguments is a field that shims
+// and agents of systems which have run for long may not know.
 func (r *SpawnRequest) Encode() []byte {
 	var e encoder
 	e.uint(uint64(r.Flags))
@@ -63,6 +73,9 @@ func (r *SpawnRequest) Encode() []byte {
 	e.string(r.User)
 	e.uint(uint64(r.Rows))
 	e.uint(uint64(r.Cols))
+	if r.Path != "" {
+		e.string(r.Path)
+	}
 	return e.b
 }
 
@@ -72,6 +85,11 @@ func (r *SpawnRequest) Decode(b []byte) error {
 	*r = SpawnRequest{
 		Flags: SpawnFlags(d.uint()), Args: d.strings(), Env: d.strings(), Dir: d.string(), User: d.string(),
 		Rows: uint16(d.uint()), Cols: uint16(d.uint()),
+	}
+	if len(d.b) > 0 {
+		if r.Path = d.string(); r.Path == "" {
+			d.fail()
+		}
 	}
 	return d.end()
 }

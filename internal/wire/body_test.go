@@ -17,6 +17,15 @@ func TestBodies(t *testing.T) {
 	if err := gotSpawn.Decode(spawn.Encode()); err != nil || cmp.Diff(spawn, gotSpawn) != "" {
 		t.Errorf("spawn: %v, %+v", err, gotSpawn)
 	}
+	short := len(spawn.Encode())
+	spawn.Path = "/p"
+	if err := gotSpawn.Decode(spawn.Encode()); err != nil || cmp.Diff(spawn, gotSpawn) != "" || gotSpawn.Program() != "/p" {
+		t.Errorf("spawn of a program beside the arguments: %v, %+v", err, gotSpawn)
+	}
+	if err := gotSpawn.Decode(append(spawn.Encode()[:short], 0)); err == nil {
+		t.Error("an empty program decodes")
+	}
+	spawn.Path = "" // from here on
 	build := fullBuild()
 	var gotBuild wire.Build
 	if err := gotBuild.Decode(build.Encode()); err != nil || cmp.Diff(build, gotBuild) != "" {
@@ -111,6 +120,8 @@ func TestAttachable(t *testing.T) {
 // and what decodes encodes to something equal.
 func FuzzBodies(f *testing.F) {
 	spawn := wire.SpawnRequest{Args: []string{"a"}, Env: []string{"K=V"}, Dir: "/"}
+	f.Add(spawn.Encode())
+	spawn.Path = "/p"
 	f.Add(spawn.Encode())
 	full := fullBuild()
 	f.Add(full.Encode())
