@@ -57,7 +57,6 @@ var dockerFlags = []struct{ commands, flags, use string }{
 	{"run create update", "kernel-memory memory-reservation memory-swappiness", "use --memory, which is a limit of all memory"},
 	{"run create", "device-cgroup-rule gpus", "use --device"},
 	{"run create", "disable-content-trust", noTrust},
-	{"run create", "dns dns-opt dns-option dns-search", "mount a file: -v ./resolv.conf:/etc/resolv.conf:ro"},
 	{"run create", "domainname", "use --hostname with the whole name"},
 	{"run create", "group-add", "use --user USER:GROUP"},
 	{

@@ -56,6 +56,7 @@ type containerOptions struct {
 	name, hostname, network, rootfs, stopSignal string
 	entrypoint                                  *pflag.Flag // "" means something else than no flag
 	mounts, volumes, tmpfs, labels, log         []string
+	dns                                         container.DNS
 	readOnly, remove                            bool
 }
 
@@ -77,6 +78,9 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	o.resourceOptions.addFlags(f)
 	o.securityOptions.addFlags(f)
 	f.StringVar(&o.network, "network", "none", "`network`: none or host")
+	f.StringArrayVar(&o.dns.Servers, "dns", nil, "ask the name server at `address`; one more each time")
+	f.StringArrayVar(&o.dns.Search, "dns-search", nil, "look for names in the `domain`, too")
+	f.StringArrayVar(&o.dns.Options, "dns-option", nil, "give the resolver an `option` of resolv.conf(5), as ndots:2; also --dns-opt")
 	f.StringVar(&o.rootfs, "rootfs", "", "stand on a `directory` instead of an image, and leave it as it is")
 	f.StringArrayVarP(&o.labels, "label", "l", nil, "keep `KEY=VALUE` with the container")
 	f.StringArrayVar(&o.log, "log-opt", nil, "bound the log: `max-size=SIZE` of a file, 10m if not given, or max-file=N, 3")
@@ -92,6 +96,8 @@ func otherNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		name = "network"
 	case "timeout":
 		name = "time"
+	case "dns-opt":
+		name = "dns-option"
 	}
 	return pflag.NormalizedName(name)
 }
@@ -134,7 +140,7 @@ func (o *containerOptions) spec(args []string) (hcs.Spec, error) {
 func (o *containerOptions) system() (container.Spec, error) {
 	s := container.Spec{
 		Name: o.name, Hostname: o.hostname, ReadOnly: o.readOnly, Network: container.Network(o.network), Ephemeral: o.remove,
-		Resources: o.resources(),
+		Resources: o.resources(), DNS: o.dns,
 	}
 	var err error
 	if o.rootfs != "" {
