@@ -28,9 +28,6 @@ func compile(t testing.TB, c *specs.LinuxSeccomp) []byte {
 	return p
 }
 
-//go:fix inline
-func errno(n uint) *uint { return new(n) }
-
 func calls(action specs.LinuxSeccompAction, names ...string) specs.LinuxSyscall {
 	return specs.LinuxSyscall{Names: names, Action: action}
 }
