@@ -234,7 +234,7 @@ func (b *bundle) standard() []specs.Mount {
 func (m *Mount) oci() specs.Mount {
 	if m.Type == "tmpfs" {
 		o := specs.Mount{
-			Destination: m.Target, Type: "tmpfs", Source: "tmpfs",
+			Destination: m.target(), Type: "tmpfs", Source: "tmpfs",
 			Options: []string{"nosuid", "nodev", "mode=" + strconv.FormatUint(uint64(cmp.Or(m.Mode, 0o1777)), 8)},
 		}
 		if m.Size > 0 {
@@ -243,7 +243,7 @@ func (m *Mount) oci() specs.Mount {
 		return m.protect(o)
 	}
 	return m.protect(specs.Mount{
-		Destination: m.Target, Type: "bind", Source: m.Source, Options: []string{"rbind", "rprivate"},
+		Destination: m.target(), Type: "bind", Source: m.Source, Options: []string{"rbind", "rprivate"},
 	})
 }
 

@@ -254,3 +254,19 @@ func TestMemory(t *testing.T) {
 		t.Errorf("first process: %d", st.Pid)
 	}
 }
+
+// TestTargetsAsTheyAreWritten starts systems whose targets are not the shortest names of their places.
+func TestTargetsAsTheyAreWritten(t *testing.T) {
+	dir := t.TempDir()
+	for _, runtime := range runtimes {
+		t.Run(runtime, func(t *testing.T) {
+			f := newFixture(t)
+			f.config.Runtime = runtime
+			f.open()
+			s := f.running(container.Spec{Mounts: []container.Mount{
+				{Source: dir, Target: "/a/../../b/./c/"}, {Type: "tmpfs", Target: "//d/../e//"},
+			}})
+			f.ok(s, "touch /b/c/file /e/file && grep -q ' /b/c ' /proc/mounts && grep -q ' /e ' /proc/mounts")
+		})
+	}
+}

@@ -80,7 +80,7 @@ func (b *bundle) lent(mounts []wire.Mount) []wire.Lent {
 // isChosen reports whether the caller chose what is mounted at the target.
 func (b *bundle) isChosen(target string) bool {
 	spec := &b.record.Spec
-	return slices.ContainsFunc(spec.Mounts, func(m Mount) bool { return m.Target == target }) ||
+	return slices.ContainsFunc(spec.Mounts, func(m Mount) bool { return m.target() == target }) ||
 		slices.ContainsFunc(spec.Disks, func(d Disk) bool { return d.target() == target })
 }
 

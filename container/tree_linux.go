@@ -96,7 +96,7 @@ func (s *System) stage() (*rootfs.Tree, error) {
 		if m.Type == "tmpfs" {
 			continue
 		}
-		b := rootfs.Bind{Source: m.Source, Target: m.Target}
+		b := rootfs.Bind{Source: m.Source, Target: m.target()}
 		if m.ReadOnly {
 			b.Access = sys.ReadOnly
 		}
