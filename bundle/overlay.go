@@ -65,6 +65,9 @@ type mounting struct {
 
 func (m *mounting) run(ctx context.Context) error {
 	if err := checkFree(m.dir); err != nil {
+		if meta, metaErr := ReadMeta(m.dir); metaErr == nil && meta.Overlay != nil {
+			err = fmt.Errorf("%w: a bundle is mounted there, or was to be: unmount it first", err)
+		}
 		return err
 	}
 	err := m.locked(ctx, shared, layersLock, func() error { return m.stack(ctx) })
