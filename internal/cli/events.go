@@ -118,6 +118,33 @@ func parseUntil(text string, now time.Time) (time.Time, error) {
 	return parseTime(text, now)
 }
 
+// eventKinds are those that happen.
+var eventKinds = []container.EventKind{
+	container.EventCreated, container.EventStarted, container.EventPaused, container.EventResumed, container.EventModified,
+	container.EventProcessCreated, container.EventProcessExited, container.EventOOM, container.EventExited, container.EventLost,
+	container.EventDeleted, container.EventGap,
+}
+
+// dockersEvents are docker's names of what has another one here.
+var dockersEvents = map[string]container.EventKind{
+	"create": container.EventCreated, "start": container.EventStarted, "pause": container.EventPaused,
+	"unpause": container.EventResumed, "update": container.EventModified, "exec_start": container.EventProcessCreated,
+	"exec_die": container.EventProcessExited, "die": container.EventExited, "stop": container.EventExited,
+	"destroy": container.EventDeleted,
+}
+
+// kindsFor says what to use in place of a name that no event has.
+func kindsFor(name string) string {
+	if kind, ok := dockersEvents[name]; ok {
+		return "use " + string(kind)
+	}
+	list := make([]string, len(eventKinds))
+	for i, kind := range eventKinds {
+		list[i] = string(kind)
+	}
+	return "use one of " + strings.Join(list, ", ")
+}
+
 // leastID is how many digits of an id a filter needs, so that no short name is taken for one.
 const leastID = 6
 
@@ -128,6 +155,9 @@ func (o *eventsOptions) filter() (func(*container.Event) bool, error) {
 		key, value, ok := strings.Cut(f, "=")
 		if !ok || key != "container" && key != "event" {
 			return nil, usage(fmt.Sprintf("events: filter %q: use container=NAME or event=KIND", f))
+		}
+		if key == "event" && !slices.Contains(eventKinds, container.EventKind(value)) {
+			return nil, usage(fmt.Sprintf("events: filter %q: there is no such event: %s", f, kindsFor(value)))
 		}
 		wanted[key] = append(wanted[key], value)
 	}
