@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -55,6 +56,9 @@ func (s *System) processes(ctx context.Context) ([]ProcessDetails, error) {
 		return nil, fault(errdefs.ErrFailedPrecondition, "it is starting")
 	}
 	pids, err := s.members(st.Pid)
+	if errors.Is(err, os.ErrNotExist) { // its end has come meanwhile
+		return nil, s.ending(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +67,17 @@ func (s *System) processes(ctx context.Context) ([]ProcessDetails, error) {
 		return nil, err
 	}
 	return details(stats, st.Pid), nil
+}
+
+// ending says what has become of a system whose control group is gone.
+func (s *System) ending(ctx context.Context) error {
+	st, err := s.Status(ctx)
+	if err == nil && st.State.IsUp() {
+		err = fault(errdefs.ErrFailedPrecondition, "it is stopping")
+	} else if err == nil {
+		err = s.notRunning()
+	}
+	return err
 }
 
 // members lists the processes of the system, by their numbers here.

@@ -96,6 +96,11 @@ func (s *System) measure(ctx context.Context) (Stats, error) {
 	if err := m.group.Read(&c); err != nil {
 		return Stats{}, err
 	}
+	if c.Pids == 0 { // not even the agent is left, or the kernel counts no processes
+		if _, err := s.isUpNow(ctx); err != nil {
+			return Stats{}, err
+		}
+	}
 	st := newStats(&c)
 	if m.network == nil {
 		return st, nil
@@ -115,22 +120,32 @@ func (s *System) openMeter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	st, err := s.isUpNow(ctx)
+	if err != nil {
+		return err
+	}
 	group, err := cg.NewMeter()
 	if err != nil {
 		return err
 	}
 	var network *sys.NetworkMeter
 	if s.record.Spec.Network != NetworkHost {
-		st, err := s.Status(ctx)
-		if err == nil {
-			network, err = sys.NewNetworkMeter(st.Pid)
-		}
-		if err != nil {
+		if network, err = sys.NewNetworkMeter(st.Pid); err != nil {
 			return errors.Join(os.ErrNotExist, group.Close())
 		}
 	}
 	s.meter.group, s.meter.network = group, network
 	return nil
+}
+
+// isUpNow returns the status of a system that runs. Of others the error is
+// os.ErrNotExist: a shim that was killed leaves the control group behind.
+func (s *System) isUpNow(ctx context.Context) (Status, error) {
+	st, err := s.Status(ctx)
+	if err == nil && !st.State.IsUp() {
+		err = os.ErrNotExist
+	}
+	return st, err
 }
 
 // forget closes what is open. The lock is held.

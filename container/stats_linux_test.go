@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -39,6 +41,32 @@ func TestStats(t *testing.T) {
 			t.Errorf("started anew: %+v, %v", again, err)
 		}
 	})
+}
+
+// TestStatsLost measures a system on the host's network whose shim was killed:
+// its control group is still there.
+func TestStatsLost(t *testing.T) {
+	f := newFixture(t)
+	ctx := t.Context()
+	s := f.running(container.Spec{Network: container.NetworkHost})
+	_, err := s.Stats(ctx)
+	f.must(err)
+	st, err := s.Status(ctx)
+	f.must(err)
+	f.must(syscall.Kill(st.ShimPid, syscall.SIGKILL))
+	f.gone(st.ShimPid)
+	f.gone(st.Pid)
+	other, err := f.Open(ctx, s.ID())
+	f.must(err)
+	for _, s := range []*container.System{s, other} {
+		if _, err := s.Stats(ctx); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "it is lost") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := s.Processes(ctx); !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("processes: %v", err)
+		}
+	}
+	f.must(s.Terminate(ctx))
 }
 
 func TestStatsOfNetwork(t *testing.T) {
