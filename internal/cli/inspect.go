@@ -96,6 +96,7 @@ func inspectContainer(ctx context.Context, h *hcs.Host, ref string) (any, error)
 		return nil, err
 	}
 	r := c.Record()
+	r.Spec.Credentials = "" // what is shown gets into logs and reports
 	v := containerView{Record: r, dockerView: newDockerView(&r, &st), Name: c.Name(), Status: statusView{
 		State: st.State, Started: st.Started, Ended: st.Ended, ExitCode: st.ExitCode, Reason: st.Reason, Pid: st.Pid, ShimPid: st.ShimPid,
 	}}

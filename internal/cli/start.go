@@ -68,7 +68,7 @@ func (a *app) startIdle(ctx context.Context, c *container.System, o stdio) error
 	if err != nil {
 		return err
 	}
-	if !isRunning(st) {
+	if !isRunning(st) || st.State == container.Stopping { // whose end is waited for
 		return a.startMain(ctx, c, o)
 	}
 	if o.detached {
