@@ -332,11 +332,11 @@ func (c *container) gone(ctx context.Context) (syscall.Errno, bool) {
 
 func (c *container) Start() error {
 	return c.call("Start", func(ctx context.Context) error {
+		ctx, cancel := startLimit.within(ctx)
+		defer cancel()
 		if err := c.expect(ctx, compute.Created); err != nil {
 			return err
 		}
-		ctx, cancel := startLimit.within(ctx)
-		defer cancel()
 		err := c.system.Start(ctx)
 		if err == nil {
 			c.lookNow()

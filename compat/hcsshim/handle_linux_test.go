@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,17 +166,44 @@ func TestStates(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestNoTime starts a container without time to do so, and then with it.
+// TestNoTime has others at work on a container for longer than there is time to start and to pause it.
 func TestNoTime(t *testing.T) {
 	m := newMachine(t)
 	c := m.created("web")
-	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMSTART", "0")
+	release := holdRecords(t)
+	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMSTART", "1")
 	expect(t, "start", c.Start(), hcsshim.ErrTimeout)
+	release()
 	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMSTART", "")
 	check(t, c.Start())
-	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMPAUSE", "0")
+	shim := shimOf(t, "web")
+	check(t, syscall.Kill(shim, syscall.SIGSTOP))
+	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMPAUSE", "1")
 	expect(t, "pause", c.Pause(), hcsshim.ErrTimeout)
+	check(t, syscall.Kill(shim, syscall.SIGCONT))
 	check(t, ended(c))
+}
+
+// holdRecords takes the locks of all containers, but for those that this program has itself, as their creator.
+func holdRecords(t *testing.T) (release func()) {
+	t.Helper()
+	locks, err := filepath.Glob(filepath.Join(os.Getenv("HCS_ROOT"), "containers", ".lock", "*"))
+	check(t, err)
+	var held []*os.File
+	for _, name := range locks {
+		if strings.HasSuffix(name, ".creator") {
+			continue
+		}
+		f, err := os.Open(name)
+		check(t, err)
+		check(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+		held = append(held, f)
+	}
+	return func() {
+		for _, f := range held {
+			check(t, f.Close())
+		}
+	}
 }
 
 // TestNeverStarted ends a container that has never run: Wait returns for all who have it open.

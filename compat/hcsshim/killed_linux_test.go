@@ -117,6 +117,19 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
+// shimOf returns the pid of a container's shim.
+func shimOf(t *testing.T, id string) int {
+	t.Helper()
+	h, err := hcs.Open(hcs.Config{Root: os.Getenv("HCS_ROOT"), Run: os.Getenv("HCS_RUN")})
+	check(t, err)
+	system, err := h.Containers().Open(t.Context(), id)
+	check(t, err)
+	status, err := system.Status(t.Context())
+	check(t, err)
+	check(t, system.Close())
+	return status.ShimPid
+}
+
 // TestShimDies kills what holds a container: everybody is told, and the id is free again.
 func TestShimDies(t *testing.T) {
 	m := newMachine(t)
@@ -129,13 +142,7 @@ func TestShimDies(t *testing.T) {
 		other, err := hcsshim.OpenContainer("web")
 		check(t, err)
 		p := m.shell(c, "sleep 1000")
-		h, err := hcs.Open(hcs.Config{Root: os.Getenv("HCS_ROOT"), Run: os.Getenv("HCS_RUN")})
-		check(t, err)
-		system, err := h.Containers().Open(t.Context(), "web")
-		check(t, err)
-		status, err := system.Status(t.Context())
-		check(t, err)
-		check(t, syscall.Kill(status.ShimPid, syscall.SIGKILL))
+		check(t, syscall.Kill(shimOf(t, "web"), syscall.SIGKILL))
 		expect(t, "wait for the process", p.Wait(), hcsshim.ErrUnexpectedProcessAbort)
 		expect(t, "wait", c.WaitTimeout(time.Minute), hcsshim.ErrUnexpectedProcessAbort)
 		if err := other.WaitTimeout(time.Minute); err != nil && !errors.Is(err, hcsshim.ErrUnexpectedProcessAbort) {
@@ -145,6 +152,6 @@ func TestShimDies(t *testing.T) {
 		if active, prepared := scratchState(t, dir); active || prepared {
 			t.Fatalf("the layer is active: %t, prepared: %t", active, prepared)
 		}
-		check(t, errors.Join(p.Close(), c.Close(), other.Close(), system.Close()))
+		check(t, errors.Join(p.Close(), c.Close(), other.Close()))
 	}
 }

@@ -89,7 +89,13 @@ func (c *Cgroup) inheritCpuset(root, dir string) error {
 			}
 			continue
 		}
-		parents, err := os.ReadFile(filepath.Join(filepath.Dir(dir), name))
+		parent := filepath.Dir(dir)
+		parents, err := os.ReadFile(filepath.Join(parent, name))
+		if err == nil && strings.TrimSpace(string(parents)) == "" && parent != root { // who has made it is not done
+			if err = c.inheritCpuset(root, parent); err == nil {
+				parents, err = os.ReadFile(filepath.Join(parent, name))
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -68,6 +68,26 @@ func TestMakeCgroup(t *testing.T) {
 	}
 }
 
+// TestMakeInHalfMadeCgroup makes a group in one whose maker has come no further than to make directories.
+func TestMakeInHalfMadeCgroup(t *testing.T) {
+	c := newGroup(t)
+	root := c.h.v1["cpuset"]
+	if root == "" {
+		t.Skip("cpusets are of version 2, where a new one can be joined")
+	}
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(root, c.Path())), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Make(CgroupLimits{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+		if text, err := os.ReadFile(filepath.Join(root, c.Path(), name)); err != nil || strings.TrimSpace(string(text)) == "" {
+			t.Errorf("%s is %q, %v", name, text, err)
+		}
+	}
+}
+
 // TestJoinV1 starts a process from a thread in the group, and sees that the
 // process that the thread is of stays where it is.
 func TestJoinV1(t *testing.T) {
