@@ -111,6 +111,11 @@ func retire(ctx context.Context, system *compute.System) error {
 	if err == nil {
 		err = system.Delete(ctx)
 	}
+	if errors.Is(err, errdefs.ErrFailedPrecondition) { // the start that a client began, who was killed, came to its end after all
+		if err = system.Terminate(ctx); err == nil {
+			err = system.Delete(ctx)
+		}
+	}
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
