@@ -119,7 +119,7 @@ func TestRootless(t *testing.T) {
 			o := newOrdinary(t, testenv.OneID, "HCS_RUNTIME="+runtime)
 			o.rootInside()
 			o.session()
-			o.gives("hcs: create a process in container c: start id: the user has no id in the container's user namespace", 125,
+			o.gives("hcs: create a process in container c: start /usr/bin/id: the user has no id in the container's user namespace", 125,
 				"run", "--rm", "--name", "c", "-u", "1000", "busybox", "id")
 			o.gives("0:0", 0, "run", "--rm", "busybox", "stat", "-c", "%u:%g", "/home/user")
 		})
