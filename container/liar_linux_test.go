@@ -151,7 +151,7 @@ func (f *fixture) callEverything(s *container.System) {
 	f.t.Helper()
 	streams := func(o *container.ProcessSpec) { o.Stdout, o.Stderr, o.Pipes = io.Discard, io.Discard, allPipes }
 	spec := func(options ...func(*container.ProcessSpec)) *container.ProcessSpec {
-		p := &container.ProcessSpec{Args: []string{"true"}, Env: append(env, strings.Repeat("x", 100_000))}
+		p := &container.ProcessSpec{Args: []string{"true"}, Env: append(env, "X="+strings.Repeat("x", 100_000))}
 		for _, o := range options {
 			o(p)
 		}
