@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/testenv"
@@ -299,28 +300,54 @@ func TestModifyHostileTree(t *testing.T) {
 	})
 }
 
-// TestModifySwappedTree adds and removes while the container exchanges a
-// directory for a link to the root, all the time.
+// TestModifySwappedTree adds and removes while a directory of the container is
+// exchanged for a link to /proc, all the time.
 func TestModifySwappedTree(t *testing.T) {
 	f := newFixture(t)
 	ctx := t.Context()
 	dir := t.TempDir()
 	s := f.running(container.Spec{})
-	_, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{
-		"sh", "-c",
-		"mkdir /a; while :; do mv /a /b; ln -s /proc /a; rm /a; mv /b /a; done 2>/dev/null",
-	}, Env: env})
+	f.ok(s, "mkdir /a; ln -s /proc /b")
+	st, err := s.Status(ctx)
 	f.must(err)
-	mounts := f.ok(s, "grep -c -v ' /[ab]' /proc/self/mountinfo")
-	for range 60 {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", st.Pid))
+	f.must(err)
+	defer root.Close()
+	mounts := f.ok(s, "grep -c . /proc/self/mountinfo")
+	stop, stopped := make(chan struct{}), make(chan error)
+	go func() {
+		for n := 0; ; n++ {
+			// It stops as it began.
+			select {
+			case <-stop:
+				if n%2 == 0 {
+					stopped <- nil
+					return
+				}
+			default:
+			}
+			if err := unix.Renameat2(int(root.Fd()), "a", int(root.Fd()), "b", unix.RENAME_EXCHANGE); err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	added := 0
+	for range 100 {
 		if s.Modify(ctx, container.Change{AddMounts: []container.Mount{{Source: dir, Target: "/a/x"}}}) != nil {
 			continue
 		}
+		added++
 		f.eventually("it is found and removed", func() bool {
 			return s.Modify(ctx, container.Change{RemoveMounts: []string{"/a/x"}}) == nil
 		})
 	}
-	if got := f.ok(s, "grep -c -v ' /[ab]' /proc/self/mountinfo"); got != mounts {
+	close(stop)
+	f.must(<-stopped)
+	if added == 0 {
+		t.Error("nothing was ever mounted")
+	}
+	if got := f.ok(s, "grep -c . /proc/self/mountinfo"); got != mounts {
 		t.Errorf("%s mounts became %s", mounts, got)
 	}
 }

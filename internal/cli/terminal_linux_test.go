@@ -117,6 +117,15 @@ func (c *console) expect(text string) {
 	c.t.Fatalf("no %q at the terminal; there is %q", text, c.out.String())
 }
 
+// exits waits for the program, and has it end with that status.
+func (c *console) exits(status int) {
+	c.t.Helper()
+	defer time.AfterFunc(time.Minute, func() { _ = c.cmd.Process.Kill() }).Stop()
+	if err := c.cmd.Wait(); c.cmd.ProcessState.ExitCode() != status {
+		c.t.Errorf("got %v, want exit status %d", err, status)
+	}
+}
+
 // modes are the settings of the terminal.
 func (c *console) modes() unix.Termios {
 	c.t.Helper()
@@ -141,8 +150,7 @@ func TestTerminal(t *testing.T) {
 		"exec": {"exec", "-it", "c", "sh"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd := h.hcs(args...)
-			c := startAt(t, cmd, 33, 77)
+			c := startAt(t, h.hcs(args...), 33, 77)
 			before := c.modes()
 			c.expect("# ")
 			if raw := c.modes(); raw.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
@@ -161,9 +169,7 @@ func TestTerminal(t *testing.T) {
 			c.write("echo status $?\n")
 			c.expect("status 130\r\n")
 			c.write("exit 3\n")
-			if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 3 {
-				t.Errorf("got %v, want exit status 3", err)
-			}
+			c.exits(3)
 			if after := c.modes(); after != before {
 				t.Errorf("the terminal is left different: %+v, was %+v", after, before)
 			}
@@ -176,41 +182,32 @@ func TestTerminal(t *testing.T) {
 func TestTerminalWithoutInput(t *testing.T) {
 	h := newHost(t)
 	h.must("image", "load", "-q", "oci:"+testenv.Image(t, "busybox"))
-	cmd := h.hcs("run", "--rm", "-t", "busybox", "sh", "-c", "trap 'exit 9' INT; echo ready; while sleep 0.01; do :; done")
-	c := startAt(t, cmd, 24, 80)
+	c := startAt(t, h.hcs("run", "--rm", "-t", "busybox", "sh", "-c", "trap 'exit 9' INT; echo ready; while sleep 0.01; do :; done"), 24, 80)
 	c.expect("ready")
 	c.write("\x03")
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 9 {
-		t.Errorf("got %v, want exit status 9", err)
-	}
+	c.exits(9)
 }
 
 // TestLiveStats redraws a table until it is interrupted.
 func TestLiveStats(t *testing.T) {
 	h := newHost(t)
 	h.must("run", "-d", "--name", "c", "oci:"+testenv.Image(t, "busybox"), "sleep", "1000")
-	cmd := h.hcs("stats")
-	c := startAt(t, cmd, 24, 120)
+	c := startAt(t, h.hcs("stats"), 24, 120)
 	for range 2 {
 		c.expect("\x1b[H\x1b[2JCONTAINER ID")
 		c.expect(" c ")
 	}
 	c.write("\x03")
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("interrupted: %v", err)
-	}
+	c.exits(0)
 }
 
 // TestProgress draws a line and clears it.
 func TestProgress(t *testing.T) {
 	h := newHost(t)
-	cmd := h.hcs("image", "load", "oci:"+testenv.Image(t, "busybox"))
-	c := startAt(t, cmd, 24, 120)
+	c := startAt(t, h.hcs("image", "load", "oci:"+testenv.Image(t, "busybox")), 24, 120)
 	c.expect("\r\x1b[K")
 	c.expect("loaded busybox:latest: 1 layer, ")
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	c.exits(0)
 }
 
 // TestDetach leaves commands by keys and comes back to one.
@@ -221,9 +218,7 @@ func TestDetach(t *testing.T) {
 		t.Helper()
 		before := c.modes()
 		c.write(keys)
-		if err := c.cmd.Wait(); err != nil {
-			t.Errorf("detached: %v", err)
-		}
+		c.exits(0)
 		if after := c.modes(); after.Lflag == before.Lflag {
 			t.Error("the terminal is left raw")
 		}
@@ -251,9 +246,7 @@ func TestDetach(t *testing.T) {
 
 	c = startAt(t, h.hcs("attach", "c"), 24, 80)
 	c.write("exit 7\n")
-	if err := c.cmd.Wait(); c.cmd.ProcessState.ExitCode() != 7 {
-		t.Errorf("got %v, want exit status 7", err)
-	}
+	c.exits(7)
 	if out, err := h.hcs("attach", "c").CombinedOutput(); err == nil || !strings.Contains(string(out), "it is stopped") {
 		t.Errorf("attach to what does not run: %v, %s", err, out)
 	}
@@ -266,24 +259,22 @@ func TestDetach(t *testing.T) {
 // TestJobControl stops a job with a key, and has it go on.
 func TestJobControl(t *testing.T) {
 	h := newHost(t)
-	cmd := h.hcs("run", "--rm", "-it", "oci:"+testenv.Image(t, "busybox"), "sh")
-	c := startAt(t, cmd, 24, 80)
+	c := startAt(t, h.hcs("run", "--rm", "-it", "oci:"+testenv.Image(t, "busybox"), "sh"), 24, 80)
 	c.expect("# ")
-	c.write("sh -c 'echo wor\"\"king; while :; do sleep 0.01; done'\n")
+	c.write("sh -c 'trap \"echo going on\" CONT; echo wor\"\"king; while :; do sleep 0.01; done'\n")
 	c.expect("working\r\n")
 	c.write("\x1a")
 	c.expect("Stopped")
 	c.write("jobs; fg\n")
 	c.expect("[1]+")
-	c.expect("sh -c")
+	c.expect("going on\r\n") // a key before that would be the shell's
 	c.write("\x1a")
 	c.expect("Stopped")
 	c.write("kill -9 %1; echo alive\n")
 	c.expect("alive\r\n")
-	c.write("sh -c 'exit 5'\n")
+	c.write("sh -c 'echo la\"\"st; exit 5'\n")
+	c.expect("last\r\n")
 	c.expect("# ")
 	c.write("\x04") // Ctrl-D ends the shell, with its last status
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 5 {
-		t.Errorf("got %v, want exit status 5", err)
-	}
+	c.exits(5)
 }
