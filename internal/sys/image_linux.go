@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 	"unsafe"
 
 	"github.com/containerd/errdefs"
@@ -29,9 +30,15 @@ func IsMountPoint(name string) (bool, error) {
 }
 
 // UnmountIdle unmounts what is mounted on target unless it is in use, which is an error of class errdefs.ErrUnavailable.
-// Where nothing is mounted, or nothing exists, there is nothing to do.
+// Where nothing is mounted, or nothing exists, there is nothing to do. It tries again for a moment: a program that some other
+// thread of ours is about to execute holds all our descriptors until then, also those that we have closed meanwhile.
 func UnmountIdle(target string) error {
+	deadline := time.Now().Add(500 * time.Millisecond)
 	err := again(func() error { return unix.Unmount(target, unix.UMOUNT_NOFOLLOW) })
+	for wait := 100 * time.Microsecond; err == unix.EBUSY && time.Now().Before(deadline); wait *= 2 {
+		time.Sleep(wait)
+		err = again(func() error { return unix.Unmount(target, unix.UMOUNT_NOFOLLOW) })
+	}
 	switch {
 	case err == nil || err == unix.EINVAL || err == unix.ENOENT:
 		return nil

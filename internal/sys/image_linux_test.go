@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -50,7 +51,7 @@ func TestMountImage(t *testing.T) {
 	if err := UnmountIdle(target); !errdefs.IsUnavailable(err) {
 		t.Errorf("unmounted while a file is open: %v", err)
 	}
-	must(t, open.Close())
+	time.AfterFunc(50*time.Millisecond, func() { open.Close() }) // as if it was a program's that is being started
 	must(t, UnmountIdle(target))
 	wantMount(t, target, false)
 	must(t, UnmountIdle(target))
