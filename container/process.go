@@ -93,8 +93,10 @@ type Process struct {
 	flags  wire.SpawnFlags
 	master *os.File // the terminal, where the shim does not hold it
 
-	mu   sync.Mutex
-	conn *wire.Conn // to be told of the end; nil when it is told, or by Close
+	mu    sync.Mutex
+	conn  *wire.Conn // to be told of the end, and what the place is kept by; nil when it is of no more use, or by Close
+	place place
+	idle  bool // nobody reads from the connection
 
 	output    sync.WaitGroup // copies that Wait waits for
 	allCopied chan struct{}  // closed when they are done
@@ -183,6 +185,9 @@ func (s *System) began(c *wire.Conn, m wire.Message, spec *ProcessSpec, pipes *p
 	_ = b.Decode(m.Body) // checked by the shim
 	p := &Process{
 		system: s, conn: c, seq: m.Seq, pid: int(b.Pid), flags: spec.request(pipes).Flags, done: make(chan struct{}),
+	}
+	if p.flags.WantsPlace() {
+		p.place = kept
 	}
 	pipes.closeTheirs()
 	if len(m.Files) == 1 {
@@ -276,24 +281,55 @@ func (p *Process) isClosed() bool {
 	return p.conn == nil
 }
 
-// finish gives the connection back, unless Close has it.
+// place says whether the shim remembers a process for its creator, and does so
+// as long as the connection is not closed.
+type place uint8
+
+const (
+	none  place = iota
+	kept        // until OpenStdio, or Close
+	given       // up: it is of no use any more
+)
+
+// finish gives the connection back, unless Close has it, or it is what keeps
+// the creator's place.
 func (p *Process) finish(c *wire.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.conn == nil {
 		return
 	}
+	isOver := p.err != nil || p.flags&wire.Main != 0
+	if p.place == kept && !isOver {
+		p.idle = true
+		return
+	}
 	p.conn = nil
-	if p.err != nil || p.flags&wire.Main != 0 {
+	if isOver || p.place == given {
 		c.Close()
 		return
 	}
 	p.system.release(c)
 }
 
+// givePlace is called when the streams are opened: the creator needs no place
+// for that any more.
+func (p *Process) givePlace() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.place == kept {
+		p.place = given
+	}
+	if p.idle && p.conn != nil {
+		p.conn.Close()
+		p.conn = nil
+	}
+}
+
 // Close lets go of the process, which goes on: its streams here are closed, and
 // a Wait that has nothing to return yet fails, with class
-// ErrFailedPrecondition. What is known of its end stays known.
+// ErrFailedPrecondition. What is known of its end stays known, and streams that
+// were to be opened later may be forgotten.
 func (p *Process) Close() error {
 	p.mu.Lock()
 	c := p.conn

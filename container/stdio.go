@@ -20,6 +20,10 @@ import (
 // process waits when 32 KiB and the pipe are full; later, so that nobody's
 // death stops it, the oldest is lost. A Main process's output is in the log and
 // not kept. Input ends by Process.CloseStdin, not when those who write to it go.
+//
+// A process with output in Pipes that its creator has not asked for in Stdout or
+// Stderr is remembered until its creator has called OpenStdio or Close, which
+// costs a connection as long.
 type Pipes struct {
 	Stdin, Stdout, Stderr bool
 }
@@ -112,7 +116,8 @@ func (s *System) openProcess(ctx context.Context, pid int) (*Process, error) {
 // OpenStdio opens the streams that the process was created with as Pipes, and
 // the output of a Main process: what nobody has read yet, and what comes. The
 // error is of class ErrFailedPrecondition if the streams are its creator's
-// alone, and of class ErrNotFound if the process is not remembered any more.
+// alone, and of class ErrNotFound if the process is not remembered any more:
+// the first time for who created it, it is, unless Close was called.
 func (p *Process) OpenStdio(ctx context.Context) (*Stdio, error) {
 	s, err := p.openStdio(ctx)
 	if err != nil {
@@ -148,6 +153,7 @@ func (p *Process) openStdio(ctx context.Context) (*Stdio, error) {
 	if err != nil {
 		return nil, errors.Join(err, ends.close())
 	}
+	p.givePlace()
 	return newStdio(ends, backlog), nil
 }
 

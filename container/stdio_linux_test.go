@@ -274,11 +274,13 @@ func TestOpenAfterTheEnd(t *testing.T) {
 	for i := range container.RememberedProcesses + 1 {
 		p := f.held(s, fmt.Sprintf("echo %d; exit %d", i, i))
 		f.wait(p)
+		f.must(p.Close())
 		pids = append(pids, p.Pid())
 	}
-	if _, err := s.OpenProcess(ctx, pids[0]); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), fmt.Sprintf("no process %d", pids[0])) {
-		t.Errorf("the oldest: %v", err)
-	}
+	f.eventually("the oldest is forgotten", func() bool {
+		_, err := s.OpenProcess(ctx, pids[0])
+		return errdefs.IsNotFound(err) && strings.Contains(err.Error(), fmt.Sprintf("no process %d", pids[0]))
+	})
 	for i, pid := range pids[1:] {
 		p, err := s.OpenProcess(ctx, pid)
 		f.must(err)
@@ -297,6 +299,51 @@ func TestOpenAfterTheEnd(t *testing.T) {
 		if _, err := s.OpenProcess(ctx, pid); !errdefs.IsNotFound(err) {
 			t.Errorf("process %d: %v", pid, err)
 		}
+	}
+}
+
+// TestCreatorsPlace has more processes end than are remembered: the streams of
+// one that its creator has not opened yet are there all the same, and not after
+// the creator has done with it.
+func TestCreatorsPlace(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	follow := func() {
+		f.t.Helper()
+		for range container.RememberedProcesses + 6 {
+			f.ok(s, "true")
+		}
+	}
+	first, second := f.held(s, "echo first; echo error >&2"), f.held(s, "cat; echo second")
+	closed, running := f.held(s, "echo closed"), f.held(s, "read line; echo $line")
+	f.must(second.CloseStdin(t.Context()))
+	for _, p := range []*container.Process{first, second, closed} {
+		f.wait(p)
+	}
+	early, err := running.OpenStdio(t.Context())
+	f.must(err)
+	f.write(early.Stdin, "running\n")
+	f.wait(running)
+	f.must(closed.Close())
+	follow()
+	for p, want := range map[*container.Process]string{first: "first\n", second: "second\n"} {
+		streams, err := p.OpenStdio(t.Context())
+		f.must(err)
+		if got := f.all(streams.Stdout); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		f.must(streams.Close())
+	}
+	if got := f.all(early.Stdout); got != "running\n" {
+		t.Errorf("opened while it ran: %q", got)
+	}
+	f.must(early.Close())
+	follow()
+	for _, p := range []*container.Process{first, second, closed, running} {
+		if _, err := p.OpenStdio(t.Context()); !errdefs.IsNotFound(err) {
+			t.Errorf("process %d is remembered for nobody: %v", p.Pid(), err)
+		}
+		f.must(p.Close())
 	}
 }
 

@@ -15,6 +15,7 @@ type process struct {
 	client  *wire.Conn   // who asked for it, while connected
 	waiters []*wire.Conn // who else wants to know its end
 	relay   *relay       // of one whose streams the shim holds
+	place   *wire.Conn   // of its creator, who has not opened its output yet; nil if that is nobody
 	killed  bool         // a client has sent it SIGKILL
 
 	pid     uint32 // 0 until it runs
@@ -61,6 +62,8 @@ type table struct {
 	live  map[uint32]*process
 	ended []*process // oldest first
 	main  *process
+
+	places map[*wire.Conn]*process // those with a place, at most one a connection
 }
 
 func (t *table) add(p *process) {
@@ -72,6 +75,29 @@ func (t *table) add(p *process) {
 	t.live[p.seq] = p
 	if p.request.Flags&wire.Main != 0 {
 		t.main = p
+	}
+	t.leavePlace(p.client)
+	if p.request.Flags.WantsPlace() {
+		t.takePlace(p)
+	}
+}
+
+// takePlace has the process remembered, however many end after it, until its
+// creator's connection is closed or used for another.
+func (t *table) takePlace(p *process) {
+	if t.places == nil {
+		t.places = make(map[*wire.Conn]*process)
+	}
+	t.places[p.client], p.place = p, p.client
+}
+
+// leavePlace is told that nobody on that connection will open streams for the
+// first time any more.
+func (t *table) leavePlace(c *wire.Conn) {
+	if p := t.places[c]; p != nil {
+		delete(t.places, c)
+		p.place = nil
+		t.trim()
 	}
 }
 
@@ -105,16 +131,35 @@ func (t *table) end(p *process, x wire.Exit) {
 	p.exit = x
 	delete(t.live, p.seq)
 	t.ended = append(t.ended, p)
-	if len(t.ended) > wire.Remembered {
-		if r := t.ended[0].relay; r != nil {
-			r.forget()
+	t.trim()
+}
+
+// trim forgets the oldest of the ended processes, but none that has a place.
+func (t *table) trim() {
+	spare := -wire.Remembered
+	for _, p := range t.ended {
+		if p.place == nil {
+			spare++
 		}
-		t.ended = slices.Delete(t.ended, 0, 1)
 	}
+	if spare <= 0 {
+		return
+	}
+	t.ended = slices.DeleteFunc(t.ended, func(p *process) bool {
+		if spare == 0 || p.place != nil {
+			return false
+		}
+		spare--
+		if p.relay != nil {
+			p.relay.forget()
+		}
+		return true
+	})
 }
 
 // leave takes a client that is gone off every process.
 func (t *table) leave(c *wire.Conn) {
+	t.leavePlace(c)
 	for _, p := range t.live {
 		if p.client == c {
 			p.client = nil

@@ -45,6 +45,14 @@ func (f SpawnFlags) Attachable() SpawnFlags {
 	return list
 }
 
+// WantsPlace reports whether there is output that no descriptor comes with the
+// request for, so that its creator has to Attach to it. The shim remembers such
+// a process until its creator's connection is closed, or spawns another.
+func (f SpawnFlags) WantsPlace() bool {
+	outputs := f.Attachable() & (Stdout | Stderr)
+	return f&Main == 0 && outputs&^f != 0
+}
+
 // SpawnRequest asks for a process.
 type SpawnRequest struct {
 	Flags      SpawnFlags
