@@ -30,6 +30,8 @@ type Spec struct {
 	System container.Spec
 	// Command overrides the image's configuration.
 	Command image.Overrides
+	// Pipes are the main process's, kept with it for those who start it.
+	Pipes container.Pipes
 }
 
 // Create makes a container that does not run yet. Its record's Main is the
@@ -61,6 +63,9 @@ func (h *Host) Create(ctx context.Context, spec Spec) (*container.System, error)
 	main, err := command(cfg, spec.Command)
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
+	}
+	if main != nil {
+		main.Pipes = spec.Pipes
 	}
 	spec.System.Main = main
 	return h.containers.Create(ctx, spec.System)

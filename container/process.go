@@ -50,7 +50,7 @@ type ProcessSpec struct {
 	// Pipes are the streams that OpenStdio gives, to this program and others, any
 	// number of times, also after the process has ended. They may be combined with
 	// Stdin, Stdout and Stderr, whose bytes then go the same way.
-	Pipes Pipes `json:"-"`
+	Pipes Pipes `json:"pipes,omitzero"`
 
 	// OutputGrace bounds how long Wait waits, after the end of an Additional
 	// process, for output that others still hold open: what it has started in the

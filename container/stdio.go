@@ -25,7 +25,9 @@ import (
 // Stderr is remembered until its creator has called OpenStdio or Close, which
 // costs a connection as long.
 type Pipes struct {
-	Stdin, Stdout, Stderr bool
+	Stdin  bool `json:"stdin,omitempty"`
+	Stdout bool `json:"stdout,omitempty"`
+	Stderr bool `json:"stderr,omitempty"`
 }
 
 func (p Pipes) flags() (f wire.SpawnFlags) {

@@ -24,8 +24,8 @@ func newAttach(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "attach [flags] CONTAINER",
 		Short: "Connect to the command of a running container",
-		Long: `Connect to the command of a running container: its output from now on, and its input, if it was started with -t, or in the
-background with -i. What it has printed before is in the logs. Several may be connected.`,
+		Long: `Connect to the command of a running container: its output from now on, and its input, if the container was made with -t, or
+with -i and nobody else passes input. What it has printed before is in the logs. Several may be connected.`,
 		Args:              takes(1, 1, "a container"),
 		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0]) },
 		ValidArgsFunction: a.completeContainers(isRunning),

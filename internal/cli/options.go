@@ -127,6 +127,7 @@ func (o *containerOptions) spec(args []string) (hcs.Spec, error) {
 		return spec, err
 	}
 	spec.Command.Args = args
+	spec.Pipes.Stdin = o.interactive
 	if o.entrypoint.Changed {
 		spec.Command.Entrypoint = []string{}
 		if program := o.entrypoint.Value.String(); program != "" {

@@ -27,13 +27,14 @@ type stdio struct {
 // errDetached is the cause of a context that the detach keys have ended.
 var errDetached = errors.New("detached")
 
-// hold has the shim keep those streams that a client may come back to: a terminal's, and input that nobody has yet. What an
-// exec at a terminal has is kept so that one can leave it.
+// hold has the shim keep those streams that a client may come back to: a terminal's, and input that nobody has yet, of a command
+// that was made to have some. What an exec at a terminal has is kept so that one can leave it.
 func (o stdio) hold(spec *container.ProcessSpec) {
 	isMain := spec.Role == container.Main
 	switch {
 	case isMain:
-		spec.Pipes.Stdin = spec.Terminal || o.interactive && o.detached
+		isPassed := o.interactive && !o.detached
+		spec.Pipes.Stdin = spec.Terminal || spec.Pipes.Stdin && !isPassed
 	case spec.Terminal && o.interactive && !o.detached:
 		spec.Pipes = container.Pipes{Stdin: true, Stdout: true}
 	}
