@@ -52,12 +52,26 @@ func (s *System) start(ctx context.Context, order wire.Spec) error {
 	s.noteLost()
 	// As it is now: another System may have modified it, or given it another name.
 	now := &System{service: s.service, record: record}
+	before, _ := readStatus(s.statusFile())
 	c, err := now.startShim(ctx, order)
 	if err != nil {
-		return errors.Join(err, s.service.cleanUp(&s.record))
+		return errors.Join(err, s.service.cleanUp(&s.record), s.neverStarted(before))
 	}
 	s.release(c)
 	return s.letGo() // the record's lock keeps everybody away now
+}
+
+// neverStarted takes back what a shim that was killed while it started the
+// system has left of that.
+func (s *System) neverStarted(before wire.Status) error {
+	st, err := readStatus(s.statusFile())
+	switch {
+	case err != nil || st.State != wire.Starting:
+		return nil // the shim has seen to it, or had not come so far
+	case before.State == "":
+		return os.Remove(s.statusFile())
+	}
+	return s.leaveStatus(&before)
 }
 
 // prepare writes the run directory and completes what the shim is to do.

@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -33,7 +32,8 @@ type shim struct {
 	mounts   map[string]uint64 // targets of mounts that may be taken away, and the mounts' numbers
 
 	starting *wire.Conn // the client that started it
-	relays   relaySet   // those that have something to copy
+	before   *leftStatus
+	relays   relaySet // those that have something to copy
 
 	mu      sync.Mutex // of all below
 	status  wire.Status
@@ -67,7 +67,7 @@ func newShim(spec *wire.Spec) (*shim, error) {
 	s := &shim{
 		spec: spec, cgroup: cgroup, log: log, first: newFirstProcess(), events: events,
 		status: wire.Status{State: wire.Starting, ShimPid: os.Getpid()},
-		ending: make(chan struct{}),
+		ending: make(chan struct{}), before: &leftStatus{path: spec.Status},
 	}
 	s.begun = sync.NewCond(&s.mu)
 	s.starter = newStarter(s)
@@ -94,7 +94,7 @@ func (s *shim) supervise(client *wire.Conn) error {
 		case errors.Is(err, sys.ErrNoIDMap):
 			class = wire.Unsupported
 		}
-		err = errors.Join(err, s.undo(othersUnknown), listener.Close(), s.events.close())
+		err = errors.Join(err, s.undo(othersUnknown), s.before.restore(), listener.Close(), s.events.close())
 		return errors.Join(err, client.Send(failureMessage(class, err)))
 	}
 	s.events.settle()
@@ -152,6 +152,7 @@ func (s *shim) start() error {
 	if err := s.starter.start(agent, theirs, func(err error) { failed <- err }); err != nil {
 		return err
 	}
+	s.noteStarting() // which costs no time: the agent is at work
 	if err := s.awaitAgent(failed); err != nil {
 		return err
 	}
@@ -230,16 +231,6 @@ func refusal(body []byte) error {
 		return err
 	}
 	return f
-}
-
-// keepStatus writes the status for those who come after the shim. While it
-// lives they ask it: one that is not on disk yet does no harm.
-func (s *shim) keepStatus() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.writeStatus(); err != nil {
-		note("keep the status", err)
-	}
 }
 
 // whyNot prefers what the starter says to the mere end of the connection: the
@@ -372,37 +363,4 @@ func (s *shim) stopListening(err error, l *wire.Listener) error {
 	}
 	s.spec.Remove[i] = gone
 	return l.CloseMoved()
-}
-
-// writeStatus replaces the status file. It is not synced: should the machine
-// stop, so has the system, and what is found then says that it is lost.
-func (s *shim) writeStatus() error {
-	temp, text := s.spec.Status+".new", s.encodeStatus()
-	err := os.WriteFile(temp, text, 0o600)
-	if err == nil {
-		return os.Rename(temp, s.spec.Status)
-	}
-	_ = os.Remove(temp)
-	if oerr := overwrite(s.spec.Status, text); oerr != nil {
-		return errors.Join(err, oerr)
-	}
-	return nil
-}
-
-// overwrite writes a file in its place: what is left on a full disk.
-func overwrite(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(text, 0)
-	return errors.Join(err, f.Truncate(int64(len(text))), f.Close())
-}
-
-func (s *shim) encodeStatus() []byte {
-	b, err := json.Marshal(s.status)
-	if err != nil {
-		panic(err) // a struct of numbers and strings
-	}
-	return b
 }
