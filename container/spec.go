@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -220,8 +221,10 @@ func (s *Spec) checkName() error {
 
 func (s *Spec) checkRoot() error {
 	switch {
-	case (len(s.Layers) > 0) == (s.RootDir != ""):
-		return fmt.Errorf("give either layers or a root directory")
+	case len(s.Layers) == 0 && s.RootDir == "":
+		return errors.New("nothing to stand on: name an image, layers or a root directory")
+	case len(s.Layers) > 0 && s.RootDir != "":
+		return fmt.Errorf("root directory %s: there are layers, too: give either", s.RootDir)
 	case s.WriteInPlace && s.RootDir == "":
 		return fmt.Errorf("write in place: give a root directory, layers are not written to")
 	case s.RootDir != "" && !path.IsAbs(s.RootDir):

@@ -19,8 +19,8 @@ func TestSpecsAreJudged(t *testing.T) {
 	}{
 		{"least", Spec{Layers: layers}, ""},
 		{"directory", Spec{RootDir: "/"}, ""},
-		{"neither", Spec{}, "give either layers or a root directory"},
-		{"both", Spec{Layers: layers, RootDir: "/"}, "give either layers or a root directory"},
+		{"neither", Spec{}, "nothing to stand on: name an image, layers or a root directory"},
+		{"both", Spec{Layers: layers, RootDir: "/"}, "root directory /: there are layers, too"},
 		{"relative directory", Spec{RootDir: "x"}, "not absolute"},
 		{"in place", Spec{RootDir: "/", WriteInPlace: true}, ""},
 		{"layers in place", Spec{Layers: layers, WriteInPlace: true}, "write in place"},

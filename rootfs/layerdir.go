@@ -102,10 +102,16 @@ func checkDir(dir string) error {
 // missing gives what is not there its class.
 func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is none: %w: %w", errdefs.ErrNotFound, err)
+		return &absence{err}
 	}
 	return err
 }
+
+// absence says that a layer is not there, whichever of its files was looked for.
+type absence struct{ err error }
+
+func (*absence) Error() string     { return "there is none" }
+func (a *absence) Unwrap() []error { return []error{errdefs.ErrNotFound, a.err} }
 
 // dirRecord is what the records of all encodings have in common.
 type dirRecord struct {

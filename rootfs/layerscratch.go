@@ -86,7 +86,7 @@ func OpenScratchLayer(ctx context.Context, dir string) (*Volume, error) {
 		return v, err
 	}
 	if _, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("open scratch layer: %w", missing(err))
+		return nil, fmt.Errorf("open scratch layer %s: %w", dir, missing(err))
 	}
 	if _, err := os.Stat(filepath.Join(dir, copiedScratch)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open scratch layer %s: it is none: %w", dir, errdefs.ErrNotFound)

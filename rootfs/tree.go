@@ -263,7 +263,7 @@ func (t *Tree) Write(ctx context.Context, dir string, source EntrySource, owner 
 	} else {
 		err = sys.MakingFilesAs(t.ids[0].Host, write) // names are made by this goroutine alone: see applier
 	}
-	if e, ok := errors.AsType[*layer.EntryError](err); ok {
+	if e, ok := errors.AsType[*layer.EntryError](err); ok && e.Name != "" {
 		if e.Op == "apply" {
 			return &fs.PathError{Op: "write", Path: e.Name, Err: e.Err}
 		}

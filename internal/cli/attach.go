@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"sync"
 	"syscall"
@@ -106,11 +105,10 @@ func openMain(ctx context.Context, c *container.System, st container.Status) (*c
 			}
 		}
 	}
-	err := fmt.Errorf("attach to container %s: it is %s", c.Name(), st.State)
 	if st.State == container.Running {
-		err = fmt.Errorf("attach to container %s: its command does not run", c.Name())
+		return nil, fault(errdefs.ErrFailedPrecondition, "attach to container %s: its command does not run", c.Name())
 	}
-	return nil, &classed{err, errdefs.ErrFailedPrecondition}
+	return nil, fault(errdefs.ErrFailedPrecondition, "attach to container %s: it is %s", c.Name(), st.State)
 }
 
 // carry copies between streams and ours. What it returns waits for all output.

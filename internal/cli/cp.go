@@ -186,25 +186,33 @@ func fromStream(ctx context.Context, a *app, dst *copyEnd, owner rootfs.OwnerPol
 		return usage("the stream does not come from a terminal: use a pipe or a file")
 	}
 	if dst.is == nil || dst.is.Kind != layer.Dir {
-		return &classed{fmt.Errorf("the target of a stream is a directory, which %s is not", dst.path), errdefs.ErrInvalidArgument}
+		return fault(errdefs.ErrInvalidArgument, "the target of a stream is a directory, which %s is not", dst.path)
 	}
 	content, _, err := layer.Decompress(a.in, layer.Limits{})
 	if err != nil {
 		return err
 	}
 	defer content.Close()
-	r := layer.NewReader(content, layer.Limits{})
-	return dst.tree.Write(ctx, dst.name, func(emit rootfs.Emit) error {
-		for e, err := range r.All() {
-			if err == nil {
-				err = emit(e, r)
-			}
-			if err != nil {
-				return err
-			}
+	return dst.tree.Write(ctx, dst.name, func(emit rootfs.Emit) error { return emitTar(content, emit) }, owner)
+}
+
+// emitTar emits the entries of a tar stream.
+func emitTar(stream io.Reader, emit rootfs.Emit) error {
+	r := layer.NewReader(stream, layer.Limits{})
+	n := 0
+	for e, err := range r.All() {
+		if err != nil && n == 0 {
+			return fault(errdefs.ErrInvalidArgument, "what standard input has is no tar stream: %w", err)
 		}
-		return nil
-	}, owner)
+		if err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+		if err := emit(e, r); err != nil {
+			return err
+		}
+		n++
+	}
+	return nil
 }
 
 // copyEnd is one end of a copy: a path in a container or on this machine, or a stream.
@@ -250,7 +258,7 @@ func (p *copyEnd) open(ctx context.Context, h *hcs.Host, follow bool) error {
 	case p.is == nil && p.source:
 		return &fs.PathError{Op: "find", Path: p.path, Err: fs.ErrNotExist}
 	case p.is != nil && p.is.Kind != layer.Dir && p.dirOnly:
-		return &classed{fmt.Errorf("%s is not a directory", p.path), errdefs.ErrInvalidArgument}
+		return fault(errdefs.ErrInvalidArgument, "%s is not a directory", p.path)
 	}
 	return nil
 }
@@ -341,9 +349,9 @@ func landing(src, dst *copyEnd) (dir, as string, err error) {
 	case dst.is.Kind == layer.Dir:
 		return dst.name, src.base(), nil
 	case isDir:
-		return "", "", &classed{fmt.Errorf("a directory cannot take the place of a %v", dst.is.Kind), errdefs.ErrFailedPrecondition}
+		return "", "", fault(errdefs.ErrFailedPrecondition, "a directory cannot take the place of a %v", dst.is.Kind)
 	case dst.is.Kind != layer.File:
-		return "", "", &classed{fmt.Errorf("a copy does not take the place of a %v", dst.is.Kind), errdefs.ErrFailedPrecondition}
+		return "", "", fault(errdefs.ErrFailedPrecondition, "a copy does not take the place of a %v", dst.is.Kind)
 	}
 	return path.Dir(dst.name), path.Base(dst.name), nil
 }
@@ -356,7 +364,7 @@ func (p *copyEnd) checkParent(dir string) error {
 	}
 	is, err := p.tree.Lstat(dir)
 	if err == nil && is.Kind != layer.Dir {
-		err = &classed{fmt.Errorf("%s is in a %v", p.path, is.Kind), errdefs.ErrFailedPrecondition}
+		err = fault(errdefs.ErrFailedPrecondition, "%s is in a %v", p.path, is.Kind)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -119,12 +120,30 @@ func advice(c *cobra.Command, flag string) string {
 // flagError says what is wrong with the flags of a command.
 func flagError(c *cobra.Command, err error) string {
 	what := err.Error()
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		what = valueError(bad)
+	}
 	if missing, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		if use := advice(c, missing.GetSpecifiedName()); use != "" {
 			what += ": " + use
 		}
 	}
 	return what
+}
+
+// wanted says what the values of flags are, by the types that pflag knows them by.
+var wanted = map[string]string{"float64": "a number", "int": "a whole number", "int64": "a whole number", "bool": "true or false"}
+
+// valueError says what is wrong with the value of a flag: where it is no number of the kind, not in the parser's words.
+func valueError(err *pflag.InvalidValueError) string {
+	want := wanted[err.GetFlag().Value.Type()]
+	if want == "" {
+		return err.Error()
+	}
+	if errors.Is(err, strconv.ErrRange) {
+		want += " that is not so large"
+	}
+	return strings.TrimSuffix(err.Error(), err.Unwrap().Error()) + "give " + want
 }
 
 // unknownCommand says what is wrong with the name of a command.

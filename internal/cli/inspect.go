@@ -41,6 +41,7 @@ func (o *inspectOptions) run(ctx context.Context, a *app, args []string) error {
 	for _, ref := range args {
 		v, err := inspectContainer(ctx, h, ref)
 		if errdefs.IsNotFound(err) {
+			err = fault(errdefs.ErrNotFound, "no such container or image: %q", ref)
 			if img, ierr := h.Images().Image(ctx, ref); ierr == nil {
 				v, err = newImageView(img), nil
 			}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -44,7 +43,7 @@ func (o *killOptions) run(ctx context.Context, a *app, args []string) error {
 		}
 		st, err := c.Status(ctx)
 		if err == nil && !isRunning(st) {
-			err = fmt.Errorf("kill container %s: it is %s: %w", c.Name(), st.State, errdefs.ErrFailedPrecondition)
+			err = fault(errdefs.ErrFailedPrecondition, "kill container %s: it is %s", c.Name(), st.State)
 		}
 		if err != nil {
 			return err

@@ -54,7 +54,7 @@ func (s *layerSource) find(ctx context.Context, a *app, ref string, name layerNa
 		return cmp.Or(first.deleted, missingIn(ref, name))
 	}
 	if ref == "-" {
-		return fmt.Errorf("find %s in standard input, which can be read once only: it is another name of %q: %w", name, first.link, errdefs.ErrInvalidArgument)
+		return fault(errdefs.ErrInvalidArgument, "find %s in standard input, which can be read once only: it is another name of %q", name, first.link)
 	}
 	below, err := s.below(ctx, a, ref)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *layerSource) find(ctx context.Context, a *app, ref string, name layerNa
 }
 
 func missingIn(ref string, name layerName) error {
-	return fmt.Errorf("find %s in layer %s: there is no such file: %w", name, ref, errdefs.ErrNotFound)
+	return fault(errdefs.ErrNotFound, "find %s in layer %s: there is no such file", name, ref)
 }
 
 // findResult is what one layer has of a name.
@@ -104,7 +104,7 @@ func (s *layerSource) findIn(ctx context.Context, a *app, ref string, name layer
 		}
 		switch e.Kind {
 		case layer.Whiteout: // which may be there for what the layer has in place of it
-			is.deleted = fmt.Errorf("find %s in layer %s: the layer deletes it: %w", name, ref, errdefs.ErrNotFound)
+			is.deleted = fault(errdefs.ErrNotFound, "find %s in layer %s: the layer deletes it", name, ref)
 			return nil
 		case layer.File, layer.Stream:
 			is.found = true
@@ -114,7 +114,7 @@ func (s *layerSource) findIn(ctx context.Context, a *app, ref string, name layer
 		if f := new(layerFiles).file(e); f.target() != "" {
 			what += " to " + quoted(f.target())
 		}
-		return fmt.Errorf("%q is a %s: %w", e.Name, what, errdefs.ErrFailedPrecondition)
+		return fault(errdefs.ErrFailedPrecondition, "%q is a %s", e.Name, what)
 	})
 	return is, err
 }

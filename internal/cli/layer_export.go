@@ -98,7 +98,7 @@ func (o *layerExportOptions) layersOf(ctx context.Context, a *app, ref string) (
 func (o *layerExportOptions) exportStack(ctx context.Context, a *app, st *layerStack, ref string, format disk.Format) error {
 	if st.encoding != layer.NT {
 		if o.format != "tar" && o.format != "dir" {
-			return fmt.Errorf("export layer %s: it is none of Windows, and has no NTFS volume: %w", ref, errdefs.ErrInvalidArgument)
+			return fault(errdefs.ErrInvalidArgument, "export layer %s: it is none of Windows, and has no NTFS volume", ref)
 		}
 		return o.exportLinux(ctx, a, st, ref)
 	}
@@ -152,7 +152,7 @@ func (o *layerExportOptions) parentDirs(st *layerStack, ref string) ([]string, e
 // addToVolume puts what is below Files into a volume.
 func addToVolume(add disk.Adder, r io.Reader, e *layer.Entry) error {
 	if e.NT == nil {
-		return fmt.Errorf("%q is no entry of a Windows layer: %w", e.Name, errdefs.ErrInvalidArgument)
+		return fault(errdefs.ErrInvalidArgument, "%q is no entry of a Windows layer", e.Name)
 	}
 	part, name := layer.SplitPart(e.Name)
 	if part != layer.FilesPart || e.Kind == layer.Whiteout || e.Kind == layer.Opaque {
@@ -255,7 +255,7 @@ func copyLayer(ctx context.Context, b *layer.BlobWriter, l *layerStream) error {
 	}
 	written, err := b.Finish()
 	if err == nil && written.DiffID != diffID {
-		err = fmt.Errorf("the copy has diffID %s, not %s: %w", written.DiffID, diffID, errdefs.ErrDataLoss)
+		err = fault(errdefs.ErrDataLoss, "the copy has diffID %s, not %s", written.DiffID, diffID)
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"path/filepath"
 
@@ -19,7 +18,7 @@ func (o *layerExportOptions) exportLinux(ctx context.Context, a *app, st *layerS
 	layers := st.layers
 	if st.single != nil {
 		if ref == "-" {
-			return fmt.Errorf("export layer: a tree is made of a layer that is in a file or directory: %w", errdefs.ErrInvalidArgument)
+			return fault(errdefs.ErrInvalidArgument, "export layer: a tree is made of a layer that is in a file or directory")
 		}
 		layers = []rootfs.LayerBlob{{Open: func(ctx context.Context) (io.ReadCloser, error) { return o.raw(ctx, a, ref) }}}
 	}

@@ -55,7 +55,7 @@ func mayMount() error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	return &classed{errors.New(`only root can do that, or a shell of "hcs unshare"`), errdefs.ErrPermissionDenied}
+	return fault(errdefs.ErrPermissionDenied, `only root can do that, or a shell of "hcs unshare"`)
 }
 
 func newLayerUnmount(a *app) *cobra.Command {

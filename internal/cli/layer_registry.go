@@ -144,7 +144,7 @@ func (o *layerRegistryOptions) missing(ref, key string) error {
 	if key != "" && o.hive != "" {
 		what += " in " + o.hive
 	}
-	return fmt.Errorf("find %s in layer %s: it has no such hive or key: %w", what, ref, errdefs.ErrNotFound)
+	return fault(errdefs.ErrNotFound, "find %s in layer %s: it has no such hive or key", what, ref)
 }
 
 // place returns the key that a hive is printed below, and the path from there
@@ -244,7 +244,7 @@ func keyBelow(key, root string) (string, bool) {
 // readHive reads all of a hive, and looks for what would make a walk long.
 func readHive(r io.Reader, e *layer.Entry) (*regf.Hive, error) {
 	if e.Size > maxHive {
-		return nil, fmt.Errorf("it has %d bytes, more than %d: %w", e.Size, maxHive, errdefs.ErrResourceExhausted)
+		return nil, fault(errdefs.ErrResourceExhausted, "it has %d bytes, more than %d", e.Size, maxHive)
 	}
 	data, err := io.ReadAll(r)
 	if err != nil {

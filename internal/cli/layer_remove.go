@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -57,7 +56,7 @@ func removeLayerDir(ctx context.Context, dir string) error {
 		if os.Remove(dir) == nil { // it was empty: who made it was killed, or made it for a layer
 			return nil
 		}
-		return fmt.Errorf("remove layer %s: it is none: %w", dir, errdefs.ErrInvalidArgument)
+		return fault(errdefs.ErrInvalidArgument, "remove layer %s: it is none", dir)
 	}
 	if err != nil && !errdefs.IsDataLoss(err) {
 		return err

@@ -142,7 +142,7 @@ func (s *layerSource) locate(ctx context.Context, a *app, ref string) (layerPlac
 		return p, p.locateNumbered(ctx, a, s.platform, name, number)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("there is no such file, and a layer of an image is called IMAGE#N: %w", errdefs.ErrNotFound)
+		err = fault(errdefs.ErrNotFound, "there is no such file, and a layer of an image is called IMAGE#N")
 	}
 	return p, fmt.Errorf("find layer %q: %w", ref, err)
 }
@@ -163,7 +163,7 @@ func (p *layerPlace) locateStored(ctx context.Context, a *app, id digest.Digest)
 			return nil
 		}
 	}
-	return fmt.Errorf("find layer %s: no image of the local store has it: %w", id, errdefs.ErrNotFound)
+	return fault(errdefs.ErrNotFound, "find layer %s: no image of the local store has it", id)
 }
 
 func (p *layerPlace) locateNumbered(ctx context.Context, a *app, platform, name, number string) error {
@@ -177,7 +177,7 @@ func (p *layerPlace) locateNumbered(ctx context.Context, a *app, platform, name,
 	}
 	n, err := strconv.Atoi(number)
 	if have := len(img.DiffIDs()); err != nil || n < 1 || n > have {
-		err := fmt.Errorf("find layer %q of image %s: it has layers 1 to %d: %w", number, name, have, errdefs.ErrNotFound)
+		err := fault(errdefs.ErrNotFound, "find layer %q of image %s: it has layers 1 to %d", number, name, have)
 		return errors.Join(err, src.Close())
 	}
 	p.src, p.img, p.at, p.close = src, img, n-1, src.Close
@@ -264,7 +264,7 @@ func notLayerDir(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, v1.ImageLayoutFile)); err == nil {
 		what = fmt.Sprintf("it is an OCI layout, of which a layer is called oci:%s:TAG#N", dir)
 	}
-	return &classed{fmt.Errorf("find layer %q: %s", dir, what), errdefs.ErrNotFound}
+	return fault(errdefs.ErrNotFound, "find layer %q: %s", dir, what)
 }
 
 // dirStream is the stream that a layer's directory, or a transport folder,

@@ -40,7 +40,7 @@ func (s *layerSource) stack(ctx context.Context, a *app, ref string) (*layerStac
 		}
 		return st, nil
 	case ref == "-":
-		err = fmt.Errorf("standard input can be read once only: %w", errdefs.ErrInvalidArgument)
+		err = fault(errdefs.ErrInvalidArgument, "standard input can be read once only")
 	default:
 		err = s.stackRefs(ctx, a, st, ref)
 	}

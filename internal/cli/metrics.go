@@ -28,7 +28,7 @@ func newSystemMetrics(a *app) *cobra.Command {
 		Long: `Show what running containers use, in the text format of Prometheus: once on standard output, or with --listen for whoever
 asks for /metrics, until you interrupt it.`,
 		Example: `  hcs system metrics >/var/lib/node_exporter/hcs.prom
-  hcs system metrics --listen 127.0.0.1:9101
+  hcs system metrics --listen 9101
   hcs system metrics --listen unix:/run/hcs-metrics.sock`,
 		Args: takes(0, 0, ""),
 	}
@@ -48,18 +48,16 @@ asks for /metrics, until you interrupt it.`,
 }
 
 func (o *metricsOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.listen, "listen", "", "serve them over HTTP at `unix:PATH or ADDRESS:PORT`")
+	f.StringVar(&o.listen, "listen", "", "serve them over HTTP at `[ADDRESS:]PORT or unix:PATH`: without an address on 127.0.0.1, for all that reach this machine at 0.0.0.0:PORT or [::]:PORT")
 }
 
 // metricsType is that of the format (https://prometheus.io/docs/instrumenting/exposition_formats/).
 const metricsType = "text/plain; version=0.0.4; charset=utf-8"
 
 func (o *metricsOptions) serve(ctx context.Context, a *app) error {
-	at := Listener{Network: "tcp", Address: o.listen, Path: "/metrics", ContentType: metricsType}
-	if path, ok := strings.CutPrefix(o.listen, "unix:"); ok {
-		at.Network, at.Address = "unix", path
-	} else if !strings.Contains(o.listen, ":") {
-		return usage(fmt.Sprintf("system metrics: %q: give unix:PATH, or ADDRESS:PORT", o.listen))
+	at, err := o.listener()
+	if err != nil {
+		return err
 	}
 	h, err := a.host()
 	if err != nil {
@@ -68,6 +66,24 @@ func (o *metricsOptions) serve(ctx context.Context, a *app) error {
 	ctx = a.signals.catch(ctx)
 	ready := func(url string) { fmt.Fprintln(a.out, "listening on", url) }
 	return a.registries.Serve(ctx, at, ready, func(ctx context.Context, w io.Writer) error { return writeMetrics(ctx, h, w) })
+}
+
+// listener reads unix:PATH, [ADDRESS:]PORT. There is no password, so that a port alone is for this machine's own programs.
+func (o *metricsOptions) listener() (Listener, error) {
+	at := Listener{Network: "tcp", Address: o.listen, Path: "/metrics", ContentType: metricsType}
+	if path, ok := strings.CutPrefix(o.listen, "unix:"); ok && path != "" {
+		at.Network, at.Address = "unix", path
+		return at, nil
+	}
+	colon := strings.LastIndexByte(o.listen, ':')
+	host, port := o.listen[:max(0, colon)], o.listen[colon+1:]
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil || host == "unix" {
+		return at, usage(fmt.Sprintf("system metrics: listen at %q: give PORT, ADDRESS:PORT, or unix:PATH", o.listen))
+	}
+	if host == "" {
+		at.Address = "127.0.0.1:" + port
+	}
+	return at, nil
 }
 
 // sampled is a container at one moment.

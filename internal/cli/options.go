@@ -105,10 +105,10 @@ func otherNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 // takes judges the number of arguments.
 func (o *containerOptions) takes(c *cobra.Command, args []string) error {
 	switch {
+	case o.rootfs == "" && (len(args) == 0 || args[0] == ""):
+		return usageError(c, "name an image, or a directory with --rootfs")
 	case len(args) > 0:
 		return nil
-	case o.rootfs == "":
-		return usageError(c, "name an image, or a directory with --rootfs")
 	case !o.entrypoint.Changed:
 		return usageError(c, "name the program to run in "+o.rootfs)
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
@@ -50,9 +49,7 @@ func (o *removeOptions) remove(ctx context.Context, c *container.System) error {
 			return err
 		}
 	} else if st, err := c.Status(ctx); err == nil && isRunning(st) {
-		return &classed{
-			fmt.Errorf("remove container %s: it is %s: stop it first, or use --force", c.Name(), st.State), errdefs.ErrFailedPrecondition,
-		}
+		return fault(errdefs.ErrFailedPrecondition, "remove container %s: it is %s: stop it first, or use --force", c.Name(), st.State)
 	}
 	err := c.Delete(ctx)
 	if isGone(err) && c.Record().Spec.Ephemeral {

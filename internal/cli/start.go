@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
@@ -81,7 +80,7 @@ func (a *app) startIdle(ctx context.Context, c *container.System, o stdio) error
 func (a *app) startMain(ctx context.Context, c *container.System, o stdio) error {
 	spec := c.Record().Spec.Main
 	if spec == nil {
-		return fmt.Errorf("start container %s: it has no command: %w", c.Name(), errdefs.ErrFailedPrecondition)
+		return fault(errdefs.ErrFailedPrecondition, "start container %s: it has no command", c.Name())
 	}
 	if err := o.check(a, spec.Terminal); err != nil {
 		return err

@@ -65,6 +65,17 @@ func (u usage) Error() string { return string(u) }
 
 func (usage) Unwrap() error { return errdefs.ErrInvalidArgument }
 
+// classed is an error with a class, which its text does not name.
+type classed struct{ err, class error }
+
+func (c *classed) Error() string   { return c.err.Error() }
+func (c *classed) Unwrap() []error { return []error{c.err, c.class} }
+
+// fault returns an error of the class.
+func fault(class error, format string, args ...any) error {
+	return &classed{fmt.Errorf(format, args...), class}
+}
+
 // report prints an error, a line for each, and returns the exit status.
 func (a *app) report(err error) int {
 	if err == nil {
@@ -89,9 +100,12 @@ func (a *app) report(err error) int {
 	return statusFailed
 }
 
+// classWords are names of classes that libraries put at the end of an error's text, and that tell people nothing more.
+var classWords = strings.NewReplacer(": "+errdefs.ErrFailedPrecondition.Error(), "", ": "+errdefs.ErrDataLoss.Error(), "")
+
 // sentence returns an error as one line.
 func sentence(err error) string {
-	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	lines := strings.Split(strings.TrimSpace(classWords.Replace(err.Error())), "\n")
 	for i, line := range lines {
 		lines[i] = strings.TrimSpace(line)
 	}

@@ -27,7 +27,7 @@ func newStop(a *app) *cobra.Command {
 
 func (o *stopOptions) addFlags(f *pflag.FlagSet) {
 	f.SetNormalizeFunc(otherNames)
-	f.Float64VarP(&o.timeout, "time", "t", 10, "`seconds` to wait; a negative number waits for ever")
+	f.Float64VarP(&o.timeout, "time", "t", 10, "`seconds` to wait before they are killed; with -1 they never are")
 }
 
 func (o *stopOptions) run(ctx context.Context, a *app, args []string) error {

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
@@ -42,11 +41,5 @@ func runUnshare(a *app, args []string) error {
 	if err == nil {
 		err = syscall.Exec(path, args, os.Environ())
 	}
-	return notStarted{&classed{fmt.Errorf("start %s: %w", args[0], err), class}}
+	return notStarted{fault(class, "start %s: %w", args[0], err)}
 }
-
-// classed is an error with a class, which its text does not name.
-type classed struct{ err, class error }
-
-func (c *classed) Error() string   { return c.err.Error() }
-func (c *classed) Unwrap() []error { return []error{c.err, c.class} }

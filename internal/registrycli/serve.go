@@ -61,24 +61,15 @@ func url(at cli.Listener, l net.Listener) string {
 
 // listen opens the socket. One in the file system is for this user alone, and takes the place of one that nobody listens at.
 func listen(ctx context.Context, at cli.Listener) (net.Listener, error) {
-	var config net.ListenConfig
-	if at.Network != "unix" {
-		return config.Listen(ctx, at.Network, at.Address)
-	}
+	config := net.ListenConfig{Control: private}
 	l, err := config.Listen(ctx, at.Network, at.Address)
-	if errors.Is(err, syscall.EADDRINUSE) && isAbandoned(ctx, at.Address) {
+	if at.Network == "unix" && errors.Is(err, syscall.EADDRINUSE) && isAbandoned(ctx, at.Address) {
 		if err := os.Remove(at.Address); err != nil {
 			return nil, err
 		}
 		l, err = config.Listen(ctx, at.Network, at.Address)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(at.Address, 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
+	return l, err
 }
 
 // isAbandoned reports whether the path is a socket of a program that is no more.
