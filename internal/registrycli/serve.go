@@ -61,7 +61,7 @@ func url(at cli.Listener, l net.Listener) string {
 
 // listen opens the socket. One in the file system is for this user alone, and takes the place of one that nobody listens at.
 func listen(ctx context.Context, at cli.Listener) (net.Listener, error) {
-	config := net.ListenConfig{Control: private}
+	config := net.ListenConfig{Control: at.Control}
 	l, err := config.Listen(ctx, at.Network, at.Address)
 	if at.Network == "unix" && errors.Is(err, syscall.EADDRINUSE) && isAbandoned(ctx, at.Address) {
 		if err := os.Remove(at.Address); err != nil {

@@ -1,4 +1,4 @@
-package registrycli
+package cli_test
 
 import (
 	"net"
@@ -6,17 +6,19 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/hostcompute/hcs/internal/cli"
 )
 
-// TestPrivate has a socket be its user's alone as soon as it is bound, whatever the umask lets others have.
-func TestPrivate(t *testing.T) {
-	defer syscall.Umask(syscall.Umask(0)) // this package's tests make nothing else meanwhile
+// TestPrivateSocket has a socket be its user's alone as soon as it is bound, whatever the umask lets others have.
+func TestPrivateSocket(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0)) // it is not parallel: no other test of this package makes files meanwhile
 	for _, control := range []bool{true, false} {
 		path := filepath.Join(t.TempDir(), "socket")
 		var config net.ListenConfig
 		want := os.FileMode(0o777)
 		if control {
-			config.Control, want = private, 0o600
+			config.Control, want = cli.Listener{Network: "unix", Address: path}.Control, 0o600
 		}
 		l, err := config.Listen(t.Context(), "unix", path)
 		if err != nil {
