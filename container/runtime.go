@@ -129,25 +129,15 @@ func (r *Runtime) probe() error {
 	return nil
 }
 
+// keep writes the cache file in its place: what a process that was killed, or
+// others at the same time, leave there is no JSON, and asked for again.
 func (r *Runtime) keep(cache string) error {
 	text, err := json.Marshal(r)
-	if err != nil {
-		return err
+	if err == nil {
+		err = os.WriteFile(cache, text, 0o600)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(cache), ".runtime-*")
 	if err != nil {
 		return fmt.Errorf("keep what OCI runtime %s is: %w", r.Path, err)
-	}
-	_, werr := temp.Write(text)
-	if cerr := temp.Close(); werr == nil {
-		werr = cerr
-	}
-	if werr == nil {
-		werr = os.Rename(temp.Name(), cache)
-	}
-	if werr != nil {
-		_ = os.Remove(temp.Name())
-		return fmt.Errorf("keep what OCI runtime %s is: %w", r.Path, werr)
 	}
 	return nil
 }

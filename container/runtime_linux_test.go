@@ -36,7 +36,19 @@ func TestChooseRuntime(t *testing.T) {
 			}
 		}
 	}
-	_, err := chooseRuntime("native", filepath.Join(dir, "cache"), fault)
+	text, err := os.ReadFile(filepath.Join(dir, "cache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < len(text); n += 7 { // what is left by who was killed while he wrote it
+		if err := os.WriteFile(filepath.Join(dir, "cache"), text[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := chooseRuntime("crun", filepath.Join(dir, "cache"), nil); err != nil || r.Version != "1.99" {
+			t.Errorf("cache of %d bytes: %v, %v", n, r, err)
+		}
+	}
+	_, err = chooseRuntime("native", filepath.Join(dir, "cache"), fault)
 	if !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), fault.Error()) {
 		t.Errorf("native where it cannot: %v", err)
 	}

@@ -41,7 +41,7 @@ func Create(ctx context.Context, ref Ref) (Target, error) {
 	case TransportOCI:
 		t, err = createLayout(ctx, ref.Path)
 	case TransportOCIArchive, TransportDockerArchive:
-		t, err = createArchive(ref)
+		t, err = createArchive(ctx, ref)
 	default:
 		err = unopened(ref)
 	}

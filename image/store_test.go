@@ -30,6 +30,7 @@ const (
 	childSource = "HCS_TEST_LOAD_SOURCE"
 	childStore  = "HCS_TEST_LOAD_STORE"
 	childHang   = "HCS_TEST_LOAD_HANG"
+	childTarget = "HCS_TEST_ARCHIVE"
 )
 
 // TestMain is also the other process of tests that need one: it loads an
@@ -51,6 +52,9 @@ func child(dir, store string) error {
 	if err != nil {
 		return err
 	}
+	if target := os.Getenv(childTarget); target != "" {
+		return hangWriting(ctx, src, img, target)
+	}
 	s, err := image.OpenStore(store)
 	if err != nil {
 		return err
@@ -61,6 +65,20 @@ func child(dir, store string) error {
 	}
 	_, err = s.Load(ctx, src, img, "x", opts)
 	return err
+}
+
+// hangWriting writes an archive but for its end, says so, and waits for its death.
+func hangWriting(ctx context.Context, src image.Source, img *image.Image, file string) error {
+	t, err := image.Create(ctx, image.Ref{Transport: image.TransportDockerArchive, Path: file})
+	if err != nil {
+		return err
+	}
+	if err := t.Add(ctx, src, img, "name"); err != nil {
+		return err
+	}
+	fmt.Println("half way")
+	testenv.AwaitKill()
+	return nil
 }
 
 // hang reads half of a layer, says so, and waits for its death.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/hostcompute/hcs/internal/temporary"
 )
 
 // removeEmpty removes a directory if there is nothing in it.
@@ -23,7 +25,7 @@ func removeEmpty(dir string) { _ = os.Remove(dir) }
 type archiveTarget struct {
 	ref     Ref
 	file    *os.File
-	temp    bool // file is to be renamed
+	work    *temporary.Dir // that file is in until it is renamed; nil where it is written in its place
 	tar     *tar.Writer
 	written map[string]bool
 	index   []v1.Descriptor
@@ -31,7 +33,7 @@ type archiveTarget struct {
 	done    bool
 }
 
-func createArchive(ref Ref) (*archiveTarget, error) {
+func createArchive(ctx context.Context, ref Ref) (*archiveTarget, error) {
 	t := &archiveTarget{ref: ref, written: map[string]bool{}}
 	var err error
 	info, serr := os.Stat(ref.Path)
@@ -41,14 +43,27 @@ func createArchive(ref Ref) (*archiveTarget, error) {
 	case serr == nil && !info.Mode().IsRegular():
 		t.file, err = os.OpenFile(ref.Path, os.O_WRONLY, 0)
 	default:
-		t.temp = true
-		t.file, err = os.CreateTemp(filepath.Dir(ref.Path), "."+filepath.Base(ref.Path)+"-*")
+		err = t.createAside(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
 	t.tar = tar.NewWriter(t.file)
 	return t, nil
+}
+
+// createAside makes the file in a directory beside its place. What calls that
+// were killed have left there goes.
+func (t *archiveTarget) createAside(ctx context.Context) error {
+	work, err := temporary.New(ctx, temporary.Config{Parent: filepath.Dir(t.ref.Path), Prefix: ".hcs-archive-"})
+	if err != nil {
+		return err
+	}
+	if t.file, err = os.OpenFile(work.Path("archive"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return errors.Join(err, work.Remove())
+	}
+	t.work = work
+	return nil
 }
 
 func (t *archiveTarget) isDocker() bool { return t.ref.Transport == TransportDockerArchive }
@@ -211,7 +226,7 @@ func (t *archiveTarget) Commit(context.Context) error {
 
 func (t *archiveTarget) publish() error {
 	t.done = true
-	if !t.temp {
+	if t.work == nil {
 		return t.file.Close()
 	}
 	err := t.file.Chmod(0o644)
@@ -222,8 +237,8 @@ func (t *archiveTarget) publish() error {
 	if err == nil {
 		err = os.Rename(t.file.Name(), t.ref.Path)
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(t.file.Name()))
+	if err = errors.Join(err, t.work.Remove()); err != nil {
+		return err
 	}
 	return syncDir(filepath.Dir(t.ref.Path))
 }
@@ -234,8 +249,8 @@ func (t *archiveTarget) Close() error {
 	}
 	t.done = true
 	err := t.file.Close()
-	if t.temp {
-		err = errors.Join(err, os.Remove(t.file.Name()))
+	if t.work != nil {
+		err = errors.Join(err, t.work.Remove())
 	}
 	return err
 }

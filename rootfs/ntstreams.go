@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/hostcompute/hcs/internal/inroot"
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/ntfs"
 )
@@ -120,17 +121,16 @@ func (s *ntStreams) write(to io.Writer, e *layer.Entry, streams []spooledStream)
 
 // spillTo stores in dir what f writes, under its digest.
 func spillTo(dir string, f func(io.Writer) error) (sum [sha256.Size]byte, err error) {
-	file, err := os.CreateTemp(dir, ".spill-")
+	file, err := sys.CreateNew(dir, ".spill-")
 	if err != nil {
 		return sum, err
 	}
 	h := sha256.New()
-	err = errors.Join(f(io.MultiWriter(file, h)), file.Close())
-	if err != nil {
-		return sum, errors.Join(err, os.Remove(file.Name()))
+	if err := f(io.MultiWriter(file, h)); err != nil {
+		return sum, errors.Join(err, file.Discard())
 	}
 	h.Sum(sum[:0])
-	return sum, os.Rename(file.Name(), filepath.Join(dir, hex.EncodeToString(sum[:])))
+	return sum, file.Publish(filepath.Join(dir, hex.EncodeToString(sum[:])))
 }
 
 // close removes what was collected.

@@ -29,7 +29,7 @@ type Config struct {
 // Dir is a directory. Its owner removes it.
 type Dir struct {
 	path    string
-	lock    *state.Lock
+	lock    *state.Lock // nil on systems without locks
 	release func(string) error
 }
 
@@ -37,7 +37,7 @@ type Dir struct {
 const lockName = "held"
 
 // New makes a directory that this user alone can enter. Those of the same kind beside it that killed calls of this user left
-// are removed, as far as that is permitted.
+// are removed, as far as that is permitted, on systems that have locks between processes: Linux.
 func New(ctx context.Context, c Config) (*Dir, error) {
 	d, err := c.make(ctx)
 	if err != nil {
@@ -55,6 +55,9 @@ func (c *Config) make(ctx context.Context) (*Dir, error) {
 			return nil, err
 		}
 		d, err := c.hold(dir)
+		if errdefs.IsNotImplemented(err) { // then nobody sweeps either
+			return &Dir{path: dir, release: c.Release}, nil
+		}
 		if err == nil {
 			return d, nil
 		}
@@ -123,7 +126,10 @@ func (d *Dir) Remove() error {
 	if err == nil {
 		err = removeTree(d.path) // the lock goes with it, so nobody takes it in between
 	}
-	if err = errors.Join(err, d.lock.Unlock()); err != nil {
+	if d.lock != nil {
+		err = errors.Join(err, d.lock.Unlock())
+	}
+	if err != nil {
 		return fmt.Errorf("remove temporary directory: %w", err)
 	}
 	return nil
