@@ -57,7 +57,9 @@ type MappedVirtualDisk struct {
 	AttachOnly        bool   // always written: hcsshim's tag is malformed, and so none
 }
 
-// AssignedDevice is a class of devices that a container may use.
+// AssignedDevice is what a container may use of the host's devices: one by the path of its node, "/dev/fuse" say, which is its
+// path in the container too; or, by the GUID that Windows has for their class, all that there are of GPIO chips, I2C and SPI
+// buses, serial ports or GPUs. The host goes on using them.
 type AssignedDevice struct {
 	InterfaceClassGUID string `json:"InterfaceClassGuid,omitempty"`
 }

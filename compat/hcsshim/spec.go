@@ -66,8 +66,12 @@ func linuxSpec(id string, c *ContainerConfig) (compute.Spec, error) {
 	if err != nil {
 		return compute.Spec{}, err
 	}
+	devices, err := c.devices()
+	if err != nil {
+		return compute.Spec{}, err
+	}
 	return compute.Spec{
-		Name: id, Hostname: c.HostName, Mounts: mounts, Disks: disks, RootDir: c.VolumePath, WriteInPlace: true,
+		Name: id, Hostname: c.HostName, Mounts: mounts, Disks: disks, Devices: devices, RootDir: c.VolumePath, WriteInPlace: true,
 		HandleBound: c.TerminateOnLastHandleClosed, Credentials: c.Credentials, DNS: compute.DNS{Search: c.searchList()},
 		Resources: compute.Resources{
 			Memory: c.MemoryMaximumInMB << 20, CPUs: c.cpus(runtime.NumCPU()), CPUWeight: int64(c.ProcessorWeight),
@@ -84,7 +88,6 @@ func (c *ContainerConfig) checkSupported() error {
 	}{
 		{len(c.EndpointList) > 0, "EndpointList: networks"},
 		{c.NetworkSharedContainerName != "", "NetworkSharedContainerName: networks"},
-		{len(c.AssignedDevices) > 0, "AssignedDevices: devices by an interface class of Windows'"},
 	} {
 		if field.asked {
 			return coded(ErrNotSupported, "%s: not supported", field.name)

@@ -25,6 +25,7 @@ func TestUnsupported(t *testing.T) {
 		"disk":                       {MappedVirtualDisks: []MappedVirtualDisk{{CreateInUtilityVM: true}}},
 		"AttachOnly":                 {MappedVirtualDisks: []MappedVirtualDisk{{AttachOnly: true}}},
 		"AssignedDevices":            {AssignedDevices: []AssignedDevice{{}}},
+		"class/x":                    {AssignedDevices: []AssignedDevice{{InterfaceClassGUID: "class/x"}}},
 		"SystemType":                 {SystemType: "VirtualMachine"},
 		"CreateInUtilityVM":          {MappedDirectories: []MappedDir{{HostPath: "/", CreateInUtilityVM: true}}},
 		"BandwidthMaximum":           {MappedDirectories: []MappedDir{{HostPath: "/", BandwidthMaximum: 1}}},
@@ -61,13 +62,15 @@ func TestSpec(t *testing.T) {
 		TerminateOnLastHandleClosed: true,
 		MappedDirectories:           []MappedDir{{HostPath: "/a", ContainerPath: "/b", ReadOnly: true, LinuxMetadata: true}},
 		MappedVirtualDisks:          []MappedVirtualDisk{{HostPath: "/d", ContainerPath: "/e", ReadOnly: true, Cache: "Disabled"}},
+		AssignedDevices:             []AssignedDevice{{InterfaceClassGUID: "/dev/fuse"}, {InterfaceClassGUID: "/dev/../dev/fuse"}},
 	})
 	want := compute.Spec{
 		Name: "web", Hostname: "h", RootDir: "/root", WriteInPlace: true, HandleBound: true,
 		Resources:   compute.Resources{Memory: 64 << 20, CPUs: float64(runtime.NumCPU()), CPUWeight: 50, IOPS: 7, Bandwidth: 8},
 		Credentials: "{}", DNS: compute.DNS{Search: []string{"a.example", "b.example"}},
-		Disks:  []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
-		Mounts: []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
+		Disks:   []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
+		Devices: []compute.Device{{Source: "/dev/fuse"}},
+		Mounts:  []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
