@@ -62,6 +62,8 @@ type Config struct {
 	Run string
 	// Runtime, Libexec and CgroupParent are those of container.Config.
 	Runtime, Libexec, CgroupParent string
+	// Endpoints is that of container.Config.
+	Endpoints container.Endpoints
 	// Limits bound what an image may cost that is loaded or unpacked.
 	Limits Limits
 	// Logger takes what goes on. Nil discards it.
@@ -192,7 +194,7 @@ func Open(c Config) (*Host, error) {
 	}
 	h.containers, err = container.Open(container.Config{
 		Root: c.Root, Run: c.Run, Layers: h.layers, Runtime: c.Runtime, Libexec: c.Libexec,
-		CgroupParent: c.CgroupParent, Logger: c.Logger,
+		CgroupParent: c.CgroupParent, Endpoints: c.Endpoints, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open host: %w", err)

@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		fmt.Println("error:", modifier())
 		os.Exit(1)
 	}
+	if os.Getenv(attacherRole) != "" {
+		fmt.Println("error:", attacher())
+		os.Exit(1)
+	}
 	if os.Getenv(listenerRole) != "" {
 		if err := listen(); err != nil {
 			fmt.Println(err)

@@ -40,6 +40,45 @@ func TestKilledWhileStarting(t *testing.T) {
 	}
 }
 
+// TestStartGivenUp has starts that take longer than there is time, by chance: until just before, or after, the system runs. It is as
+// it was before, also one that goes when it has stopped.
+func TestStartGivenUp(t *testing.T) {
+	rounds := 60
+	if testing.Short() {
+		rounds = 20
+	}
+	f := newFixture(t)
+	ctx := t.Context()
+	begin := time.Now()
+	f.must(f.running(container.Spec{}).Terminate(ctx))
+	usual := time.Since(begin)
+	s := f.created(container.Spec{Ephemeral: true})
+	again := f.created(container.Spec{})
+	f.must(again.Start(ctx))
+	f.must(again.Terminate(ctx))
+	before, err := again.Status(ctx)
+	f.must(err)
+	for range rounds {
+		short, cancel := context.WithTimeout(ctx, time.Duration(rand.Int64N(int64(usual))))
+		err := s.Start(short)
+		aerr := again.Start(short)
+		cancel()
+		if st, serr := s.Status(ctx); err != nil && (serr != nil || st.State != container.Created) {
+			t.Fatalf("start: %v; it is %+v, %v", err, st, serr)
+		}
+		if st, serr := again.Status(ctx); aerr != nil && (serr != nil || !st.Ended.Equal(before.Ended) || st.State != container.Stopped) {
+			t.Fatalf("start anew: %v; it is %+v, %v, was %+v", aerr, st, serr, before)
+		}
+		f.must(s.Start(ctx))
+		f.ok(s, "true")
+		f.must(s.Terminate(ctx))
+		f.must(again.Terminate(ctx))
+		before, err = again.Status(ctx)
+		f.must(err)
+		s = f.created(container.Spec{Ephemeral: true})
+	}
+}
+
 func (f *fixture) runDir(s *container.System) string {
 	return filepath.Join(f.config.Run, "containers", s.ID())
 }

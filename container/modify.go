@@ -25,6 +25,9 @@ type Change struct {
 	RemoveDevices []string // targets
 	AddDisks      []Disk
 	RemoveDisks   []string // targets
+
+	AddEndpoints    []string // ids, as in Spec.Endpoints
+	RemoveEndpoints []string
 }
 
 // ResourcesChange are new limits; nil leaves one as it is, and zero is
@@ -86,11 +89,15 @@ func (s *System) modify(ctx context.Context, ch *Change) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Drop(staged)) }()
-	if err := s.putInForce(ctx, &was, &is, staged); err != nil {
+	attached, err := s.attachNew(ctx, &was, &is)
+	if err != nil {
 		return err
 	}
+	if err := s.putInForce(ctx, &was, &is, staged); err != nil {
+		return errors.Join(err, s.detachAll(context.WithoutCancel(ctx), attached))
+	}
 	s.modified.Store(&is)
-	return store.Settle(s.record.ID)
+	return errors.Join(store.Settle(s.record.ID), s.service.detach(ctx, s.record.ID, is.Spec.Endpoints))
 }
 
 // putInForce has the shim make the change and put the new record in its place,
@@ -137,11 +144,14 @@ func (s *Service) revise(spec *Spec, ch *Change) error {
 	if spec.Disks, err = exchange(spec.Disks, ch.RemoveDisks, ch.AddDisks, (*Disk).target, "disk"); err != nil {
 		return err
 	}
+	if spec.Endpoints, err = exchangeEndpoints(spec.Endpoints, ch.RemoveEndpoints, ch.AddEndpoints); err != nil {
+		return err
+	}
 	if err := spec.validate(); err != nil {
 		return err
 	}
 	added := Spec{Mounts: ch.AddMounts, Devices: ch.AddDevices, Disks: ch.AddDisks}
-	return errors.Join(s.mayHave(spec.Resources), added.checkSources())
+	return errors.Join(s.mayHave(spec.Resources), s.mayAttach(ch.AddEndpoints), added.checkSources())
 }
 
 func (c *ResourcesChange) apply(r *Resources) {

@@ -16,3 +16,5 @@ func (s *System) wireChange(_, _ *Record) (*wire.Change, error) {
 }
 
 func (s *System) sendChange(context.Context, *wire.Change) error { return nil }
+
+func (s *System) attachNew(context.Context, *Record, *Record) ([]string, error) { return nil, nil }

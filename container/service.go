@@ -50,6 +50,9 @@ type Config struct {
 	// no control groups, and so neither limits nor counters, unless its owner may
 	// make them there.
 	CgroupParent string
+	// Endpoints brings network endpoints into systems. Without it none can have
+	// any.
+	Endpoints Endpoints
 	// Logger takes what goes wrong where no error can tell. Nil discards it.
 	Logger *slog.Logger
 }
@@ -140,7 +143,7 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) 
 	if err := spec.validate(); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
-	if err := errors.Join(s.mayHave(spec.Resources), s.mayMapIDs(spec.IDs), spec.checkSources()); err != nil {
+	if err := errors.Join(s.mayHave(spec.Resources), s.mayMapIDs(spec.IDs), s.mayAttach(spec.Endpoints), spec.checkSources()); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
 	r := &Record{ID: newID(), Created: time.Now().UTC(), Spec: spec}
@@ -333,7 +336,7 @@ func (s *Service) Prune(ctx context.Context) (Pruned, error) {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, s.pruneNames(&p), s.pruneParents())
+	errs = append(errs, s.pruneNames(&p), s.pruneEndpoints(ctx, &p), s.pruneParents())
 	return p, errors.Join(errs...)
 }
 
@@ -406,6 +409,9 @@ func (s *Service) Discard(ctx context.Context, ref string) (err error) {
 	}
 	if err == nil {
 		_, err = s.dropNames(func(owner string) bool { return owner == id })
+	}
+	if err == nil {
+		err = s.detach(ctx, id, nil)
 	}
 	if err != nil {
 		return fail(err)

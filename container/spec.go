@@ -128,8 +128,12 @@ type Spec struct {
 	Hostname string  `json:"hostname,omitempty"`
 	Mounts   []Mount `json:"mounts,omitempty"`
 	// ReadOnly makes the root read-only; Mounts are not concerned.
-	ReadOnly  bool      `json:"readOnly,omitempty"`
-	Network   Network   `json:"network,omitempty"`
+	ReadOnly bool    `json:"readOnly,omitempty"`
+	Network  Network `json:"network,omitempty"`
+	// Endpoints are the network endpoints that the system has while it runs, by
+	// the ids that Config.Endpoints knows them by: it brings them into the
+	// system's own network stack.
+	Endpoints []string  `json:"endpoints,omitempty"`
 	DNS       DNS       `json:"dns,omitzero"`
 	Resources Resources `json:"resources,omitzero"`
 	Log       Log       `json:"log,omitzero"`
@@ -197,7 +201,7 @@ func ShortID(id string) string { return id[:min(12, len(id))] }
 func (s *Spec) validate() error {
 	for _, f := range []func() error{
 		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkDisks, s.checkDNS, s.checkUlimits,
-		s.checkIDs, s.checkSysctls,
+		s.checkIDs, s.checkSysctls, s.checkEndpoints,
 	} {
 		if err := f(); err != nil {
 			return fault(errdefs.ErrInvalidArgument, "%w", err)

@@ -50,12 +50,17 @@ func (s *System) start(ctx context.Context, order wire.Spec) error {
 		return err
 	}
 	s.noteLost()
+	id := record.ID
+	if err := errors.Join(s.service.mayAttach(record.Spec.Endpoints), s.service.detach(ctx, id, nil)); err != nil {
+		return err
+	}
+	order.ShowNetwork = len(record.Spec.Endpoints) > 0
 	// As it is now: another System may have modified it, or given it another name.
 	now := &System{service: s.service, record: record}
 	before, _ := readStatus(s.statusFile())
 	c, err := now.startShim(ctx, order)
 	if err != nil {
-		return errors.Join(err, s.service.cleanUp(&s.record), s.neverStarted(before))
+		return errors.Join(err, s.service.cleanUp(&s.record), s.neverStarted(before), s.service.detach(context.WithoutCancel(ctx), id, nil))
 	}
 	s.release(c)
 	return s.letGo() // the record's lock keeps everybody away now
@@ -170,7 +175,18 @@ func (s *System) root() (*wire.Root, error) {
 	} else if len(o.Lower) > sys.MaxLower {
 		err = fault(errdefs.ErrInvalidArgument, "stack %d layers: at most %d", len(o.Lower), sys.MaxLower)
 	}
+	if err == nil && spec.Ephemeral {
+		err = forgetVolatile(o.Work)
+	}
 	return &wire.Root{Lower: o.Lower, Upper: o.Upper, Work: o.Work, UserXattr: o.UserXattr, Volatile: spec.Ephemeral}, err
+}
+
+// forgetVolatile removes overlayfs's mark of a mount that flushed nothing,
+// which it would refuse to mount again for (Documentation/filesystems/overlayfs.rst,
+// "Volatile mount"): one of a start that failed. What a machine that stopped has
+// lost of it, it has lost of the record too.
+func forgetVolatile(work string) error {
+	return os.RemoveAll(filepath.Join(work, "work", "incompat", "volatile"))
 }
 
 // bundle collects what the configuration depends on.
@@ -275,9 +291,20 @@ func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, 
 	if err != nil {
 		return nil, err
 	}
+	var reply wire.Message
 	err = c.Send(wire.Message{Type: wire.Start, Body: body})
 	if err == nil {
-		_, err = replyOn(ctx, c)
+		reply, err = replyOn(ctx, c)
+	}
+	if err == nil && reply.Type == wire.Network {
+		if aerr := s.attachShown(ctx, reply.Files); aerr != nil {
+			s.giveUp(context.WithoutCancel(ctx), shim)
+			return nil, aerr
+		}
+		err = c.Send(wire.Message{Type: wire.OK})
+		if err == nil {
+			_, err = replyOn(ctx, c)
+		}
 	}
 	if err != nil {
 		return nil, s.notStarted(ctx, shim, err)
@@ -299,14 +326,14 @@ func (s *System) notStarted(ctx context.Context, shim *child, err error) error {
 	return classify(err)
 }
 
-// giveUp ends a shim that starts a system which nobody wants any more. The shim
-// takes back what it has made, and the runtime that may be at work; one that
-// does not is killed.
+// giveUp ends a shim that starts a system which nobody wants any more, or has
+// started it without our knowing. The shim takes back what it has made, and the
+// runtime that may be at work; one that does not is killed.
 func (s *System) giveUp(ctx context.Context, shim *child) {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
 	if c, err := wire.Dial(s.socket()); err == nil {
-		_, _ = callOn(ctx, c, wire.Message{Type: wire.Terminate}) // however it answers, it ends
+		_, _ = callOn(ctx, c, wire.Message{Type: wire.Revoke}) // however it answers, it ends
 		c.Close()
 	} else { // it has not begun to start anything, or is gone
 		cancel()

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -46,7 +47,7 @@ func (s *System) Terminate(ctx context.Context) error {
 	if errdefs.IsNotFound(err) && s.record.Spec.Ephemeral {
 		err = nil
 	}
-	return s.wrap("terminate", err)
+	return s.wrap("terminate", errors.Join(err, s.detachIfOver(ctx)))
 }
 
 // BeginTerminate is Terminate, but does not wait for the end: Wait does. The

@@ -394,16 +394,23 @@ func (s *System) Signal(ctx context.Context, sig syscall.Signal) error {
 
 // Wait returns the system's last status when it has stopped. That of an
 // Ephemeral system which is gone altogether is not known: the error is of
-// class ErrNotFound.
+// class ErrNotFound. Where its endpoints cannot be detached, the status comes
+// with that error.
 func (s *System) Wait(ctx context.Context) (Status, error) {
 	m, err := s.call(ctx, wire.Message{Type: wire.WaitAll})
-	if errdefs.IsFailedPrecondition(err) {
-		return s.look()
+	var st Status
+	switch {
+	case errdefs.IsFailedPrecondition(err):
+		st, err = s.look()
+	case err != nil:
+		err = s.wrap("wait for", err)
+	default:
+		st, err = s.decode(m.Body)
 	}
-	if err != nil {
-		return Status{}, s.wrap("wait for", err)
+	if ctx.Err() == nil {
+		err = errors.Join(err, s.wrap("wait for", s.detachIfOver(ctx)))
 	}
-	return s.decode(m.Body)
+	return st, err
 }
 
 // endShim has the shim end the system and go, if there is one.
@@ -459,11 +466,11 @@ func (s *System) Delete(ctx context.Context) error {
 	if err != nil {
 		return s.wrap("delete", err)
 	}
-	return s.wrap("delete", errors.Join(s.deleteLocked(lock), s.letGo()))
+	return s.wrap("delete", errors.Join(s.deleteLocked(ctx, lock), s.letGo()))
 }
 
 // deleteIfIdle is Delete, but does not wait for whoever holds the lock.
-func (s *System) deleteIfIdle(context.Context) error {
+func (s *System) deleteIfIdle(ctx context.Context) error {
 	lock, err := s.service.records.TryLock(s.record.ID)
 	if err != nil {
 		return errBusy
@@ -472,11 +479,11 @@ func (s *System) deleteIfIdle(context.Context) error {
 	if err != nil {
 		return errors.Join(errBusy, lock.Unlock()) // somebody means to start it
 	}
-	err = s.deleteLocked(lock)
+	err = s.deleteLocked(ctx, lock)
 	return s.wrap("delete", errors.Join(err, creator.Unlock()))
 }
 
-func (s *System) deleteLocked(lock *state.Lock) (err error) {
+func (s *System) deleteLocked(ctx context.Context, lock *state.Lock) (err error) {
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	now, err := s.service.records.Get(s.record.ID) // it may have another name by now
 	if err != nil {
@@ -489,7 +496,7 @@ func (s *System) deleteLocked(lock *state.Lock) (err error) {
 		return fmt.Errorf("it runs: %w", errBusy)
 	}
 	s.noteLost()
-	if err := s.service.cleanUp(&s.record); err != nil {
+	if err := errors.Join(s.service.cleanUp(&s.record), s.service.detach(ctx, s.record.ID, nil)); err != nil {
 		return err
 	}
 	if err := s.service.removeFiles(&now); err != nil {

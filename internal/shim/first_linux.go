@@ -79,22 +79,28 @@ func (f *firstProcess) number() int {
 // errFirstEnded says that there is no first process any more.
 var errFirstEnded = errors.New("the first process has ended")
 
-// root opens its root directory.
-func (f *firstProcess) root() (*os.File, error) {
+// What open opens: the root directory, and the network namespace.
+const (
+	itsRoot    = "root"
+	itsNetwork = "ns/net"
+)
+
+// open opens something of its directory in procfs.
+func (f *firstProcess) open(name string) (*os.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pid <= 0 {
 		return nil, errFirstEnded
 	}
-	root, err := os.Open("/proc/" + strconv.Itoa(f.pid) + "/root")
+	file, err := os.Open("/proc/" + strconv.Itoa(f.pid) + "/" + name)
 	switch {
 	case errors.Is(err, os.ErrNotExist): // it is ending
 		return nil, errFirstEnded
 	case err == nil && !f.fd.Running(): // and the number may be another's
-		root.Close()
+		file.Close()
 		return nil, errFirstEnded
 	case err != nil:
 		return nil, err
 	}
-	return root, nil
+	return file, nil
 }

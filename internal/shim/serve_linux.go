@@ -100,13 +100,18 @@ func (s *shim) handle(c *wire.Conn, m wire.Message) *wire.Failure {
 	case wire.Resume:
 		return s.resume(c)
 	case wire.OpenRoot:
-		return s.openRoot(c, m)
+		return s.openOfFirst(c, m, itsRoot)
+	case wire.OpenNetwork:
+		return s.openOfFirst(c, m, itsNetwork)
 	case wire.Modify:
 		return s.modify(c, m)
 	case wire.Shutdown:
 		return s.shutdown(c, m)
 	case wire.Terminate:
 		s.stop("")
+		s.waitAll(c)
+	case wire.Revoke:
+		s.revoke()
 		s.waitAll(c)
 	default:
 		return &wire.Failure{Class: wire.Invalid, Text: "unknown request " + m.Type.String()}
@@ -401,16 +406,17 @@ func (s *shim) resume(c *wire.Conn) *wire.Failure {
 	return s.settled(c)
 }
 
-// openRoot gives a client the container's root as its processes see it. Only the shim knows for sure which process the first
-// one is, and may look at it where both are an ordinary user's. Who comes too late is told when the system has stopped.
-func (s *shim) openRoot(c *wire.Conn, m wire.Message) *wire.Failure {
+// openOfFirst gives a client the container's root as its processes see it, or its network namespace. Only the shim knows for sure
+// which process the first one is, and may look at it where both are an ordinary user's. Who comes too late is told when the
+// system has stopped.
+func (s *shim) openOfFirst(c *wire.Conn, m wire.Message, what string) *wire.Failure {
 	s.mu.Lock()
-	f := s.refuses(wire.OpenRoot)
+	f := s.refuses(m.Type)
 	s.mu.Unlock()
 	if f != nil {
 		return f
 	}
-	root, err := s.first.root()
+	file, err := s.first.open(what)
 	switch {
 	case errors.Is(err, errFirstEnded):
 		s.waitAll(c)
@@ -418,8 +424,8 @@ func (s *shim) openRoot(c *wire.Conn, m wire.Message) *wire.Failure {
 	case err != nil:
 		return &wire.Failure{Text: err.Error()}
 	}
-	defer root.Close()
-	s.reply(c, wire.Message{Type: wire.OK, Seq: m.Seq, Files: []int{int(root.Fd())}})
+	defer file.Close()
+	s.reply(c, wire.Message{Type: wire.OK, Seq: m.Seq, Files: []int{int(file.Fd())}})
 	return nil
 }
 

@@ -40,6 +40,7 @@ type shim struct {
 	table   table
 	waiters []*wire.Conn  // who waits for the system's end
 	ending  chan struct{} // closed when the system is to stop
+	revoked bool          // as if it had not been started
 	pausing bool          // the system is about to be paused
 	frozen  bool          // its processes are
 	oom     oomCount
@@ -153,17 +154,67 @@ func (s *shim) start() error {
 		return err
 	}
 	s.noteStarting() // which costs no time: the agent is at work
-	if err := s.awaitAgent(failed); err != nil {
+	pid, err := s.awaitAgent(failed)
+	if err == nil && s.spec.ShowNetwork {
+		err = s.showNetwork()
+	}
+	if err != nil {
 		return err
 	}
-	return s.learnMounts()
+	if err := s.learnMounts(); err != nil {
+		return err
+	}
+	return s.run(pid)
+}
+
+// showNetwork shows the client the network namespace, and returns when it has
+// done there what it wants. One that goes does not want the system any more.
+func (s *shim) showNetwork() error {
+	network, err := s.first.open(itsNetwork)
+	if err != nil {
+		return err
+	}
+	err = s.starting.Send(wire.Message{Type: wire.Network, Files: []int{int(network.Fd())}})
+	if err = errors.Join(err, network.Close()); err != nil {
+		return err
+	}
+	answered := make(chan error, 1)
+	go func() {
+		m, err := s.starting.Receive()
+		wire.CloseFiles(m.Files)
+		if err == nil && m.Type != wire.OK {
+			err = fmt.Errorf("the client says %v where it should say %v", m.Type, wire.OK)
+		}
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		return err
+	case <-s.first.ended:
+		return errFirstEnded
+	case <-s.ending:
+		return errEnded
+	}
+}
+
+// run says that the system runs, unless it is to end.
+func (s *shim) run(pid int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping() {
+		return errEnded
+	}
+	s.status.State, s.status.Pid, s.status.Started = wire.Running, pid, time.Now().UnixNano()
+	s.events.tell(wire.Event{Kind: wire.EventStarted, Time: s.status.Started})
+	return nil
 }
 
 // startTimeout bounds how long a starter may take.
 const startTimeout = 60 * time.Second
 
-// awaitAgent returns when the agent has reported, or the starter failed.
-func (s *shim) awaitAgent(failed <-chan error) error {
+// awaitAgent returns the first process's number when the agent has reported, or
+// that the starter failed.
+func (s *shim) awaitAgent(failed <-chan error) (int, error) {
 	ready := make(chan error, 1)
 	var pid int
 	go func() {
@@ -181,30 +232,20 @@ func (s *shim) awaitAgent(failed <-chan error) error {
 	}()
 	select {
 	case err := <-failed:
-		return s.lastWord(ready, err)
+		return 0, s.lastWord(ready, err)
 	case err := <-ready:
 		if _, ok := errors.AsType[*wire.Failure](err); ok {
-			return err
+			return 0, err
 		}
 		if err != nil {
-			return s.whyNot(failed, err)
+			return 0, s.whyNot(failed, err)
 		}
 	case <-s.ending:
-		return errEnded
+		return 0, errEnded
 	case <-time.After(startTimeout):
-		return fmt.Errorf("the first process has not reported after %v", startTimeout)
+		return 0, fmt.Errorf("the first process has not reported after %v", startTimeout)
 	}
-	if err := s.first.found(pid); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping() {
-		return errEnded
-	}
-	s.status.State, s.status.Pid, s.status.Started = wire.Running, pid, time.Now().UnixNano()
-	s.events.tell(wire.Event{Kind: wire.EventStarted, Time: s.status.Started})
-	return nil
+	return pid, s.first.found(pid)
 }
 
 // errEnded is why a system does not start that a client has ended before it
@@ -261,6 +302,15 @@ func (s *shim) stopLocked(reason string) {
 		close(s.ending)
 		s.begun.Broadcast()
 	}
+}
+
+// revoke ends a system whose client does not want it any more, and did not
+// know yet that it runs. Where no process has been created it has never run.
+func (s *shim) revoke() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revoked = s.revoked || s.table.last == 0 && !s.stopping()
+	s.stopLocked("")
 }
 
 // killTimeout bounds how long the kernel may take to end a container: one
@@ -322,7 +372,7 @@ func (s *shim) bow(err error, l *wire.Listener) {
 	if err != nil {
 		s.status.Reason = err.Error()
 	}
-	if werr := errors.Join(s.log.close(), s.writeStatus()); werr != nil {
+	if werr := errors.Join(s.log.close(), s.leaveStatus()); werr != nil {
 		note("leave the status", werr)
 	}
 	logLine{Level: "INFO", Message: "stopped", ExitCode: &s.status.ExitCode, Reason: s.status.Reason}.write()
@@ -331,14 +381,7 @@ func (s *shim) bow(err error, l *wire.Listener) {
 		note("stop listening", rerr)
 	}
 	if err == nil {
-		for _, path := range s.spec.Remove {
-			if rerr := os.RemoveAll(path); rerr != nil {
-				note("remove what is not kept", rerr)
-			}
-		}
-		if s.spec.Events.Ephemeral {
-			s.events.tell(wire.Event{Kind: wire.EventDeleted})
-		}
+		s.remove()
 	}
 	if eerr := s.events.close(); eerr != nil {
 		note("say that it ends", eerr)
@@ -347,6 +390,31 @@ func (s *shim) bow(err error, l *wire.Listener) {
 	for _, w := range s.waiters {
 		_ = w.SendNow(m)
 	}
+}
+
+// remove removes what is not kept. Of a system that is as if it had not been
+// started that is the run directory.
+func (s *shim) remove() {
+	for _, path := range s.spec.Remove {
+		if s.revoked && path != s.spec.Dir+wire.Gone {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			note("remove what is not kept", err)
+		}
+	}
+	if s.spec.Events.Ephemeral && !s.revoked {
+		s.events.tell(wire.Event{Kind: wire.EventDeleted})
+	}
+}
+
+// leaveStatus leaves the last status, or, of a system that has not been
+// started, that from before.
+func (s *shim) leaveStatus() error {
+	if s.revoked {
+		return s.before.restore()
+	}
+	return s.writeStatus()
 }
 
 // stopListening has nobody find the shim any more. The run directory goes in

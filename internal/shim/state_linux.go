@@ -10,13 +10,14 @@ import (
 // servedIn says in which states a request is served. What is not here always
 // is: it asks, waits, or ends the system.
 var servedIn = map[wire.Type][]wire.State{
-	wire.Spawn:    {wire.Running},
-	wire.Signal:   {wire.Running, wire.Stopping},
-	wire.Pause:    {wire.Running, wire.Paused},
-	wire.Resume:   {wire.Running, wire.Paused},
-	wire.Modify:   {wire.Running, wire.Paused, wire.Stopping},
-	wire.OpenRoot: {wire.Running, wire.Paused, wire.Stopping},
-	wire.Shutdown: {wire.Starting, wire.Running, wire.Stopping},
+	wire.Spawn:       {wire.Running},
+	wire.Signal:      {wire.Running, wire.Stopping},
+	wire.Pause:       {wire.Running, wire.Paused},
+	wire.Resume:      {wire.Running, wire.Paused},
+	wire.Modify:      {wire.Running, wire.Paused, wire.Stopping},
+	wire.OpenRoot:    {wire.Running, wire.Paused, wire.Stopping},
+	wire.OpenNetwork: {wire.Running, wire.Paused, wire.Stopping},
+	wire.Shutdown:    {wire.Starting, wire.Running, wire.Stopping},
 }
 
 // refuses says why a request is not served in this state, if it is not. s.mu

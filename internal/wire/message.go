@@ -61,6 +61,10 @@ const (
 	OpenRoot // client → shim: no body; answered by OK, with the first process's root directory as descriptor, or, where the system is about to stop, like WaitAll
 
 	Lend // shim → agent: mounts as descriptors, for the Build that follows; no body
+
+	Network     // shim → client that started it: the container's network namespace as descriptor, if Spec.ShowNetwork; the system runs when the client has answered OK
+	OpenNetwork // client → shim: no body; answered like OpenRoot, with the network namespace
+	Revoke      // client → shim: as Terminate, and where no process has been created the state is that from before Start
 )
 
 var typeNames = [...]string{
@@ -69,6 +73,7 @@ var typeNames = [...]string{
 	"Make", "Open", "Opened", "Attach", "Attached", "Modify", "CloseInput",
 	"Shutdown", "Idle", "OpenRoot",
 	"Lend",
+	"Network", "OpenNetwork", "Revoke",
 }
 
 // String returns the type's name.

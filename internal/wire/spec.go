@@ -13,7 +13,7 @@ type Spec struct {
 	Native  *Native  `json:",omitempty"` // instead of Runtime
 	Log     Log      // of the output of Logged processes
 	Status  string   // file that the shim keeps Status in
-	Remove  []string // what goes when the system has stopped
+	Remove  []string // what goes when the system has stopped, Dir among it
 	Events  Events
 	Disks   []Disk   `json:",omitempty"` // to be mounted first, on directories in Dir
 	Targets []string `json:",omitempty"` // of the mounts in the container that may be taken away while it runs
@@ -21,6 +21,10 @@ type Spec struct {
 	// Handles is a file, or empty: the system stops when nobody holds it any more
 	// (sys.HoldFile).
 	Handles string `json:",omitempty"`
+
+	// ShowNetwork has the shim show the client the network namespace before the
+	// system runs: Network.
+	ShowNetwork bool `json:",omitempty"`
 
 	// NeedsProcess has the system stop if the client that started it goes before
 	// any process was asked for.
