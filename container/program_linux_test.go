@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,25 @@ type programOrder struct {
 	System string // to open
 	Start  bool   // it
 	Script string // of a process to create, with streams for others
+	Volume *volumeOrder
+}
+
+// volumeOrder has the program create the system itself, on a volume.
+type volumeOrder struct{ Dir, Lower string }
+
+// create makes a system that does not run, and mounts the volume for it.
+func (o *volumeOrder) create(ctx context.Context, service *container.Service) (*container.System, error) {
+	v, err := rootfs.OpenVolume(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := service.Create(ctx, container.Spec{
+		RootDir: v.Root(), WriteInPlace: true, RootVolume: &container.RootVolume{Dir: o.Dir, Activated: true, Prepared: true},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, errors.Join(v.Activate(ctx), v.Prepare(ctx, []string{o.Lower}))
 }
 
 // program does what it is told, says the number of its process, and stays.
@@ -51,7 +71,11 @@ func (o *programOrder) run() error {
 	if err != nil {
 		return err
 	}
-	s, err := service.Open(ctx, o.System)
+	open := func() (*container.System, error) { return service.Open(ctx, o.System) }
+	if o.Volume != nil {
+		open = func() (*container.System, error) { return o.Volume.create(ctx, service) }
+	}
+	s, err := open()
 	if err != nil {
 		return err
 	}

@@ -120,6 +120,10 @@ type Spec struct {
 	// mount points that it lacks, are made there, and there is no scratch layer.
 	// The directory is its owner's: deleting the system leaves it as it is.
 	WriteInPlace bool `json:"writeInPlace,omitempty"`
+	// RootVolume is the volume that RootDir is the tree of, if the system alone has
+	// use for that. Who creates the system mounts it afterwards; who removes the
+	// system, Prune too if its creator was killed, takes it down.
+	RootVolume *RootVolume `json:"rootVolume,omitempty"`
 	// Image is the name of the image that the layers came from, for people, and
 	// ImageID the digest of its configuration.
 	Image   string        `json:"image,omitempty"`
@@ -231,6 +235,10 @@ func (s *Spec) checkRoot() error {
 		return fmt.Errorf("root directory %s: there are layers, too: give either", s.RootDir)
 	case s.WriteInPlace && s.RootDir == "":
 		return fmt.Errorf("write in place: give a root directory, layers are not written to")
+	case s.RootVolume != nil && (!s.WriteInPlace || s.Ephemeral):
+		return fmt.Errorf("volume %s: it can be the root of a system that writes in place and is not ephemeral", s.RootVolume.Dir)
+	case s.RootVolume != nil && !path.IsAbs(s.RootVolume.Dir):
+		return fmt.Errorf("volume %q: its directory is not absolute", s.RootVolume.Dir)
 	case s.RootDir != "" && !path.IsAbs(s.RootDir):
 		return fmt.Errorf("root directory %q is not absolute", s.RootDir)
 	case !slices.Contains([]Network{"", NetworkNone, NetworkHost}, s.Network):

@@ -80,6 +80,8 @@ type System struct {
 	closed  bool         // no connection is to be kept any more
 	creator *state.Lock  // held from Create to Start: keeps Prune away
 	handle  *sys.Hold    // to a HandleBound system
+
+	keepVolume bool // where Delete finds one
 }
 
 // errBusy says that somebody else is creating, starting or deleting a system,
@@ -497,6 +499,9 @@ func (s *System) deleteLocked(ctx context.Context, lock *state.Lock) (err error)
 	}
 	s.noteLost()
 	if err := errors.Join(s.service.cleanUp(&s.record), s.service.detach(ctx, s.record.ID, nil)); err != nil {
+		return err
+	}
+	if err := s.takeDownVolume(now.Spec.RootVolume); err != nil {
 		return err
 	}
 	if err := s.service.removeFiles(&now); err != nil {

@@ -116,6 +116,7 @@ func create(ctx context.Context, id string, c *ContainerConfig) (*container, err
 		return nil, err
 	}
 	spec.Ephemeral = n.Scratch == nil // else it stays until the layer is taken down
+	spec.RootVolume = n.Scratch.rootVolume()
 	text, err := n.label()
 	if err != nil {
 		return nil, err
@@ -133,6 +134,7 @@ func create(ctx context.Context, id string, c *ContainerConfig) (*container, err
 		return nil, err
 	}
 	if err := mountFor(ctx, n.Scratch); err != nil {
+		system.KeepRootVolume()
 		return nil, errors.Join(err, system.Delete(context.WithoutCancel(ctx)), system.Close())
 	}
 	made := newContainer(id, system)

@@ -56,6 +56,14 @@ func scratchOf(ctx context.Context, c *ContainerConfig) (_ *scratch, root string
 	return s, v.Root(), nil
 }
 
+// rootVolume tells what the container's removal has to undo.
+func (s *scratch) rootVolume() *compute.RootVolume {
+	if s == nil {
+		return nil
+	}
+	return &compute.RootVolume{Dir: s.Path, Activated: s.Activate, Prepared: s.Prepare}
+}
+
 // mount does what is to be done, or nothing.
 func (s *scratch) mount(ctx context.Context) error {
 	done := scratch{Path: s.Path} // what is undone: a call that failed has done nothing, and may fail as another has the layer's lock
@@ -96,21 +104,13 @@ func (s *scratch) unmount(ctx context.Context) error {
 // retiring has one at a time retire a container, so that the others find all done.
 var retiring sync.Mutex
 
-// retire takes the scratch layer of a container that has stopped down, and then removes what is kept of it: whoever is killed
-// meanwhile, the next one finds what is left to do. Another program that has done it all may have given the layer to another
-// container already, so the record is looked for first.
+// retire removes what is kept of a container that has stopped, and takes its scratch layer down: whoever is killed meanwhile,
+// the next one finds what is left to do. Another program that has done it all may have given the layer to another container
+// already, which Delete sees by the record.
 func retire(ctx context.Context, system *compute.System) error {
 	retiring.Lock()
 	defer retiring.Unlock()
-	n, err := noteOf(system)
-	if err == nil && n.Scratch != nil {
-		if _, err = system.Status(ctx); err == nil {
-			err = n.Scratch.unmount(ctx)
-		}
-	}
-	if err == nil {
-		err = system.Delete(ctx)
-	}
+	err := system.Delete(ctx)
 	if errors.Is(err, errdefs.ErrFailedPrecondition) { // the start that a client began, who was killed, came to its end after all
 		if err = system.Terminate(ctx); err == nil {
 			err = system.Delete(ctx)
