@@ -107,22 +107,30 @@ func (l *LayerDir) exportScratch(ctx context.Context, parents []string, emit Emi
 	})
 }
 
-// whileActive calls f with the volume active, and leaves it as it was, unless others use it by then.
+// whileActive calls f with the volume active. One that is active already nobody can deactivate meanwhile; one that is not is
+// active for f alone: others wait.
 func (v *Volume) whileActive(ctx context.Context, f func() error) error {
-	s, err := v.State()
-	if err != nil {
+	var pin *os.File
+	err := v.locked(ctx, func() error {
+		s, err := v.State()
+		if err != nil {
+			return err
+		}
+		if s.Active {
+			pin, err = os.Open(v.path(volumeMount))
+			return err
+		}
+		if err := v.activate(); err != nil {
+			return err
+		}
+		err = f()
+		if after := v.deactivate(); !errdefs.IsUnavailable(after) { // somebody looks into it without being asked to
+			err = errors.Join(err, after)
+		}
+		return err
+	})
+	if pin == nil {
 		return err
 	}
-	if s.Active {
-		return f()
-	}
-	if err := v.Activate(ctx); err != nil {
-		return err
-	}
-	err = f()
-	after := v.Deactivate(context.WithoutCancel(ctx))
-	if errors.Is(after, ErrPrepared) || errdefs.IsUnavailable(after) {
-		after = nil
-	}
-	return errors.Join(err, after)
+	return errors.Join(f(), pin.Close())
 }

@@ -105,7 +105,13 @@ func (v *Volume) locked(ctx context.Context, f func() error) error {
 	if _, err := v.record(); err != nil {
 		return err
 	}
-	return v.lockedAnew(ctx, f)
+	err := v.lockedAnew(ctx, f)
+	if _, rerr := v.record(); errdefs.IsNotFound(rerr) { // it was removed between the look and the lock, which made directories
+		for _, dir := range []string{filepath.Join(v.path(volumeLocks), lockDir), v.path(volumeLocks), v.dir} {
+			_ = os.Remove(dir) // unless there is something of another's by now
+		}
+	}
+	return err
 }
 
 func (v *Volume) lockedAnew(ctx context.Context, f func() error) error {
