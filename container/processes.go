@@ -44,18 +44,14 @@ func (s *System) Processes(ctx context.Context) ([]ProcessDetails, error) {
 }
 
 func (s *System) processes(ctx context.Context) ([]ProcessDetails, error) {
-	m, err := s.call(ctx, wire.Message{Type: wire.Query})
+	st, err := s.query(ctx)
 	if err != nil {
 		return nil, err
-	}
-	var st wire.Status
-	if err := json.Unmarshal(m.Body, &st); err != nil {
-		return nil, fault(errdefs.ErrDataLoss, "read its status: %w", err)
 	}
 	if st.State == wire.Starting {
 		return nil, fault(errdefs.ErrFailedPrecondition, "it is starting")
 	}
-	pids, err := s.members(st.Pid)
+	pids, err := s.members(&st)
 	if errors.Is(err, os.ErrNotExist) { // its end has come meanwhile
 		return nil, s.ending(ctx)
 	}
@@ -80,15 +76,38 @@ func (s *System) ending(ctx context.Context) error {
 	return err
 }
 
+// query asks the shim for its status. The error is of class
+// ErrFailedPrecondition if there is none.
+func (s *System) query(ctx context.Context) (st wire.Status, err error) {
+	m, err := s.call(ctx, wire.Message{Type: wire.Query})
+	if err != nil {
+		return st, err
+	}
+	if err := json.Unmarshal(m.Body, &st); err != nil {
+		return st, fault(errdefs.ErrDataLoss, "read its status: %w", err)
+	}
+	return st, nil
+}
+
+// group returns the control group that a running system has. That may be none,
+// or another than this program would give it: an ordinary user looks at systems
+// from outside the user namespace that he has started them in.
+func (s *System) group(st *wire.Status) (*sys.Cgroup, error) {
+	if st.Cgroup != nil {
+		return sys.NewCgroup(*st.Cgroup)
+	}
+	return sys.NewCgroup(s.service.cgroup(s.record.ID))
+}
+
 // members lists the processes of the system, by their numbers here.
-func (s *System) members(first int) ([]int, error) {
-	group, err := sys.NewCgroup(s.service.cgroup(s.record.ID))
+func (s *System) members(st *wire.Status) ([]int, error) {
+	group, err := s.group(st)
 	if err != nil {
 		return nil, err
 	}
 	pids, err := group.Members()
 	if errors.Is(err, sys.ErrNoCgroup) {
-		return sys.Descendants(first), nil
+		return sys.Descendants(st.Pid), nil
 	}
 	return pids, err
 }

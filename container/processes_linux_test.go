@@ -70,6 +70,29 @@ func TestProcessDetails(t *testing.T) {
 	}
 }
 
+// TestLookFromElsewhere has a service that gives systems other control groups
+// than the one that started them look at one, and one at a system without any.
+func TestLookFromElsewhere(t *testing.T) {
+	f := newFixture(t)
+	s := f.running(container.Spec{})
+	f.config.CgroupParent += "-other"
+	elsewhere, err := container.Open(f.config)
+	f.must(err)
+	seen, err := elsewhere.Open(t.Context(), s.ID())
+	f.must(err)
+	defer func() { f.must(seen.Close()) }()
+	p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
+	f.must(err)
+	list, err := seen.Processes(t.Context())
+	f.must(err)
+	if len(list) != 1 || list[0].Pid != p.Pid() {
+		t.Errorf("got %+v, want process %d", list, p.Pid())
+	}
+	if st, err := seen.Stats(t.Context()); err != nil || st.Pids == 0 {
+		t.Errorf("got %+v, %v", st, err)
+	}
+}
+
 // TestProcessDetailsOfThoseThatEnd lists while processes come and go.
 func TestProcessDetailsOfThoseThatEnd(t *testing.T) {
 	f := newFixture(t)

@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/internal/sys"
+	"github.com/hostcompute/hcs/internal/wire"
 )
 
 // Stats are a running system's counters at one moment. The agent's own memory
@@ -116,11 +117,11 @@ func (s *System) measure(ctx context.Context) (Stats, error) {
 }
 
 func (s *System) openMeter(ctx context.Context) error {
-	cg, err := sys.NewCgroup(s.service.cgroup(s.record.ID))
+	st, err := s.isUpNow(ctx)
 	if err != nil {
 		return err
 	}
-	st, err := s.isUpNow(ctx)
+	cg, err := s.group(&st)
 	if err != nil {
 		return err
 	}
@@ -140,9 +141,9 @@ func (s *System) openMeter(ctx context.Context) error {
 
 // isUpNow returns the status of a system that runs. Of others the error is
 // os.ErrNotExist: a shim that was killed leaves the control group behind.
-func (s *System) isUpNow(ctx context.Context) (Status, error) {
-	st, err := s.Status(ctx)
-	if err == nil && !st.State.IsUp() {
+func (s *System) isUpNow(ctx context.Context) (wire.Status, error) {
+	st, err := s.query(ctx)
+	if errdefs.IsFailedPrecondition(err) || err == nil && !State(st.State).IsUp() {
 		err = os.ErrNotExist
 	}
 	return st, err

@@ -67,7 +67,7 @@ func newShim(spec *wire.Spec) (*shim, error) {
 	}
 	s := &shim{
 		spec: spec, cgroup: cgroup, log: log, first: newFirstProcess(), events: events,
-		status: wire.Status{State: wire.Starting, ShimPid: os.Getpid()},
+		status: wire.Status{State: wire.Starting, ShimPid: os.Getpid(), Cgroup: &spec.Cgroup},
 		ending: make(chan struct{}), before: &leftStatus{path: spec.Status},
 	}
 	s.begun = sync.NewCond(&s.mu)

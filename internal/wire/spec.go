@@ -120,6 +120,9 @@ type Status struct {
 	Reason    string          `json:"reason,omitempty"` // why it stopped, where nobody asked for that
 	ExitCode  int             `json:"exitCode"`         // of the main process
 	Processes []ProcessStatus `json:"processes,omitempty"`
+	// Cgroup is the control group, empty if there is none. Shims that have run for
+	// long may not tell.
+	Cgroup *string `json:"cgroup,omitempty"`
 }
 
 // Remembered is how many processes that have ended a shim can still be asked
