@@ -209,7 +209,13 @@ func (h *Host) Prune(ctx context.Context) (Pruned, error) {
 	return p, errors.Join(cerr, err)
 }
 
-// pruneImages is Prune without the containers.
+// PruneImages is Prune without the containers.
+func (h *Host) PruneImages(ctx context.Context) (Pruned, error) {
+	var p Pruned
+	err := h.pruneImages(ctx, &p)
+	return p, err
+}
+
 func (h *Host) pruneImages(ctx context.Context, p *Pruned) error {
 	var keep []digest.Digest
 	systems, err := h.containers.Systems(ctx)

@@ -15,7 +15,12 @@ import (
 // it has, the system is terminated. It has no new processes meanwhile. A system
 // that does not run is shut down already.
 func (s *System) Shutdown(ctx context.Context) error {
-	err := s.BeginShutdown(ctx)
+	return s.ShutdownWith(ctx, s.stopSignal())
+}
+
+// ShutdownWith is Shutdown with another signal.
+func (s *System) ShutdownWith(ctx context.Context, sig syscall.Signal) error {
+	err := s.shutdown(ctx, sig)
 	if err == nil {
 		_, err = s.Wait(ctx)
 	}
@@ -29,11 +34,14 @@ func (s *System) Shutdown(ctx context.Context) error {
 // system whose processes do not listen goes on. The error is of class
 // ErrFailedPrecondition if it does not run, or is paused.
 func (s *System) BeginShutdown(ctx context.Context) error {
-	sig := syscall.Signal(s.record.Spec.StopSignal)
-	if sig == 0 {
-		sig = signals["TERM"]
+	return s.wrap("shut down", s.shutdown(ctx, s.stopSignal()))
+}
+
+func (s *System) stopSignal() syscall.Signal {
+	if sig := s.record.Spec.StopSignal; sig != 0 {
+		return syscall.Signal(sig)
 	}
-	return s.wrap("shut down", s.shutdown(ctx, sig))
+	return signals["TERM"]
 }
 
 // Terminate ends the system at once. It returns when nothing of it runs any

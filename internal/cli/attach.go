@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"sync"
-	"syscall"
 
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
@@ -35,7 +34,7 @@ with -i and nobody else passes input. What it has printed before is in the logs.
 
 func (o *attachOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.noStdin, "no-stdin", false, "do not connect standard input")
-	f.BoolVar(&o.sigProxy, "sig-proxy", true, "pass signals on")
+	f.BoolVar(&o.sigProxy, "sig-proxy", true, "pass signals on; else they end this command alone")
 	o.detachFlag.addFlag(f)
 }
 
@@ -53,9 +52,7 @@ func (o *attachOptions) run(ctx context.Context, a *app, ref string) error {
 	if err != nil {
 		return err
 	}
-	if o.sigProxy {
-		ctx = a.signals.catch(ctx)
-	}
+	ctx = a.signals.catch(ctx)
 	return a.attach(ctx, c, st, stdio{interactive: !o.noStdin, detachKeys: keys, apart: !o.sigProxy})
 }
 
@@ -85,11 +82,10 @@ func (a *app) attach(ctx context.Context, c *container.System, st container.Stat
 	out := a.connect(&spec, o, func() { detach(errDetached) })
 	out.broken(func() { detach(errDetached) }) // who looks on may stop to
 	t.resize(on, p)
-	if !o.apart {
-		defer a.signals.divert(ctx, func(sig syscall.Signal) { t.pass(on, p, sig) })()
-	}
+	defer a.signals.divert(ctx, o.taker(on, t, p, detach))()
 	all := carry(on, p, streams, &spec)
 	status, err := p.Wait(on)
+	t.leave(a.err, err)
 	if err == nil {
 		all.Wait()
 	}

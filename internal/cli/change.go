@@ -56,7 +56,38 @@ func change(text string) (func(*v1.Image), error) {
 		}
 		return func(img *v1.Image) { setLabel(&img.Config, key, value) }, nil
 	}
-	return nil, usage(fmt.Sprintf("unknown setting %q: use CMD, ENTRYPOINT, ENV, LABEL, STOPSIGNAL, USER or WORKDIR", word))
+	if set, ok := sets[word]; ok {
+		return func(img *v1.Image) { addTo(set.of(&img.Config), rest, set.complete) }, nil
+	}
+	return nil, usage(fmt.Sprintf("unknown setting %q: use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR", word))
+}
+
+// sets are the settings that take any number of values.
+var sets = map[string]struct {
+	of       func(*v1.ImageConfig) *map[string]struct{}
+	complete func(string) string
+}{
+	"EXPOSE": {func(c *v1.ImageConfig) *map[string]struct{} { return &c.ExposedPorts }, func(port string) string {
+		if !strings.Contains(port, "/") {
+			port += "/tcp"
+		}
+		return port
+	}},
+	"VOLUME": {func(c *v1.ImageConfig) *map[string]struct{} { return &c.Volumes }, strings.Clone},
+}
+
+// addTo adds the values of a JSON array, or those between blanks.
+func addTo(set *map[string]struct{}, text string, complete func(string) string) {
+	var list []string
+	if json.Unmarshal([]byte(text), &list) != nil {
+		list = strings.Fields(text)
+	}
+	if *set == nil {
+		*set = make(map[string]struct{})
+	}
+	for _, v := range list {
+		(*set)[complete(v)] = struct{}{}
+	}
 }
 
 func setLabel(c *v1.ImageConfig, key, value string) {

@@ -77,6 +77,7 @@ var containerCommands = []entry{
 	{"pause", newPause},
 	{"ps", newPs},
 	{"rename", newRename},
+	{"restart", newRestart},
 	{"rm", newRemove},
 	{"run", newRun},
 	{"start", newStart},
@@ -135,7 +136,7 @@ func newRoot(a *app, args []string) *cobra.Command {
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.SetVersionTemplate("hcs version {{.Version}}\n")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, flagError(c, err)) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError(c, flagError(c, args, err)) })
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	a.addFlags(root.PersistentFlags())
@@ -191,6 +192,7 @@ func newContainer(a *app) *cobra.Command {
 		}
 		c.AddCommand(verb)
 	}
+	c.AddCommand(newContainerPrune(a))
 	return c
 }
 

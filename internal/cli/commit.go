@@ -38,6 +38,7 @@ func (o *commitOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVarP(&o.message, "message", "m", "", "`text` for the image's history")
 	f.StringVarP(&o.author, "author", "a", "", "`name` for the image's history")
 	f.StringArrayVarP(&o.changes, "change", "c", nil, "change the image's `setting`, as in CMD [\"sh\"] or ENV A=B")
+	grant(f, "pause", "p", granted{is: yes})
 }
 
 func (o *commitOptions) run(ctx context.Context, a *app, args []string) error {

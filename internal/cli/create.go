@@ -36,7 +36,7 @@ func (o *createOptions) run(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := h.Create(ctx, spec)
+	c, err := o.make(ctx, a, h, spec)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ var dockerCommands = map[string]string{
 	"hcs network": noNetworks, "hcs port": noNetworks, "hcs container port": noNetworks, "hcs volume": noVolumes,
 	"hcs history": useImages, "hcs image history": useImages,
 	"hcs import": useBuild, "hcs image import": useBuild, "hcs search": "hcs image tags lists what a repository has",
-	"hcs container prune": "use hcs system prune", "hcs image prune": "use hcs system prune", "hcs plugin": "there are no plugins",
+	"hcs plugin":     "there are no plugins",
 	"hcs checkpoint": "the state of processes cannot be kept; hcs commit keeps what they have written",
 	"hcs trust":      noTrust, "hcs manifest": "use hcs image inspect, or hcs image raw",
 }
@@ -43,17 +43,15 @@ var dockerCommands = map[string]string{
 var dockerFlags = []struct{ commands, flags, use string }{
 	{"run create", "expose ip ip6 link link-local-ip mac-address net-alias network-alias p publish P publish-all", noNetworks},
 	{"run create", "add-host", "mount a file of names: -v ./hosts:/etc/hosts:ro"},
-	{"run create", "annotation label-file", "use --label"},
+	{"run create", "annotation", "use --label"},
 	{"run create", "a attach", leftOut + "output is shown unless you give -d, and input passed on with -i"},
 	{
 		"run create update", "blkio-weight blkio-weight-device device-read-bps device-read-iops device-write-bps device-write-iops",
 		"use --iops and --bandwidth",
 	},
 	{"run create", "cgroupns ipc pid uts", leftOut + "a container always has its own"},
-	{"run create", "cidfile", "hcs create, and hcs run -d, print the id"},
 	{"run create", "cpu-count cpu-percent io-maxbandwidth io-maxiops isolation", "it is for Windows hosts"},
 	{"run create update", "cpu-period cpu-quota cpu-rt-period cpu-rt-runtime", "use --cpus"},
-	{"run create update", "c cpu-shares", "use --cpu-weight, of which others have 100"},
 	{"run create update", "cpuset-mems", "use --cpuset-cpus, or numactl in the container"},
 	{"run create update", "kernel-memory memory-reservation memory-swappiness", "use --memory, which is a limit of all memory"},
 	{"run create", "device-cgroup-rule gpus", "use --device"},
@@ -61,17 +59,12 @@ var dockerFlags = []struct{ commands, flags, use string }{
 	{"run create", "domainname", "use --hostname with the whole name"},
 	{"run create", "group-add", "use --user USER:GROUP"},
 	{
-		"run create", "health-cmd health-interval health-retries health-start-interval health-start-period health-timeout no-healthcheck",
+		"run create", "health-cmd health-interval health-retries health-start-interval health-start-period health-timeout",
 		"hcs watches no containers: have a timer run hcs exec",
 	},
-	{"run create", "init", leftOut + "the first process always is an agent that looks after orphans"},
-	{"run create", "log-driver", "output is kept in files, which hcs logs reads: see --log-opt"},
 	{"run create", "oom-kill-disable oom-score-adj", "only a limit, as of --memory, has processes killed"},
-	{"run create", "platform pull q quiet", "give it to hcs image pull, before"},
+	{"run create", "platform", "give it to hcs image pull, before"},
 	{"run create", "privileged", "use --cap-add, --device and --security-opt for what is needed"},
-	{"run create update", "restart", "there is no daemon to do it: have a service manager run hcs run"},
-	{"run create", "shm-size", "mount one of that size: --tmpfs /dev/shm:size=N"},
-	{"run create", "sig-proxy", "signals are passed on: to have none, use -d and hcs logs -f"},
 	{"run create", "stop-timeout", "give it to hcs stop: -t SECONDS"},
 	{"run create", "storage-opt", "what a container writes is not limited"},
 	{"run create", "volume-driver", noVolumes},
@@ -80,21 +73,19 @@ var dockerFlags = []struct{ commands, flags, use string }{
 	{"create", "detach-keys", "give it to hcs start, or attach"},
 	{"exec", "privileged", "give --cap-add to hcs run"},
 	{"start", "checkpoint checkpoint-dir", "the state of processes cannot be kept"},
-	{"ps images info", "f filter", "use --format, and grep"},
-	{"ps", "l latest n last", "use hcs ps -a, and head"},
-	{"ps inspect", "s size", useSize},
-	{"inspect", "type", leftOut + "containers come before images"},
-	{"logs", "details until", "use hcs inspect, and hcs logs -t"},
+	{"images info", "f filter", "use --format, and grep"},
+	{"inspect", "s size", useSize},
+	{"logs", "details", "use hcs inspect"},
 	{"rm", "link l", noNetworks},
-	{"rm", "v volumes", leftOut + "directories that were mounted stay"},
-	{"stop", "s signal", "use hcs kill -s, or --stop-signal with hcs run"},
-	{"commit", "p pause no-pause", leftOut + "the container is paused meanwhile"},
-	{"images", "a all tree", leftOut + "all images are shown"},
+	{"commit", "no-pause", leftOut + "the container is paused meanwhile"},
+	{"images", "tree", leftOut + "all images are shown"},
 	{"images", "digests", "use --format '{{.Repository}} {{.Digest}}'"},
 	{"pull push", "a all-tags", "hcs image tags shows them: name each"},
 	{"pull push", "disable-content-trust", noTrust},
 	{"push rmi save", "platform", leftOut + "an image here is for one"},
 	{"rmi", "no-prune", leftOut + "layers that other images have stay"},
+	{"hcs", "D debug", "use --log-level debug"},
+	{"hcs", "c context config H host tls tlscacert tlscert tlskey tlsverify", "hcs has no daemon: for another machine use ssh"},
 	{"prune", "a all filter volumes", leftOut + "what nobody uses goes, and mounted directories stay"},
 }
 
@@ -109,16 +100,21 @@ func advice(c *cobra.Command, flag string) string {
 	if s := short[c.CommandPath()]; s != "" {
 		name = s
 	}
-	for _, row := range dockerFlags {
-		if slices.Contains(strings.Fields(row.commands), name) && slices.Contains(strings.Fields(row.flags), flag) {
-			return row.use
+	for _, command := range []string{name, "hcs"} { // which has those before all commands
+		for _, row := range dockerFlags {
+			if slices.Contains(strings.Fields(row.commands), command) && slices.Contains(strings.Fields(row.flags), flag) {
+				return row.use
+			}
 		}
 	}
 	return ""
 }
 
-// flagError says what is wrong with the flags of a command.
-func flagError(c *cobra.Command, err error) string {
+// flagError says what is wrong with the flags of a command. Where there is no such command that is what is wrong.
+func flagError(c *cobra.Command, args []string, err error) string {
+	if name := missingCommand(c, args); name != "" {
+		return unknownCommand(c, name)
+	}
 	what := err.Error()
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		what = valueError(bad)
@@ -131,13 +127,29 @@ func flagError(c *cobra.Command, err error) string {
 	return what
 }
 
+// missingCommand returns the word of the arguments that should be one of c's commands, if none of these was found.
+func missingCommand(c *cobra.Command, args []string) string {
+	if !c.HasSubCommands() {
+		return ""
+	}
+	words := slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return strings.HasPrefix(arg, "-") })
+	depth := strings.Count(c.CommandPath(), " ")
+	if c.Parent() == nil && (len(args) == 0 || strings.HasPrefix(args[0], "-")) { // what follows may be a flag's value
+		return ""
+	}
+	if len(words) <= depth || subcommand(c, words[depth]) != c {
+		return ""
+	}
+	return words[depth]
+}
+
 // wanted says what the values of flags are, by the types that pflag knows them by.
 var wanted = map[string]string{"float64": "a number", "int": "a whole number", "int64": "a whole number", "bool": "true or false"}
 
 // valueError says what is wrong with the value of a flag: where it is no number of the kind, not in the parser's words.
 func valueError(err *pflag.InvalidValueError) string {
 	want := wanted[err.GetFlag().Value.Type()]
-	if want == "" {
+	if _, parsed := errors.AsType[*strconv.NumError](err); !parsed || want == "" {
 		return err.Error()
 	}
 	if errors.Is(err, strconv.ErrRange) {

@@ -54,9 +54,9 @@ func TestDockerAdvice(t *testing.T) {
 	for args, want := range map[string]string{
 		"run -p 80:80 nginx":            "run: unknown shorthand flag: 'p' in -p: networks other than none and host are to come",
 		"container run --publish 80 x":  "networks other than none and host are to come",
-		"create --restart always nginx": "unknown flag: --restart: there is no daemon to do it",
+		"create --restart always nginx": "for \"--restart\" flag: there is no daemon to do it",
 		"run --no-such-flag x":          `unknown flag: --no-such-flag (see "hcs run --help")`,
-		"container ls --filter a=b":     "--filter: use --format, and grep",
+		"container ls --filter a=b":     "filter \"a=b\": use KEY=VALUE with one of ancestor, ",
 		"image ls --digests":            "{{.Digest}}",
 		"image rm --no-prune x":         "--no-prune: leave it out",
 		"port web":                      `unknown command "port": networks other than none and host are to come`,

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"time"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/hostcompute/hcs/container"
+	"github.com/hostcompute/hcs/image"
 )
 
 // dockerView has what scripts for docker ask "inspect --format" for most, by docker's names. JSON does not show it again.
@@ -14,6 +18,31 @@ type dockerView struct {
 	Args   []string
 	State  dockerState
 	Config dockerConfig
+	Mounts []dockerMount
+
+	HostConfig      dockerHostConfig
+	NetworkSettings dockerNetwork
+	RestartCount    int // nothing restarts it
+	Platform        string
+}
+
+type dockerMount struct {
+	Type, Source, Destination string
+	RW                        bool
+}
+
+type dockerHostConfig struct {
+	Memory, MemorySwap, NanoCpus, CpuWeight, PidsLimit int64
+	CpusetCpus, NetworkMode                            string
+	Binds, CapAdd, CapDrop, Dns                        []string
+	ReadonlyRootfs, AutoRemove, Privileged             bool
+	RestartPolicy                                      struct{ Name string }
+}
+
+// dockerNetwork is empty: networks are to come.
+type dockerNetwork struct {
+	IPAddress, MacAddress, Gateway string
+	Ports, Networks                map[string]struct{}
 }
 
 type dockerState struct {
@@ -42,6 +71,8 @@ func newDockerView(r *container.Record, st *container.Status) dockerView {
 		},
 		Config: dockerConfig{Hostname: r.Spec.Hostname, Image: r.Spec.Image, Labels: r.Spec.Labels},
 	}
+	v.Mounts, v.HostConfig = dockerMounts(r.Spec.Mounts), newDockerHostConfig(&r.Spec)
+	v.Platform = "linux"
 	if word := dockerStates[st.State]; word != "" {
 		v.State.Status = word
 	}
@@ -53,4 +84,58 @@ func newDockerView(r *container.Record, st *container.Status) dockerView {
 		v.Config.User, v.Config.WorkingDir, v.Config.Tty, v.Config.Env, v.Config.Cmd = m.User, m.Dir, m.Terminal, m.Env, m.Args
 	}
 	return v
+}
+
+func dockerMounts(list []container.Mount) []dockerMount {
+	mounts := make([]dockerMount, len(list))
+	for i, m := range list {
+		mounts[i] = dockerMount{cmp.Or(m.Type, "bind"), m.Source, m.Target, !m.ReadOnly}
+	}
+	return mounts
+}
+
+func newDockerHostConfig(s *container.Spec) dockerHostConfig {
+	c := dockerHostConfig{
+		Memory: s.Resources.Memory, MemorySwap: s.Resources.MemorySwap, NanoCpus: int64(s.Resources.CPUs * 1e9), CpuWeight: s.Resources.CPUWeight,
+		PidsLimit: s.Resources.Pids, CpusetCpus: s.Resources.CPUSet, NetworkMode: string(cmp.Or(s.Network, container.NetworkNone)),
+		CapAdd: s.Security.CapAdd, CapDrop: s.Security.CapDrop, Dns: s.DNS.Servers, ReadonlyRootfs: s.ReadOnly, AutoRemove: s.Ephemeral,
+	}
+	c.RestartPolicy.Name = "no"
+	for _, m := range s.Mounts {
+		if m.Type == "tmpfs" {
+			continue
+		}
+		bind := m.Source + ":" + m.Target
+		if m.ReadOnly {
+			bind += ":ro"
+		}
+		c.Binds = append(c.Binds, bind)
+	}
+	return c
+}
+
+// dockerImage has what scripts for docker ask of images, for templates alone.
+type dockerImage struct {
+	Id                    string
+	RepoTags, RepoDigests []string
+	Os, Architecture      string
+	Created               time.Time
+}
+
+// imageConfig has the settings of an image by docker's names too: those of what runs stand right in it.
+type imageConfig struct {
+	v1.Image
+	v1.ImageConfig `json:"-"`
+}
+
+func newDockerImage(img *image.Image) dockerImage {
+	d := dockerImage{Id: img.ID().String(), Os: img.Config.OS, Architecture: img.Config.Architecture}
+	if img.Name != "" {
+		repository, _ := splitTag(img.Name)
+		d.RepoTags, d.RepoDigests = []string{img.Name}, []string{repository + "@" + img.Descriptor.Digest.String()}
+	}
+	if t := img.Config.Created; t != nil {
+		d.Created = *t
+	}
+	return d
 }

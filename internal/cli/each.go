@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -38,12 +39,18 @@ func (a *app) eachName(ctx context.Context, refs []string, do func(context.Conte
 	}
 	all.Wait()
 	for i, ref := range refs {
-		if errs[i] == nil {
+		switch {
+		case errs[i] == nil:
 			fmt.Fprintln(a.out, ref)
+		case errors.Is(errs[i], errUnsaid):
+			errs[i] = nil
 		}
 	}
 	return joined(errs)
 }
+
+// errUnsaid is for what has nothing done to it, and is no failure.
+var errUnsaid = errors.New("nothing to do")
 
 func isRunning(st container.Status) bool {
 	return st.State.IsUp()

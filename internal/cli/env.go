@@ -12,11 +12,13 @@ import (
 func variables(files, flags []string) ([]string, error) {
 	var list []string
 	for _, name := range files {
-		lines, err := envFile(name)
+		lines, err := readPairs(name)
 		if err != nil {
 			return nil, fmt.Errorf("read variables: %w", err)
 		}
-		list = append(list, lines...)
+		for _, line := range lines {
+			list = appendVariable(list, line)
+		}
 	}
 	for _, v := range flags {
 		list = appendVariable(list, v)
@@ -35,9 +37,9 @@ func appendVariable(list []string, v string) []string {
 	return list
 }
 
-// envFile reads a variable from each line of the file, in docker's manner:
+// readPairs reads NAME=VALUE, or NAME, from each line of the file, in docker's manner:
 // nothing is quoted or expanded, and a line that begins with # is a comment.
-func envFile(name string) ([]string, error) {
+func readPairs(name string) ([]string, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -52,9 +54,9 @@ func envFile(name string) ([]string, error) {
 		}
 		key, _, _ := strings.Cut(line, "=")
 		if key == "" || strings.ContainsAny(key, " \t") {
-			return nil, fmt.Errorf("%s, line %d: %q is not the name of a variable", name, n, key)
+			return nil, fmt.Errorf("%s, line %d: %q is not a name", name, n, key)
 		}
-		list = appendVariable(list, line)
+		list = append(list, line)
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

@@ -46,7 +46,7 @@ func (o *eventsOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.since, "since", "", "begin with what came after a `time`, as logs takes it, or after an event's cursor")
 	f.StringVar(&o.until, "until", "", "end at a `time`: what was before, and what is to come until then")
 	f.StringVar(&o.format, "format", "", "json (an object a line), or a Go `template`; else lines")
-	f.StringArrayVarP(&o.filters, "filter", "f", nil, "only those with `container=NAME` or event=KIND; of several of one kind any")
+	f.StringArrayVarP(&o.filters, "filter", "f", nil, "only those with `container=NAME`, image=NAME or event=KIND; of several of one kind any")
 }
 
 func (o *eventsOptions) run(ctx context.Context, a *app) error {
@@ -134,10 +134,7 @@ var dockersEvents = map[string]container.EventKind{
 }
 
 // kindsFor says what to use in place of a name that no event has.
-func kindsFor(name string) string {
-	if kind, ok := dockersEvents[name]; ok {
-		return "use " + string(kind)
-	}
+func kindsFor() string {
 	list := make([]string, len(eventKinds))
 	for i, kind := range eventKinds {
 		list[i] = string(kind)
@@ -153,18 +150,24 @@ func (o *eventsOptions) filter() (func(*container.Event) bool, error) {
 	wanted := make(map[string][]string)
 	for _, f := range o.filters {
 		key, value, ok := strings.Cut(f, "=")
-		if !ok || key != "container" && key != "event" {
-			return nil, usage(fmt.Sprintf("events: filter %q: use container=NAME or event=KIND", f))
-		}
-		if key == "event" && !slices.Contains(eventKinds, container.EventKind(value)) {
-			return nil, usage(fmt.Sprintf("events: filter %q: there is no such event: %s", f, kindsFor(value)))
+		switch {
+		case !ok || !slices.Contains([]string{"container", "event", "image", "type"}, key):
+			return nil, usage(fmt.Sprintf("events: filter %q: use container=NAME, image=NAME or event=KIND", f))
+		case key == "event" && dockersEvents[value] != "":
+			value = string(dockersEvents[value])
+		case key == "event" && !slices.Contains(eventKinds, container.EventKind(value)):
+			return nil, usage(fmt.Sprintf("events: filter %q: there is no such event: %s", f, kindsFor()))
 		}
 		wanted[key] = append(wanted[key], value)
 	}
+	is := func(key string, match func(string) bool) bool {
+		return wanted[key] == nil || slices.ContainsFunc(wanted[key], match)
+	}
 	return func(e *container.Event) bool {
-		names, kinds := wanted["container"], wanted["event"]
-		isNamed := func(ref string) bool { return ref == e.Name || len(ref) >= leastID && strings.HasPrefix(e.ID, ref) }
-		return (names == nil || slices.ContainsFunc(names, isNamed)) && (kinds == nil || slices.Contains(kinds, string(e.Kind)))
+		return is("container", func(ref string) bool { return ref == e.Name || len(ref) >= leastID && strings.HasPrefix(e.ID, ref) }) &&
+			is("event", func(kind string) bool { return kind == string(e.Kind) }) &&
+			is("image", func(name string) bool { return sameImage(e.Image, name) }) &&
+			is("type", func(what string) bool { return what == "container" }) // docker has others
 	}, nil
 }
 

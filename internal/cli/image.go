@@ -16,6 +16,7 @@ var imageCommands = []entry{
 	{"inspect", newImageInspect},
 	{"load", newImageLoad},
 	{"ls", func(a *app) *cobra.Command { return onStoreOrLayout(newImageList(a), newLayoutList(a), "layout") }},
+	{"prune", newImagePrune},
 	{"pull", newImagePull},
 	{"push", newImagePush},
 	{"rm", func(a *app) *cobra.Command { return onStoreOrLayout(newImageRemove(a), newLayoutRemove(a), "image") }},
@@ -35,17 +36,19 @@ func newImage(a *app) *cobra.Command {
 
 // imageView is what inspect shows of an image.
 type imageView struct {
+	dockerImage `json:"-"` // for templates alone
+
 	Name     string        `json:"name,omitempty"`
 	ID       digest.Digest `json:"id"`     // of the configuration
 	Digest   digest.Digest `json:"digest"` // of the manifest
 	Size     int64         `json:"size"`   // of all blobs, in bytes
 	Manifest v1.Manifest   `json:"manifest"`
-	Config   v1.Image      `json:"config"`
+	Config   imageConfig   `json:"config"`
 }
 
 func newImageView(img *image.Image) imageView {
 	return imageView{
-		Name: img.Name, ID: img.ID(), Digest: img.Descriptor.Digest, Size: img.Size(),
-		Manifest: img.Manifest, Config: img.Config,
+		dockerImage: newDockerImage(img), Name: img.Name, ID: img.ID(), Digest: img.Descriptor.Digest, Size: img.Size(),
+		Manifest: img.Manifest, Config: imageConfig{img.Config, img.Config.Config},
 	}
 }

@@ -19,11 +19,13 @@ type imageListOptions struct {
 func newImageList(a *app) *cobra.Command {
 	var o imageListOptions
 	c := &cobra.Command{
-		Use:     "ls",
+		Use:     "ls [flags] [NAME[:TAG]]",
 		Aliases: []string{"list"},
 		Short:   "List images",
-		Args:    takes(0, 0, ""),
-		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), a) },
+		Args:    takes(0, 1, ""),
+		RunE:    func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
+
+		ValidArgsFunction: a.completeImages,
 	}
 	o.addFlags(c.Flags())
 	return c
@@ -32,27 +34,33 @@ func newImageList(a *app) *cobra.Command {
 func (o *imageListOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.noTrunc, "no-trunc", false, "show ids in full")
 	o.listOptions.addFlags(f, "show ids only")
+	grant(f, "all", "a", granted{is: yes}) // all are shown
 }
 
-func (o *imageListOptions) run(ctx context.Context, a *app) error {
+func (o *imageListOptions) run(ctx context.Context, a *app, names []string) error {
 	h, err := a.host()
 	if err != nil {
 		return err
 	}
 	images, err := h.Images().Images(ctx)
-	rows := make([]imageRow, len(images))
-	for i, img := range images {
-		rows[i] = o.row(img)
+	var rows []imageRow
+	for _, img := range images {
+		if len(names) == 0 || sameImage(img.Name, names[0]) {
+			rows = append(rows, o.row(img))
+		}
 	}
 	return joined([]error{err, list(a.out, o.listOptions, rows)})
 }
 
 // imageRow has the names that docker's templates use.
 type imageRow struct {
-	Repository, Tag, ID     string
-	Digest                  string
-	CreatedAt, CreatedSince string
-	Size                    string
+	Repository   string
+	Tag          string
+	ID           string `title:"IMAGE ID"`
+	Digest       string
+	CreatedAt    string
+	CreatedSince string `title:"CREATED"`
+	Size         string
 }
 
 func (imageRow) header() []string {
@@ -69,8 +77,8 @@ func (o *imageListOptions) row(img *image.Image) imageRow {
 	r := imageRow{
 		Repository: "<none>", Tag: "<none>", CreatedSince: "N/A", ID: img.ID().String(), Digest: img.Descriptor.Digest.String(), Size: humanSize(img.Size()),
 	}
-	if i := strings.LastIndex(img.Name, ":"); i > strings.LastIndex(img.Name, "/") {
-		r.Repository, r.Tag = img.Name[:i], img.Name[i+1:]
+	if repository, tag := splitTag(img.Name); tag != "" {
+		r.Repository, r.Tag = repository, tag
 	}
 	if !o.noTrunc {
 		r.ID = shortDigest(r.ID)
@@ -79,4 +87,12 @@ func (o *imageListOptions) row(img *image.Image) imageRow {
 		r.CreatedAt, r.CreatedSince = t.Format(time.RFC3339), ago(*t)
 	}
 	return r
+}
+
+// splitTag takes the tag from an image's name; it is empty if there is none.
+func splitTag(name string) (repository, tag string) {
+	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
+		return name[:i], name[i+1:]
+	}
+	return name, ""
 }

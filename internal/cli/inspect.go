@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -12,7 +13,7 @@ import (
 	"github.com/hostcompute/hcs/container"
 )
 
-type inspectOptions struct{ format string }
+type inspectOptions struct{ format, kind string }
 
 func newInspect(a *app) *cobra.Command {
 	var o inspectOptions
@@ -29,9 +30,16 @@ func newInspect(a *app) *cobra.Command {
 
 func (o *inspectOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVarP(&o.format, "format", "f", "json", "json or a Go `template`")
+	f.StringVar(&o.kind, "type", "", "look for a `container` or an image alone; else for either, containers first")
 }
 
 func (o *inspectOptions) run(ctx context.Context, a *app, args []string) error {
+	find := map[string]func(context.Context, *hcs.Host, string) (any, error){
+		"": inspectEither, "container": inspectContainer, "image": inspectImage,
+	}[o.kind]
+	if find == nil {
+		return usage(fmt.Sprintf("inspect: type %q: use container or image", o.kind))
+	}
 	h, err := a.host()
 	if err != nil {
 		return err
@@ -39,13 +47,7 @@ func (o *inspectOptions) run(ctx context.Context, a *app, args []string) error {
 	var views []any
 	var errs []error
 	for _, ref := range args {
-		v, err := inspectContainer(ctx, h, ref)
-		if errdefs.IsNotFound(err) {
-			err = fault(errdefs.ErrNotFound, "no such container or image: %q", ref)
-			if img, ierr := h.Images().Image(ctx, ref); ierr == nil {
-				v, err = newImageView(img), nil
-			}
-		}
+		v, err := find(ctx, h, ref)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -53,6 +55,25 @@ func (o *inspectOptions) run(ctx context.Context, a *app, args []string) error {
 		views = append(views, v)
 	}
 	return joined(append(errs, inspect(a.out, o.format, views)))
+}
+
+func inspectEither(ctx context.Context, h *hcs.Host, ref string) (any, error) {
+	v, err := inspectContainer(ctx, h, ref)
+	if !errdefs.IsNotFound(err) {
+		return v, err
+	}
+	if v, err := inspectImage(ctx, h, ref); err == nil {
+		return v, nil
+	}
+	return nil, fault(errdefs.ErrNotFound, "no such container or image: %q", ref)
+}
+
+func inspectImage(ctx context.Context, h *hcs.Host, ref string) (any, error) {
+	img, err := h.Images().Image(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return newImageView(img), nil
 }
 
 // containerView is what inspect shows of a container: its record, and how it

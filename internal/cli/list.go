@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"text/template"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -64,39 +63,6 @@ func table[R row](w io.Writer, rows []R) error {
 		fmt.Fprintln(t, strings.Join(r.cells(), "\t"))
 	}
 	return t.Flush()
-}
-
-// templated prints a line for each value. As with docker "table " before the
-// template aligns what is between tabs.
-func templated[T any](w io.Writer, text string, values []T) error {
-	flush := func() error { return nil }
-	if rest, ok := strings.CutPrefix(text, "table "); ok {
-		t := tabwriter.NewWriter(w, 0, 8, 3, ' ', 0)
-		text, w, flush = rest, t, t.Flush
-	}
-	// A shell's "\t" and "\n" in quotes are meant as these.
-	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
-	t, err := template.New("format").Funcs(templateFuncs()).Parse(text)
-	if err != nil {
-		return usage(fmt.Sprintf("format %q: %v", text, err))
-	}
-	for _, v := range values {
-		if err := t.Execute(w, v); err != nil {
-			return usage(fmt.Sprintf("format %q: %v", text, err))
-		}
-		fmt.Fprintln(w)
-	}
-	return flush()
-}
-
-func templateFuncs() template.FuncMap {
-	return template.FuncMap{
-		"json": func(v any) (string, error) {
-			b, err := json.Marshal(v)
-			return string(b), err
-		},
-		"join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper, "split": strings.Split,
-	}
 }
 
 // inspect prints values as a JSON array, or each by a template.

@@ -17,7 +17,7 @@ import (
 
 type logsOptions struct {
 	follow, timestamps bool
-	tail, since        string
+	tail, since, until string
 }
 
 func newLogs(a *app) *cobra.Command {
@@ -37,6 +37,7 @@ func (o *logsOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on until the container stops")
 	f.StringVarP(&o.tail, "tail", "n", "all", "the last so many `lines`")
 	f.StringVar(&o.since, "since", "", "what came after a `time`: 2006-01-02T15:04:05Z, seconds since 1970, or 10m for ten minutes ago")
+	f.StringVar(&o.until, "until", "", "what came until a `time`; with --follow it may be one to come, as +10m for in ten minutes")
 	f.BoolVarP(&o.timestamps, "timestamps", "t", false, "show when a line was printed")
 }
 
@@ -46,7 +47,7 @@ func (o *logsOptions) options(now time.Time) (container.LogOptions, error) {
 		l.Follow = container.Follow
 	}
 	var err error
-	if o.tail != "all" {
+	if o.tail != "all" && o.tail != "-1" { // docker's for all
 		if l.Tail, err = strconv.Atoi(o.tail); err != nil || l.Tail < 0 {
 			return l, usage(fmt.Sprintf("logs: tail %q: give a number of lines or all", o.tail))
 		}
@@ -75,7 +76,12 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 }
 
 func (o *logsOptions) run(ctx context.Context, a *app, ref string) error {
-	opts, err := o.options(time.Now())
+	now := time.Now()
+	opts, err := o.options(now)
+	if err != nil {
+		return err
+	}
+	until, err := parseUntil(o.until, now)
 	if err != nil {
 		return err
 	}
@@ -93,7 +99,16 @@ func (o *logsOptions) run(ctx context.Context, a *app, ref string) error {
 		b := bufio.NewWriterSize(a.out, 64<<10)
 		w.out, flush = b, b.Flush
 	}
+	if !until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
 	for out, err := range c.Logs(ctx, opts) {
+		isOver := errors.Is(err, context.DeadlineExceeded) || err == nil && out.Time.After(until)
+		if !until.IsZero() && isOver {
+			break
+		}
 		if err == nil {
 			err = w.write(out)
 		}

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -85,29 +87,37 @@ func parseVolume(text string) (container.Mount, error) {
 				m.ReadOnly = true
 			case "rw":
 				m.ReadOnly = false
+			case "z", "Z", "rprivate", "cached", "delegated", "consistent": // nothing is labelled, and no mount is passed on
 			default:
 				return m, usage(fmt.Sprintf("unknown option %q: use ro or rw", option))
 			}
 		}
 	case 2:
+	case 1:
+		return m, usage("there are no volumes without a name: give SOURCE:TARGET, or --tmpfs TARGET")
 	default:
 		return m, usage("give SOURCE:TARGET or SOURCE:TARGET:ro")
 	}
-	if !strings.ContainsAny(parts[0], "/.") {
-		return m, usage(fmt.Sprintf("%q is no path, and there are no named volumes: begin a directory's name with ./", parts[0]))
-	}
 	m.Target = parts[1]
 	var err error
-	m.Source, err = filepath.Abs(parts[0])
+	m.Source, err = sourcePath(parts[0])
 	return m, err
+}
+
+// sourcePath makes a path absolute. A name alone would be docker's for a volume.
+func sourcePath(text string) (string, error) {
+	if !strings.ContainsAny(text, "/.") {
+		return "", usage(fmt.Sprintf("%q is no path, and there are no named volumes: begin a directory's name with ./", text))
+	}
+	return filepath.Abs(text)
 }
 
 // parseMount reads KEY=VALUE,…, in which a value with a comma is quoted as in
 // CSV.
 func parseMount(text string) (container.Mount, error) {
-	m := container.Mount{Type: "bind"}
+	var m container.Mount
 	fields, err := csv.NewReader(strings.NewReader(text)).Read()
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) { // of nothing
 		return m, err
 	}
 	for _, field := range fields {
@@ -121,23 +131,34 @@ func parseMount(text string) (container.Mount, error) {
 		return m, usage("no target given")
 	case m.Type == "tmpfs" && m.Source != "":
 		return m, usage("a tmpfs has no source")
-	case m.Type != "tmpfs" && m.Source == "":
+	case m.Type == "tmpfs":
+		return m, nil
+	case m.Source == "":
 		return m, usage("no source given")
-	case m.Type != "tmpfs" && m.Size != 0:
+	case m.Size != 0:
 		return m, usage("only a tmpfs has a size")
+	case m.Type == "":
+		m.Type = "bind"
+		m.Source, err = sourcePath(m.Source)
+	default:
+		m.Source, err = filepath.Abs(m.Source)
 	}
-	return m, nil
+	return m, err
 }
 
 func setMountField(m *container.Mount, key, value string) (err error) {
 	switch key {
 	case "type":
-		if value != "bind" && value != "tmpfs" {
+		switch value {
+		case "bind", "tmpfs":
+		case "volume":
+			return usage(noVolumes)
+		default:
 			return usage(fmt.Sprintf("unknown type %q: use bind or tmpfs", value))
 		}
 		m.Type = value
 	case "source", "src":
-		m.Source, err = filepath.Abs(value)
+		m.Source = value
 	case "target", "destination", "dst":
 		m.Target = value
 	case "readonly", "ro":
@@ -149,8 +170,13 @@ func setMountField(m *container.Mount, key, value string) (err error) {
 		m.Size, err = parseSize(value)
 	case "tmpfs-mode":
 		m.Mode, err = parseMode(value)
+	case "consistency": // is always there
+	case "bind-propagation":
+		if value != "private" && value != "rprivate" {
+			err = usage("no mount is passed on: bind-propagation is rprivate")
+		}
 	default:
-		err = usage(fmt.Sprintf("unknown key %q", key))
+		err = usage(fmt.Sprintf("unknown key %q: use type, source, target, readonly, tmpfs-size, tmpfs-mode", key))
 	}
 	return err
 }

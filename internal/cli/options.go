@@ -56,8 +56,13 @@ type containerOptions struct {
 	name, hostname, network, rootfs, stopSignal string
 	entrypoint                                  *pflag.Flag // "" means something else than no flag
 	mounts, volumes, tmpfs, labels, log         []string
+	labelFiles                                  []string
 	dns                                         container.DNS
 	readOnly, remove                            bool
+	shm                                         size
+	pull                                        pullPolicy
+	quiet                                       bool
+	idFile                                      string
 }
 
 func (o *containerOptions) addFlags(f *pflag.FlagSet) {
@@ -74,6 +79,7 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "show a file or directory, `SOURCE:TARGET[:ro]`")
 	f.StringArrayVar(&o.mounts, "mount", nil, "mount `type=bind|tmpfs,source=PATH,target=PATH,readonly,tmpfs-size=N`")
 	f.StringArrayVar(&o.tmpfs, "tmpfs", nil, "mount an empty directory in memory, `TARGET[:size=N,mode=N,ro,noexec]`")
+	f.Var(&o.shm, "shm-size", "limit of /dev/shm in `bytes`")
 	f.BoolVar(&o.readOnly, "read-only", false, "make the container's root read-only")
 	o.resourceOptions.addFlags(f)
 	o.securityOptions.addFlags(f)
@@ -83,8 +89,13 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.dns.Options, "dns-option", nil, "give the resolver an `option` of resolv.conf(5), as ndots:2; also --dns-opt")
 	f.StringVar(&o.rootfs, "rootfs", "", "stand on a `directory` instead of an image, and leave it as it is")
 	f.StringArrayVarP(&o.labels, "label", "l", nil, "keep `KEY=VALUE` with the container")
+	f.StringArrayVar(&o.labelFiles, "label-file", nil, "read labels from `file`")
+	f.StringVar(&o.idFile, "cidfile", "", "write the container's id to a new `file`")
 	f.StringArrayVar(&o.log, "log-opt", nil, "bound the log: `max-size=SIZE` of a file, 10m if not given, or max-file=N, 3")
 	f.StringVar(&o.stopSignal, "stop-signal", "", "`signal` that asks the process to end")
+	f.Var(&o.pull, "pull", "get the image from its registry, if it is not of the form oci:DIR: `when` it is missing, always, or never")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not show how far that is")
+	addGranted(f)
 }
 
 // otherNames are those that docker has for flags of ours.
@@ -152,7 +163,10 @@ func (o *containerOptions) system() (container.Spec, error) {
 	if s.Mounts, err = mounts(o.mounts, o.volumes, o.tmpfs); err != nil {
 		return s, err
 	}
-	if s.Labels, err = parseLabels(o.labels); err != nil {
+	if o.shm > 0 {
+		s.Mounts = append(s.Mounts, container.Mount{Type: "tmpfs", Target: "/dev/shm", Size: int64(o.shm), NoExec: true})
+	}
+	if s.Labels, err = o.allLabels(); err != nil {
 		return s, err
 	}
 	if s.Log, err = parseLog(o.log); err != nil {
@@ -169,4 +183,17 @@ func (o *containerOptions) system() (container.Spec, error) {
 		s.StopSignal = int(sig)
 	}
 	return s, nil
+}
+
+// allLabels are those of files and flags, of which the latter count more.
+func (o *containerOptions) allLabels() (map[string]string, error) {
+	var list []string
+	for _, name := range o.labelFiles {
+		lines, err := readPairs(name)
+		if err != nil {
+			return nil, fmt.Errorf("read labels: %w", err)
+		}
+		list = append(list, lines...)
+	}
+	return parseLabels(append(list, o.labels...))
 }

@@ -104,7 +104,7 @@ func TestParseMount(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "type=bind", "type=bind,target=/b", "source=/a", "type=volume,source=a,target=/b", "type=tmpfs,source=/a,target=/b",
-		"source=/a,target=/b,tmpfs-size=1m", "source=/a,target=/b,colour=red", "source=/a,target=/b,readonly=maybe",
+		"source=/a,target=/b,tmpfs-size=1m", "source=volume,target=/b", "type=bind,source=/a,target=/b,bind-propagation=shared", "source=/a,target=/b,colour=red", "source=/a,target=/b,readonly=maybe",
 		"type=tmpfs,target=/b,tmpfs-size=big", `source="/a,target=/b`,
 	} {
 		if got, err := parseMount(text); err == nil {

@@ -26,7 +26,8 @@ func newRemove(a *app) *cobra.Command {
 }
 
 func (o *removeOptions) addFlags(f *pflag.FlagSet) {
-	f.BoolVarP(&o.force, "force", "f", false, "kill those that run")
+	f.BoolVarP(&o.force, "force", "f", false, "kill those that run; that there is none is no failure")
+	grant(f, "volumes", "v", granted{is: []string{"true", "false"}}) // there are none, and directories that were mounted stay
 }
 
 func (o *removeOptions) run(ctx context.Context, a *app, args []string) error {
@@ -34,6 +35,10 @@ func (o *removeOptions) run(ctx context.Context, a *app, args []string) error {
 		c, err := s.Open(ctx, ref)
 		if o.force && errdefs.IsDataLoss(err) {
 			return s.Discard(ctx, ref)
+		}
+		if o.force && isGone(err) {
+			a.warn(sentence(err))
+			return errUnsaid
 		}
 		if err != nil {
 			return err

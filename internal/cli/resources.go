@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"math"
+
 	"github.com/spf13/pflag"
 
 	"github.com/hostcompute/hcs/container"
@@ -8,17 +10,20 @@ import (
 
 // resourceOptions are the flags of a container's limits.
 type resourceOptions struct {
-	memory, memorySwap, bandwidth size
-	cpus                          float64
-	pids, weight, iops            int64
-	cpuset                        string
+	memory, bandwidth  size
+	memorySwap         swapSize
+	shares             int64
+	cpus               float64
+	pids, weight, iops int64
+	cpuset             string
 }
 
 func (o *resourceOptions) addFlags(f *pflag.FlagSet) {
 	f.VarP(&o.memory, "memory", "m", "limit of memory in `bytes`, or with k, m, g")
-	f.Var(&o.memorySwap, "memory-swap", "limit of memory and swap together in `bytes`")
+	f.Var(&o.memorySwap, "memory-swap", "limit of memory and swap together in `bytes`, -1 for none")
 	f.Float64Var(&o.cpus, "cpus", 0, "limit of processor time, in processors")
 	f.Int64Var(&o.weight, "cpu-weight", 0, "share of processors that others want too, 1 to 10000: others have 100")
+	f.Int64VarP(&o.shares, "cpu-shares", "c", 0, "the same by docker's scale, 2 to 262144: others have 1024")
 	f.StringVar(&o.cpuset, "cpuset-cpus", "", "`processors` to run on, as in 0-2,5; all if empty")
 	f.Int64Var(&o.pids, "pids", 0, "limit of processes and threads; also --pids-limit")
 	f.Int64Var(&o.iops, "iops", 0, "limit of reads, and of writes, a second on the disk of the container's files")
@@ -27,7 +32,7 @@ func (o *resourceOptions) addFlags(f *pflag.FlagSet) {
 
 func (o *resourceOptions) resources() container.Resources {
 	return container.Resources{
-		Memory: int64(o.memory), MemorySwap: max(0, int64(o.memorySwap)), CPUs: o.cpus, CPUWeight: o.weight, CPUSet: o.cpuset,
+		Memory: int64(o.memory), MemorySwap: int64(o.memorySwap.size), CPUs: o.cpus, CPUWeight: o.cpuWeight(), CPUSet: o.cpuset,
 		Pids: max(0, o.pids), IOPS: o.iops, Bandwidth: int64(o.bandwidth), // docker's -1 is no limit
 	}
 }
@@ -40,6 +45,7 @@ func (o *resourceOptions) change(flags *pflag.FlagSet) (ch container.ResourcesCh
 		"memory-swap": func() { ch.MemorySwap = &is.MemorySwap },
 		"cpus":        func() { ch.CPUs = &is.CPUs },
 		"cpu-weight":  func() { ch.CPUWeight = &is.CPUWeight },
+		"cpu-shares":  func() { ch.CPUWeight = &is.CPUWeight },
 		"cpuset-cpus": func() { ch.CPUSet = &is.CPUSet },
 		"pids":        func() { ch.Pids = &is.Pids },
 		"iops":        func() { ch.IOPS = &is.IOPS },
@@ -51,4 +57,25 @@ func (o *resourceOptions) change(flags *pflag.FlagSet) (ch container.ResourcesCh
 		}
 	}
 	return ch, given
+}
+
+// cpuWeight turns shares into what the kernel has for them now, as OCI runtimes do, so that the smallest, the usual and the
+// largest are each other (https://github.com/opencontainers/cgroups/blob/main/utils.go, ConvertCPUSharesToCgroupV2Value).
+func (o *resourceOptions) cpuWeight() int64 {
+	if o.shares == 0 {
+		return o.weight
+	}
+	l := math.Log2(float64(min(max(o.shares, 2), 262144)))
+	return int64(math.Ceil(math.Pow(10, (l*l+125*l)/612.0-7.0/34.0)))
+}
+
+// swapSize is a size, of which docker's -1 is no limit.
+type swapSize struct{ size }
+
+func (s *swapSize) Set(text string) error {
+	if text == "-1" {
+		s.size = 0
+		return nil
+	}
+	return s.size.Set(text)
 }

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hostcompute/hcs/container"
 )
 
-type runOptions struct{ containerOptions }
+type runOptions struct {
+	containerOptions
+	sigProxy bool
+}
 
 func newRun(a *app) *cobra.Command {
 	var o runOptions
@@ -30,6 +34,7 @@ no IMAGE: the container stands on a directory, which stays as it is.`,
 		ValidArgsFunction: a.completeRun,
 	}
 	o.addFlags(c.Flags())
+	c.Flags().BoolVar(&o.sigProxy, "sig-proxy", true, "pass signals on; else they end this command, and the container goes on")
 	return c
 }
 
@@ -41,6 +46,7 @@ func (o *runOptions) run(ctx context.Context, a *app, args []string) error {
 	streams, err := o.stdio()
 	if err == nil {
 		err = streams.check(a, o.terminal)
+		streams.apart = !o.sigProxy
 	}
 	if err != nil {
 		return err
@@ -53,9 +59,8 @@ func (o *runOptions) run(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	created := a.tracer.span("create container", text("container.image.name", spec.Image))
-	c, err := h.Create(ctx, spec)
-	if created(err) != nil {
+	c, err := o.make(ctx, a, h, spec)
+	if err != nil {
 		return err
 	}
 	defer c.Close()
@@ -66,12 +71,12 @@ func (o *runOptions) run(ctx context.Context, a *app, args []string) error {
 		}
 		return err
 	}
-	return undoRun(ctx, c, err)
+	return o.undo(ctx, c, err)
 }
 
-// undoRun removes a container that never ran its command: there is nothing in
+// undo removes a container that never ran its command: there is nothing in
 // it to see.
-func undoRun(ctx context.Context, c *container.System, err error) error {
+func (o *runOptions) undo(ctx context.Context, c *container.System, err error) error {
 	if st, serr := c.Status(ctx); serr == nil && hasMain(st) {
 		return err
 	}
@@ -81,6 +86,9 @@ func undoRun(ctx context.Context, c *container.System, err error) error {
 	}
 	if derr := c.Delete(ctx); derr != nil && !isGone(derr) {
 		return errors.Join(err, derr)
+	}
+	if o.idFile != "" {
+		err = errors.Join(err, os.Remove(o.idFile))
 	}
 	return err
 }

@@ -103,6 +103,7 @@ func setSecurity(s *container.Security, text string) error {
 		s.NoNewPrivileges = value != "false"
 	case key == "seccomp" && value == "unconfined":
 		s.Seccomp = container.SeccompUnconfined
+	case key == "seccomp" && value == "builtin", key == "apparmor" && value == "unconfined", key == "label" && value == "disable": // as it is
 	default:
 		return usage(fmt.Sprintf("unknown security option %q: use no-new-privileges or seccomp=unconfined", text))
 	}

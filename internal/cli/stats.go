@@ -46,10 +46,15 @@ func (o *statsOptions) addFlags(f *pflag.FlagSet) {
 
 // statsRow has the names that docker's templates use.
 type statsRow struct {
-	ID, Name, Container string
-	CPUPerc             string
-	MemUsage, MemPerc   string
-	BlockIO, PIDs       string
+	ID        string `title:"CONTAINER ID"`
+	Name      string
+	Container string
+	CPUPerc   string `title:"CPU %"`
+	MemUsage  string `title:"MEM USAGE / LIMIT"`
+	MemPerc   string `title:"MEM %"`
+	NetIO     string `title:"NET I/O"`
+	BlockIO   string `title:"BLOCK I/O"`
+	PIDs      string `title:"PIDS"`
 }
 
 func (statsRow) header() []string {
@@ -166,6 +171,11 @@ func newStatsRow(m measured, before container.Stats) statsRow {
 		MemUsage: binarySize(used) + " / --",
 		BlockIO:  humanSize(int64(s.ReadBytes)) + " / " + humanSize(int64(s.WriteBytes)), PIDs: strconv.FormatUint(s.Pids, 10),
 	}
+	var received, sent uint64
+	for i := range s.Networks {
+		received, sent = received+s.Networks[i].RxBytes, sent+s.Networks[i].TxBytes
+	}
+	r.NetIO = humanSize(int64(received)) + " / " + humanSize(int64(sent))
 	if d := s.Time.Sub(before.Time); !before.Time.IsZero() && d > 0 {
 		r.CPUPerc = percent(float64(s.CPU-before.CPU) / float64(d))
 	}

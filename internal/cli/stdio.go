@@ -20,7 +20,7 @@ import (
 type stdio struct {
 	interactive bool // standard input too
 	detached    bool // none at all
-	apart       bool // signals are ours
+	apart       bool // signals are for us, and end the connection
 	detachKeys  []byte
 }
 
@@ -76,8 +76,10 @@ func (a *app) carryProcess(ctx context.Context, s *container.System, spec contai
 		return asNotStarted(err)
 	}
 	out.broken(func() { _ = p.Signal(on, brokenPipe) })
-	defer a.signals.divert(ctx, func(sig syscall.Signal) { t.pass(on, p, sig) })()
-	return ended(p.Wait(on))
+	defer a.signals.divert(ctx, o.taker(on, t, p, detach))()
+	st, err := p.Wait(on)
+	t.leave(a.err, err)
+	return ended(st, err)
 }
 
 // ended is what comes of a process's end: its exit status, or nothing where it was left running.
@@ -198,6 +200,14 @@ func (t *terminal) restore() {
 	}
 }
 
+// leave restores a terminal that was left by its keys, whose cursor is where the process has put it.
+func (t *terminal) leave(at io.Writer, err error) {
+	if t.state != nil && errors.Is(err, errDetached) {
+		t.restore()
+		fmt.Fprintln(at)
+	}
+}
+
 // size returns the terminal's size, that of standard output if the input is
 // none, or zeros.
 func (t *terminal) size() (rows, cols uint16) {
@@ -209,13 +219,18 @@ func (t *terminal) size() (rows, cols uint16) {
 	return 0, 0
 }
 
-// pass hands a signal of ours to the process. One that has ended has no use for it.
-func (t *terminal) pass(ctx context.Context, p *container.Process, sig syscall.Signal) {
-	if sig == windowChanged {
-		t.resize(ctx, p)
-		return
+// taker returns what is done with our signals: the process gets them, unless they end the connection.
+func (o stdio) taker(ctx context.Context, t *terminal, p *container.Process, leave context.CancelCauseFunc) func(syscall.Signal) {
+	return func(sig syscall.Signal) {
+		switch {
+		case sig == windowChanged:
+			t.resize(ctx, p)
+		case o.apart:
+			leave(interrupted(sig))
+		default:
+			_ = p.Signal(ctx, sig) // one that has ended has no use for it
+		}
 	}
-	_ = p.Signal(ctx, sig)
 }
 
 func (t *terminal) resize(ctx context.Context, p *container.Process) {

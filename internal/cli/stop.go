@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,7 +11,10 @@ import (
 	"github.com/hostcompute/hcs/container"
 )
 
-type stopOptions struct{ timeout float64 }
+type stopOptions struct {
+	timeout float64
+	signal  string
+}
 
 func newStop(a *app) *cobra.Command {
 	var o stopOptions
@@ -28,15 +32,33 @@ func newStop(a *app) *cobra.Command {
 func (o *stopOptions) addFlags(f *pflag.FlagSet) {
 	f.SetNormalizeFunc(otherNames)
 	f.Float64VarP(&o.timeout, "time", "t", 10, "`seconds` to wait before they are killed; with -1 they never are")
+	f.StringVarP(&o.signal, "signal", "s", "", "`signal` that asks, instead of the one that the container was made with")
 }
 
 func (o *stopOptions) run(ctx context.Context, a *app, args []string) error {
-	return a.each(ctx, args, func(ctx context.Context, c *container.System) error {
-		if o.timeout < 0 {
-			return c.Shutdown(ctx)
-		}
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(o.timeout*float64(time.Second)))
+	sig, err := o.parse()
+	if err != nil {
+		return err
+	}
+	return a.each(ctx, args, func(ctx context.Context, c *container.System) error { return o.stop(ctx, c, sig) })
+}
+
+// parse returns the signal of the flags, 0 for the container's own.
+func (o *stopOptions) parse() (syscall.Signal, error) {
+	if o.signal == "" {
+		return 0, nil
+	}
+	return container.ParseSignal(o.signal)
+}
+
+func (o *stopOptions) stop(ctx context.Context, c *container.System, sig syscall.Signal) error {
+	if o.timeout >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(o.timeout*float64(time.Second)))
 		defer cancel()
+	}
+	if sig == 0 {
 		return c.Shutdown(ctx)
-	})
+	}
+	return c.ShutdownWith(ctx, sig)
 }

@@ -1,14 +1,12 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/hostcompute/hcs"
 	"github.com/hostcompute/hcs/container"
@@ -117,55 +115,4 @@ func (i *systemInfo) print(a *app) {
 	for _, p := range i.Problems {
 		line("problem", p)
 	}
-}
-
-type pruneOptions struct{ force bool }
-
-func newSystemPrune(a *app) *cobra.Command {
-	var o pruneOptions
-	c := &cobra.Command{
-		Use:   "prune",
-		Short: "Remove what nobody needs, and what programs that died have left behind",
-		Long: `Remove containers that do not run, images without a name, layers that no image
-and no container has, and mounts, processes and files of programs that died.
-On a terminal it asks first.`,
-		Args: takes(0, 0, ""),
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), a) },
-	}
-	o.addFlags(c.Flags())
-	return c
-}
-
-func (o *pruneOptions) addFlags(f *pflag.FlagSet) {
-	f.BoolVarP(&o.force, "force", "f", false, "do not ask")
-}
-
-func (o *pruneOptions) run(ctx context.Context, a *app) error {
-	if !o.force && isTerminal(a.in) && !a.confirm("Remove all containers that do not run, and images without a name?") {
-		return nil
-	}
-	h, err := a.host()
-	if err != nil {
-		return err
-	}
-	p, err := h.Prune(ctx)
-	for _, name := range p.Containers.Containers {
-		fmt.Fprintln(a.out, "container", name)
-	}
-	for _, id := range p.Images.Images {
-		fmt.Fprintln(a.out, "image", id)
-	}
-	for _, id := range p.Layers.Layers {
-		fmt.Fprintln(a.out, "layer", id)
-	}
-	left := len(p.Containers.Leftovers) + len(p.Layers.Leftovers) + len(p.Layers.Scratches) + p.Images.Temps
-	fmt.Fprintf(a.out, "removed %s, %s, %s, %s of dead programs\n", plural(len(p.Containers.Containers), "container"),
-		plural(len(p.Images.Images), "image"), plural(len(p.Layers.Layers), "layer"), plural(left, "leftover"))
-	return err
-}
-
-func (a *app) confirm(question string) bool {
-	fmt.Fprint(a.out, question+" [y/N] ")
-	answer, err := bufio.NewReader(a.in).ReadString('\n')
-	return err == nil && strings.HasPrefix(strings.ToLower(answer), "y")
 }

@@ -218,6 +218,7 @@ func TestDetach(t *testing.T) {
 		t.Helper()
 		before := c.modes()
 		c.write(keys)
+		c.expect("\r\n") // the shell's prompt is not to stand behind that of the container's
 		c.exits(0)
 		if after := c.modes(); after.Lflag == before.Lflag {
 			t.Error("the terminal is left raw")
@@ -254,6 +255,37 @@ func TestDetach(t *testing.T) {
 	c.expect("# ")
 	leave(t, c, "\x10\x11")
 	h.must("kill", "c")
+}
+
+// TestSignalsApart has signals end the client alone, which leaves the terminal as it was.
+func TestSignalsApart(t *testing.T) {
+	h := newHost(t)
+	h.must("image", "load", "-q", "oci:"+testenv.Image(t, "busybox"))
+	c := startAt(t, h.hcs("run", "-it", "--name", "c", "--sig-proxy=false", "busybox", "sh"), 24, 80)
+	before := c.modes()
+	c.expect("# ")
+	end := func(c *console) {
+		t.Helper()
+		if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		c.exits(128 + int(syscall.SIGTERM))
+		if after := c.modes(); after != before {
+			t.Errorf("the terminal is left different: %+v, was %+v", after, before)
+		}
+	}
+	end(c)
+	c = startAt(t, h.hcs("attach", "--sig-proxy=false", "c"), 24, 80)
+	c.write("echo wel\"\"come\n")
+	c.expect("welcome\r\n")
+	c.resize(33, 66)
+	c.write("while [ \"$(stty size)\" != '33 66' ]; do :; done; echo re''sized\n")
+	c.expect("resized\r\n")
+	c.resize(24, 80)
+	end(c)
+	if got := h.must("ps", "--format", "{{.Names}} {{.State}}"); got != "c running\n" {
+		t.Errorf("got %q", got)
+	}
 }
 
 // TestJobControl stops a job with a key, and has it go on.

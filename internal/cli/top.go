@@ -115,8 +115,9 @@ func hostPs(ctx context.Context, to io.Writer, options []string, processes []con
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
-		if text := sentence(errors.New(errs.String())); text != "" {
-			err = errors.New(text)
+		// Below its first line it says how it is used.
+		if line, _, _ := strings.Cut(strings.TrimSpace(errs.String()), "\n"); line != "" {
+			err = errors.New(strings.TrimPrefix(line, "error: "))
 		}
 		return fmt.Errorf("run ps %s: %w", strings.Join(options, " "), err)
 	}

@@ -43,6 +43,7 @@ func (o *updateOptions) addFlags(f *pflag.FlagSet) {
 	f.SetNormalizeFunc(otherNames)
 	o.flags = f
 	o.resourceOptions.addFlags(f)
+	grant(f, "restart", "", granted{[]string{"no"}, noRestarts})
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "show one more file or directory, `SOURCE:TARGET[:ro]`")
 	f.StringArrayVar(&o.mounts, "mount-add", nil, "mount one more, `type=bind|tmpfs,source=PATH,target=PATH,readonly,tmpfs-size=N`")
 	f.StringArrayVar(&o.removeMounts, "mount-rm", nil, "unmount what is at `TARGET`")
@@ -75,6 +76,7 @@ func (o *updateOptions) change() (container.Change, error) {
 	var given bool
 	ch.Resources, given = o.resourceOptions.change(o.flags)
 	lists := [][]string{o.mounts, o.volumes, o.removeMounts, o.devices, o.removeDevices}
+	given = given || o.flags.Changed("restart")
 	if !given && !slices.ContainsFunc(lists, func(l []string) bool { return len(l) > 0 }) {
 		return ch, usage("update: nothing to change: give a flag")
 	}

@@ -24,6 +24,12 @@ func programVersion() string {
 // versionView has the names that docker's templates use of its client.
 type versionView struct{ Version, GoVersion, Os, Arch string }
 
+// versions are those of docker's two halves, which here are one, for templates.
+type versions struct {
+	versionView
+	Client, Server versionView `json:"-"`
+}
+
 func newVersion(a *app) *cobra.Command {
 	var format string
 	c := &cobra.Command{
@@ -39,7 +45,7 @@ func newVersion(a *app) *cobra.Command {
 			case "json":
 				format = "{{json .}}"
 			}
-			return templated(a.out, format, []versionView{v})
+			return templated(a.out, format, []versions{{v, v, v}})
 		},
 	}
 	c.Flags().StringVarP(&format, "format", "f", "", "json or a Go `template`; else a line")
