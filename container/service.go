@@ -169,7 +169,7 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) 
 // mayHave reports what keeps a system of this user's from having the limits.
 func (s *Service) mayHave(r Resources) error {
 	if s.group != "" || r == (Resources{}) {
-		return nil
+		return s.mayUse(r.CPUSet)
 	}
 	return fault(errdefs.ErrNotImplemented, "limit its resources: this user may not write to the control group %s, which root can make and give to the user", s.cfg.CgroupParent)
 }

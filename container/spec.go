@@ -285,14 +285,15 @@ func (s *Spec) checkResources() error {
 		return fmt.Errorf("limit of %d bytes of memory and swap: at least that of memory, %d, and not without", r.MemorySwap, r.Memory)
 	case r.CPUWeight < 0 || r.CPUWeight > 10000:
 		return fmt.Errorf("weight of %d for cpus: from 1 to 10000", r.CPUWeight)
-	case strings.Trim(r.CPUSet, "0123456789,-") != "":
-		return fmt.Errorf("set of cpus %q: write it like 0-3,7", r.CPUSet)
 	case r.IOPS < 0 || r.Bandwidth < 0:
 		return fmt.Errorf("limit of %d reads and writes and %d bytes a second: at least 1", r.IOPS, r.Bandwidth)
 	case r.Pids < 0 || r.Pids > maxPids:
 		return fmt.Errorf("limit of %d processes: from 1 to %d", r.Pids, maxPids)
 	case s.Log.MaxFiles < 0 || s.Log.MaxFiles > maxLogFiles:
 		return fmt.Errorf("log of %d files: from 1 to %d", s.Log.MaxFiles, maxLogFiles)
+	case r.CPUSet != "":
+		_, err := parseCPUs(r.CPUSet)
+		return err
 	}
 	return nil
 }

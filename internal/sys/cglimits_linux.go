@@ -73,6 +73,20 @@ func (c *Cgroup) cpuSettings(l *CgroupLimits) []setting {
 	}
 }
 
+// CPUs returns the processors of the group, or, where it is not made yet, of the next above that is, as a list of
+// cpuset(7)'s.
+func (c *Cgroup) CPUs() (string, error) {
+	own := c.file("cpuset", "cpuset.effective_cpus", "cpuset.cpus.effective")
+	for dir := filepath.Dir(own); len(dir) > 1; dir = filepath.Dir(dir) {
+		text, err := os.ReadFile(filepath.Join(dir, filepath.Base(own)))
+		if cpus := strings.TrimSpace(string(text)); err == nil && cpus != "" {
+			return cpus, nil
+		}
+	}
+	text, err := os.ReadFile("/sys/devices/system/cpu/online") // where no group has any of its own
+	return strings.TrimSpace(string(text)), err
+}
+
 // cpuset returns the processors; a v1 group that is given none has its
 // parent's, which the kernel does not do by itself.
 func (c *Cgroup) cpuset(cpus string) string {
