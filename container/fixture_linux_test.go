@@ -20,9 +20,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Args[0] == liarPath {
-		os.Exit(lie())
-	}
 	if os.Getenv(childRole) != "" {
 		os.Exit(child())
 	}
