@@ -31,7 +31,7 @@ func TestEnduranceKills(t *testing.T) {
 	f := newFixture(t)
 	testenv.NeedCommand(t, "runc", "crun")
 	met := make(map[string]int)
-	for round := range rounds {
+	for round := 0; round < rounds || len(met) < len(victims) && round < 10*rounds; round++ {
 		victim := victims[round%len(victims)]
 		f.config.Runtime = "native"
 		if victim == "runtime" {
@@ -45,7 +45,7 @@ func TestEnduranceKills(t *testing.T) {
 			t.Fatalf("in round %d: %s with %s", round, victim, f.config.Runtime)
 		}
 	}
-	t.Logf("killed in %d rounds: %v", rounds, met)
+	t.Logf("killed: %v", met)
 	for _, v := range victims {
 		if met[v] == 0 {
 			t.Errorf("no %s was ever met", v)

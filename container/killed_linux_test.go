@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/hostcompute/hcs/container"
 )
 
@@ -128,4 +130,26 @@ func shimOf(dir string) int {
 		}
 	}
 	return 0
+}
+
+// TestStartWithoutRoot finds out that there is no root directory any more when the first process is born already.
+func TestStartWithoutRoot(t *testing.T) {
+	f := newFixture(t)
+	dir := filepath.Join(t.TempDir(), "root")
+	f.must(os.Mkdir(dir, 0o755))
+	s := f.created(container.Spec{RootDir: dir})
+	f.must(os.Remove(dir))
+	for range 5 {
+		if err := s.Start(t.Context()); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), dir) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if st, err := s.Status(t.Context()); err != nil || st.State != container.Created {
+		t.Errorf("got %+v, %v", st, err)
+	}
+	f.must(s.Delete(t.Context()))
+	f.eventually("the shim has gone", func() bool { return shimAnywhere(f.runDir(s)) == 0 })
+	if left := f.left(); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
 }

@@ -14,6 +14,27 @@ import (
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
+// birth returns how the first process comes into being where no OCI runtime
+// starts it.
+func (b *bundle) birth() wire.Birth {
+	birth := wire.Birth{
+		ID: b.record.ID, Cgroup: b.cgroup, Agent: b.agent, Args: []string{agentPath, wire.NativeArgument},
+		Network: b.record.Spec.Network != NetworkHost, Bounding: capabilityMask(b.caps), // the agent's own are for nobody else
+	}
+	for _, l := range b.rlimits() {
+		if l.Type == openFiles { // which counts from the beginning
+			birth.Args = append(birth.Args, fmt.Sprintf("%d:%d", l.Soft, l.Hard))
+		}
+	}
+	if ids := b.record.IDs; !ids.isHost() {
+		birth.IDs = &wire.IDs{First: ids.First, Size: ids.Size}
+	}
+	return birth
+}
+
+// openFiles is the limit that is set before all others.
+const openFiles = "RLIMIT_NOFILE"
+
 // native returns what the shim is to do where no OCI runtime does it, for the
 // same container: it is made of the same configuration. V1 are the directories
 // of the system's control group in the v1 hierarchies, by their names; filter
@@ -26,7 +47,7 @@ func (b *bundle) native(v1 map[string]string, filter []byte) (*wire.Native, erro
 		Cgroup:       hasNamespace(c, specs.CgroupNamespace),
 		Masked:       c.Linux.MaskedPaths,
 		Fixed:        c.Linux.ReadonlyPaths,
-		Bounding:     capabilityMask(b.caps), // the agent's own are for nobody else
+		Bounding:     capabilityMask(b.caps),
 		Capabilities: capabilityMask(c.Process.Capabilities.Permitted), NoNewPrivileges: c.Process.NoNewPrivileges,
 		Seccomp: filter,
 		Sysctls: nativeSysctls(b.record.Spec.Sysctls),
@@ -39,34 +60,30 @@ func (b *bundle) native(v1 map[string]string, filter []byte) (*wire.Native, erro
 		build.Mounts = append(build.Mounts, list...)
 	}
 	b.nativeDevices(&build, c.Linux.Devices)
-	args := []string{agentPath, wire.NativeArgument}
 	for _, l := range c.Process.Rlimits {
-		if l.Type == "RLIMIT_NOFILE" { // which counts from the beginning
-			args = append(args, fmt.Sprintf("%d:%d", l.Soft, l.Hard))
+		if l.Type == openFiles {
 			continue
 		}
 		build.Rlimits = append(build.Rlimits, wire.Rlimit{
 			Name: l.Type, Resource: uint32(slices.Index(rlimitNames, l.Type)), Soft: l.Soft, Hard: l.Hard,
 		})
 	}
-	n := &wire.Native{Agent: b.agent, Args: args, Network: build.Loopback, Bounding: build.Bounding}
-	if ids := b.record.IDs; !ids.isHost() {
-		n.IDs = &wire.IDs{First: ids.First, Size: ids.Size}
-		n.Lent = b.lent(build.Mounts)
-	}
+	n := &wire.Native{Lent: b.lent(build.Mounts)}
 	n.Build = build.Encode()
 	return n, nil
 }
 
-// lent takes the mounts of the host's files off those that the first process is
-// to make: with ids that have no rights on the host it may not even find them.
-// What the caller chose to show has the owners that it has for the system;
-// devices and the host's own few files cannot be, or need not.
+// lent takes those mounts off the first process's that only the shim can make:
+// of disks, which it mounts when the first process has its own view of the
+// host's already, and, for ids that have no rights on the host and may not even
+// find them, of all of the host's files. What the caller chose to show has the
+// owners that it has for the system; devices and the host's own few files cannot
+// be, or need not.
 func (b *bundle) lent(mounts []wire.Mount) []wire.Lent {
 	var list []wire.Lent
 	for i := range mounts {
 		m := &mounts[i]
-		if m.Type != "" {
+		if m.Type != "" || b.record.IDs.isHost() && !b.isDisk(m.Target) {
 			continue
 		}
 		list = append(list, wire.Lent{
@@ -80,8 +97,11 @@ func (b *bundle) lent(mounts []wire.Mount) []wire.Lent {
 // isChosen reports whether the caller chose what is mounted at the target.
 func (b *bundle) isChosen(target string) bool {
 	spec := &b.record.Spec
-	return slices.ContainsFunc(spec.Mounts, func(m Mount) bool { return m.target() == target }) ||
-		slices.ContainsFunc(spec.Disks, func(d Disk) bool { return d.target() == target })
+	return slices.ContainsFunc(spec.Mounts, func(m Mount) bool { return m.target() == target }) || b.isDisk(target)
+}
+
+func (b *bundle) isDisk(target string) bool {
+	return slices.ContainsFunc(b.record.Spec.Disks, func(d Disk) bool { return d.target() == target })
 }
 
 func hasNamespace(c *specs.Spec, kind specs.LinuxNamespaceType) bool {

@@ -79,8 +79,9 @@ func (s *System) neverStarted(before wire.Status) error {
 	return s.leaveStatus(&before)
 }
 
-// prepare writes the run directory and completes what the shim is to do.
-func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
+// prepare writes the run directory and completes what the shim is to do. The
+// shim hears early how the first process is born, and has it begin meanwhile.
+func (s *System) prepare(shim *wire.Conn, order wire.Spec) (*wire.Spec, error) {
 	if err := s.service.cleanUp(&s.record); err != nil { // of a shim that died
 		return nil, err
 	}
@@ -88,30 +89,35 @@ func (s *System) prepare(order wire.Spec) (*wire.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	agent, err := s.service.libexec("hcs-agent")
-	if err != nil {
-		return nil, err
-	}
-	root, err := s.root()
-	if err != nil {
+	if err := s.service.mayMapIDs(s.record.IDs); err != nil { // the service may have another runtime by now
 		return nil, err
 	}
 	dir := s.service.runDir(s.record.ID)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := s.record.Spec.DNS.write(dir); err != nil {
-		return nil, err
-	}
-	if err := s.service.mayMapIDs(s.record.IDs); err != nil { // the service may have another runtime by now
+	b, err := s.bundle(dir)
+	if err != nil {
 		return nil, err
 	}
 	if rt.Kind == nativeKind {
-		order.Native, err = s.native(dir, agent)
+		order.Native, err = s.native(shim, b)
 	} else {
-		order.Runtime, err = rt.wire(), s.writeBundle(dir, agent)
+		order.Runtime, err = rt.wire(), s.writeBundle(b)
 	}
 	if err != nil {
+		return nil, err
+	}
+	return s.complete(order, dir)
+}
+
+// complete adds to the order what every starter needs.
+func (s *System) complete(order wire.Spec, dir string) (*wire.Spec, error) {
+	root, err := s.root()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.record.Spec.DNS.write(dir); err != nil {
 		return nil, err
 	}
 	order.ID, order.Dir, order.Root, order.Cgroup = s.record.ID, dir, *root, s.service.cgroup(s.record.ID)
@@ -190,12 +196,11 @@ func forgetVolatile(work string) error {
 }
 
 // bundle collects what the configuration depends on.
-func (s *System) bundle(dir, agent string) (*bundle, error) {
+func (s *System) bundle(dir string) (*bundle, error) {
 	spec := &s.record.Spec
-	caps := spec.Security.capabilities(givable)
-	filter, err := spec.Security.seccompFilter(caps)
+	agent, err := s.service.libexec("hcs-agent")
 	if err != nil {
-		return nil, fmt.Errorf("make the seccomp filter: %w", err)
+		return nil, err
 	}
 	devices := make([]specs.LinuxDevice, len(spec.Devices))
 	for i := range spec.Devices {
@@ -212,8 +217,8 @@ func (s *System) bundle(dir, agent string) (*bundle, error) {
 		return nil, fmt.Errorf("read the user namespace's ids: %w", err)
 	}
 	return &bundle{
-		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent, seccomp: filter,
-		caps: caps, devices: devices, disk: limited,
+		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent,
+		caps: spec.Security.capabilities(givable), devices: devices, disk: limited,
 		hybrid: sys.HasV1Cgroups(), ttyGroup: hasTTY,
 		rootless: !userns.IsInitial(), user: !userns.IsInitial() || !s.record.IDs.isHost(),
 	}, nil
@@ -228,37 +233,37 @@ func (s *System) hasGroup(gid uint32) (bool, error) {
 	return gids.Has(gid), err
 }
 
-func (s *System) writeBundle(dir, agent string) error {
-	b, err := s.bundle(dir, agent)
-	if err != nil {
-		return err
+func (s *System) writeBundle(b *bundle) error {
+	var err error
+	if b.seccomp, err = s.record.Spec.Security.seccompFilter(b.caps); err != nil {
+		return fmt.Errorf("make the seccomp filter: %w", err)
 	}
 	text, err := json.Marshal(b.config())
 	if err != nil {
 		return fmt.Errorf("write the OCI configuration: %w", err)
 	}
-	return os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600)
+	return os.WriteFile(filepath.Join(b.runDir, "config.json"), text, 0o600)
 }
 
-func (s *System) native(dir, agent string) (*wire.Native, error) {
-	b, err := s.bundle(dir, agent)
+// native makes the control groups, has the first process born in them, and
+// returns what it is to make.
+func (s *System) native(shim *wire.Conn, b *bundle) (*wire.Native, error) {
+	group, err := sys.NewCgroup(b.cgroup)
 	if err != nil {
 		return nil, err
 	}
-	group, err := sys.NewCgroup(b.cgroup)
-	if err != nil {
+	if err := group.Make(sys.CgroupLimits(b.nativeLimits(b.resources()))); err != nil {
+		return nil, err
+	}
+	birth := b.birth()
+	if err := shim.Send(wire.Message{Type: wire.Bear, Body: birth.Encode()}); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return nil, err
 	}
 	filter, err := s.record.Spec.Security.seccompProgram(b.caps)
 	if err != nil {
 		return nil, fmt.Errorf("make the seccomp filter: %w", err)
 	}
-	n, err := b.native(group.V1Dirs(), filter)
-	if err != nil {
-		return nil, err
-	}
-	// Here, while the shim's program starts.
-	return n, group.Make(sys.CgroupLimits(b.nativeLimits(b.resources())))
+	return b.native(group.V1Dirs(), filter)
 }
 
 // startShim starts the shim, in a session and a mount namespace of its own,
@@ -283,16 +288,12 @@ func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, 
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	spec, err := s.prepare(order)
+	spec, err := s.prepare(c, order)
 	if err != nil {
 		return nil, err // the shim ends when the connection does
 	}
-	body, err := json.Marshal(spec)
-	if err != nil {
-		return nil, err
-	}
 	var reply wire.Message
-	err = c.Send(wire.Message{Type: wire.Start, Body: body})
+	err = c.Send(wire.Message{Type: wire.Start, Body: spec.Encode()})
 	if err == nil {
 		reply, err = replyOn(ctx, c)
 	}

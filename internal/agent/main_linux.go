@@ -54,12 +54,7 @@ func build(conn *wire.Conn) error {
 	if err := native.CloseForeign(); err != nil {
 		return err
 	}
-	var lent []int
 	m, err := conn.Receive()
-	for err == nil && m.Type == wire.Lend {
-		lent = append(lent, m.Files...)
-		m, err = conn.Receive()
-	}
 	if err != nil {
 		return err
 	}
@@ -67,7 +62,23 @@ func build(conn *wire.Conn) error {
 	if err := b.Decode(m.Body); m.Type != wire.Make || err != nil {
 		return wire.ErrMalformed
 	}
-	return native.Build(&b, lent)
+	return native.Build(&b, func() ([]int, error) { return borrow(conn, b.Borrowed()) })
+}
+
+// borrow receives that many mounts.
+func borrow(conn *wire.Conn, n int) ([]int, error) {
+	var lent []int
+	for len(lent) < n {
+		m, err := conn.Receive()
+		if err != nil {
+			return nil, err
+		}
+		if m.Type != wire.Lend || len(m.Files) == 0 {
+			return nil, wire.ErrMalformed
+		}
+		lent = append(lent, m.Files...)
+	}
+	return lent, nil
 }
 
 type agent struct {

@@ -23,9 +23,10 @@ func CloseForeign() error {
 
 // Build makes the container. The caller is the first process of new pid,
 // mount, ipc and uts namespaces, with all of its threads; after an error it is
-// fit for nothing but to end, and the kernel takes away what was made. Lent are
-// the mounts that b speaks of, which it takes over.
-func Build(b *wire.Build, lent []int) error {
+// fit for nothing but to end, and the kernel takes away what was made. Borrow
+// waits for the mounts that b speaks of, the root first, and hands them over; it
+// is called once, as late as can be, for they are being made meanwhile.
+func Build(b *wire.Build, borrow func() ([]int, error)) error {
 	// One thread for all: the control group namespace is a thread's, until the
 	// others follow.
 	runtime.LockOSThread()
@@ -34,7 +35,7 @@ func Build(b *wire.Build, lent []int) error {
 		return err
 	}
 	unix.Umask(0) // modes are as they are asked for
-	if err := furnish(b, lent); err != nil {
+	if err := furnish(b, borrow); err != nil {
 		return err
 	}
 	unix.Umask(0o022) // what OCI runtimes leave
@@ -45,15 +46,22 @@ func Build(b *wire.Build, lent []int) error {
 }
 
 // furnish makes the container's tree.
-func furnish(b *wire.Build, lent []int) error {
-	if len(lent) == 0 {
-		return fault("find", "the root directory", unix.EBADF)
-	}
+func furnish(b *wire.Build, borrow func() ([]int, error)) error {
 	if err := isolateMounts(); err != nil {
 		return err
 	}
-	mounts, err := prepare(b.Mounts, lent)
+	mounts, err := prepare(b.Mounts)
 	if err != nil {
+		return err
+	}
+	lent, err := borrow()
+	if err != nil {
+		return err
+	}
+	if len(lent) == 0 {
+		return fault("find", "the root directory", unix.EBADF)
+	}
+	if err := takeLent(b.Mounts, mounts, lent); err != nil {
 		return err
 	}
 	root, err := enter(lent[0])

@@ -16,7 +16,7 @@ var errUnsupported = fmt.Errorf("make a container on %s: %w", runtime.GOOS, erro
 func CloseForeign() error { return errUnsupported }
 
 // Build is for Linux.
-func Build(*wire.Build, []int) error { return errUnsupported }
+func Build(*wire.Build, func() ([]int, error)) error { return errUnsupported }
 
 // LimitFiles is for Linux.
 func LimitFiles(string) error { return errUnsupported }

@@ -21,16 +21,14 @@ type mount struct {
 // prepare makes all mounts that were not lent, while the host's tree can be
 // seen. So it must for proc and sysfs too: in a user namespace the kernel asks
 // whether there is one already (mount_too_revealing in fs/namespace.c).
-func prepare(list []wire.Mount, lent []int) ([]mount, error) {
+func prepare(list []wire.Mount) ([]mount, error) {
 	mounts := make([]mount, len(list))
 	for i := range list {
 		m := &list[i]
 		makeOne, what := bind, m.Source
 		switch {
-		case m.Lent >= uint64(len(lent)):
-			return nil, fault("find the mount for", m.Target, unix.EBADF)
 		case m.Lent > 0:
-			makeOne = func(m *wire.Mount) (mount, error) { return borrowed(m.Target, lent[m.Lent]) }
+			continue
 		case m.Type != "":
 			makeOne, what = makeFS, m.Type
 		}
@@ -41,6 +39,25 @@ func prepare(list []wire.Mount, lent []int) ([]mount, error) {
 		mounts[i] = made
 	}
 	return mounts, nil
+}
+
+// takeLent adds those that were.
+func takeLent(list []wire.Mount, mounts []mount, lent []int) error {
+	for i := range list {
+		m := &list[i]
+		if m.Lent == 0 {
+			continue
+		}
+		if m.Lent >= uint64(len(lent)) {
+			return fault("find the mount for", m.Target, unix.EBADF)
+		}
+		taken, err := borrowed(m.Target, lent[m.Lent])
+		if err != nil {
+			return fault("find the mount for", m.Target, err)
+		}
+		mounts[i] = taken
+	}
+	return nil
 }
 
 // bind makes another mount of what is at a path of the host's. It has its

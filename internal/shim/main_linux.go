@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -42,19 +41,29 @@ func run() error {
 	if err := errors.Join(sys.BecomeSubreaper(), sys.DetachMounts()); err != nil {
 		return fmt.Errorf("prepare the supervisor: %w", err)
 	}
-	spec, err := receiveSpec(client)
+	s := newShim()
+	spec, err := s.receiveSpec(client)
 	if err != nil {
-		return err
+		return errors.Join(err, s.abandon())
 	}
-	s, err := newShim(spec)
-	if err != nil {
-		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
+	if err := s.plan(spec); err != nil {
+		return errors.Join(err, s.abandon(), client.Send(failureMessage(wire.Internal, err)))
 	}
 	return s.supervise(client)
 }
 
-func receiveSpec(client *wire.Conn) (*wire.Spec, error) {
+// receiveSpec receives the plan. Where the first process is to be born before,
+// it is; it is the plan that is answered if it is not.
+func (s *shim) receiveSpec(client *wire.Conn) (*wire.Spec, error) {
 	m, err := client.Receive()
+	var unborn error
+	if err == nil && m.Type == wire.Bear {
+		unborn = s.bear(m.Body)
+		m, err = client.Receive()
+	}
+	if err == nil && unborn != nil {
+		return nil, errors.Join(unborn, client.Send(failureMessage(wire.Internal, unborn)))
+	}
 	if errors.Is(err, io.EOF) {
 		return nil, errors.New("the client went before it said what to start")
 	}
@@ -65,7 +74,7 @@ func receiveSpec(client *wire.Conn) (*wire.Spec, error) {
 	if m.Type != wire.Start {
 		return nil, fmt.Errorf("receive what to start: got %v", m.Type)
 	}
-	if err := json.Unmarshal(m.Body, spec); err != nil {
+	if err := spec.Decode(m.Body); err != nil {
 		return nil, fmt.Errorf("read what to start: %w", err)
 	}
 	return spec, nil

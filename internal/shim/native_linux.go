@@ -14,46 +14,55 @@ import (
 )
 
 // native starts the first process itself: the agent, born into its control
-// groups and namespaces, makes the rest from inside (internal/native).
+// groups and namespaces, makes the rest from inside (internal/native). It is
+// born before the plan is there.
 type native struct {
-	spec   *wire.Spec
+	birth  wire.Birth
 	reaper *reap.Reaper
 	cgroup *sys.Cgroup
 	reaped func(pid int, status syscall.WaitStatus) // is told that the first process has been
 
-	pid  int
-	done chan struct{} // closed when the first process has ended
+	spec *wire.Spec // the plan, as soon as there is one
+
+	agent  *wire.Conn
+	pid    int
+	done   chan struct{} // closed when the first process has ended
+	failed chan error    // why it has
 }
 
-func (n *native) start(agent *wire.Conn, agentEnd *os.File, failed func(error)) error {
-	defer agentEnd.Close()
+// bear starts the first process, which waits for what it is to make.
+func (n *native) bear() error {
+	agent, agentEnd, err := connectAgent()
+	if err != nil {
+		return err
+	}
+	defer agentEnd.Close() // so that the agent's end is the only one
+	n.agent = agent
 	// Through a mount that is read-only and nowhere attached: nobody in the
 	// container can write to the agent's file by way of /proc/1/exe, whatever
 	// capabilities it has.
-	program, err := sys.OpenReadOnly(n.spec.Native.Agent)
+	program, err := sys.OpenReadOnly(n.birth.Agent)
 	if err != nil {
 		return fmt.Errorf("open the agent's program: %w", err)
 	}
 	defer program.Close()
-	sys.OnThreadOfItsOwn(func() { err = n.clone(program, agentEnd, failed) })
-	if err != nil {
-		return err
-	}
-	if err := agentEnd.Close(); err != nil { // so that the agent's end is the only one
-		return err
-	}
-	err = n.instruct(agent)
-	if errors.Is(err, syscall.EPIPE) { // the first process has ended, and failed tells why
-		return nil
-	}
+	sys.OnThreadOfItsOwn(func() { err = n.clone(program, agentEnd) })
 	return err
 }
 
-// instruct gives the first process, while it begins, what the container is
-// made of, and tells it to make it.
-func (n *native) instruct(agent *wire.Conn) error {
+func (n *native) start() (*wire.Conn, <-chan error, error) {
+	err := n.instruct()
+	if errors.Is(err, syscall.EPIPE) { // the first process has ended, and failed tells why
+		err = nil
+	}
+	return n.agent, n.failed, err
+}
+
+// instruct tells the first process what to make, and gives it what the
+// container is made of.
+func (n *native) instruct() error {
 	var users *os.File
-	if n.spec.Native.IDs != nil {
+	if n.birth.IDs != nil {
 		var err error
 		if users, err = sys.OpenUserNamespace(n.pid); errors.Is(err, os.ErrNotExist) {
 			return syscall.EPIPE
@@ -62,19 +71,16 @@ func (n *native) instruct(agent *wire.Conn) error {
 		}
 		defer users.Close()
 	}
-	if err := lend(agent, n.spec, users); err != nil {
-		return err
-	}
-	if err := agent.Send(wire.Message{Type: wire.Make, Body: n.spec.Native.Build}); err != nil {
+	if err := n.agent.Send(wire.Message{Type: wire.Make, Body: n.spec.Native.Build}); err != nil {
 		return fmt.Errorf("tell the first process what to make: %w", err)
 	}
-	return nil
+	return lend(n.agent, n.spec, users)
 }
 
 // clone starts the first process. The calling thread is of no other use
 // afterwards: it is in the container's control groups.
-func (n *native) clone(program, agentEnd *os.File, failed func(error)) error {
-	err := errors.Join(n.cgroup.JoinV1(), sys.JoinNewSessionKeyring("hcs-"+n.spec.ID), sys.BoundPrograms(n.spec.Native.Bounding))
+func (n *native) clone(program, agentEnd *os.File) error {
+	err := errors.Join(n.cgroup.JoinV1(), sys.JoinNewSessionKeyring("hcs-"+n.birth.ID), sys.BoundPrograms(n.birth.Bounding))
 	if err != nil {
 		return err
 	}
@@ -95,15 +101,15 @@ func (n *native) clone(program, agentEnd *os.File, failed func(error)) error {
 		defer group.Close()
 		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(group.Fd())
 	}
-	n.done = make(chan struct{})
+	n.done, n.failed = make(chan struct{}), make(chan error, 1)
 	ended := func(status syscall.WaitStatus, _ *syscall.Rusage) {
 		close(n.done)
-		failed(fmt.Errorf("the first process ended before it reported, with %s", outcome(status)))
+		n.failed <- fmt.Errorf("the first process ended before it reported, with %s", outcome(status))
 		n.reaped(n.pid, status)
 	}
 	path := "/proc/self/fd/" + strconv.Itoa(int(program.Fd()))
 	begin := func() error {
-		return n.reaper.Start(path, n.spec.Native.Args, attr, func(pid int) { n.pid = pid }, ended)
+		return n.reaper.Start(path, n.birth.Args, attr, func(pid int) { n.pid = pid }, ended)
 	}
 	err = begin()
 	if errors.Is(err, syscall.EACCES) && attr.Sys.UseCgroupFD && sys.HasV1Cgroups() {
@@ -123,14 +129,14 @@ func (n *native) clone(program, agentEnd *os.File, failed func(error)) error {
 // namespace comes later: this one's would be that of the group it leaves.
 func (n *native) attributes() *syscall.SysProcAttr {
 	flags := syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
-	if n.spec.Native.Network {
+	if n.birth.Network {
 		flags |= syscall.CLONE_NEWNET
 	}
 	attr := &syscall.SysProcAttr{
 		Setsid: true, Cloneflags: uintptr(flags),
 		Credential: &syscall.Credential{NoSetGroups: groupsAreFixed()},
 	}
-	if ids := n.spec.Native.IDs; ids != nil {
+	if ids := n.birth.IDs; ids != nil {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{HostID: int(ids.First), Size: int(ids.Size)}}
 		attr.GidMappings, attr.GidMappingsEnableSetgroups = attr.UidMappings, true

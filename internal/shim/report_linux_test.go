@@ -32,8 +32,9 @@ type call struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := newShim(&wire.Spec{
-		ID: "c", Dir: dir, Native: new(wire.Native), Status: filepath.Join(dir, "status.json"),
+	s := newShim()
+	err := s.plan(&wire.Spec{
+		ID: "c", Dir: dir, Status: filepath.Join(dir, "status.json"),
 		Log:    wire.Log{Path: filepath.Join(dir, "log"), MaxFiles: 1},
 		Events: wire.Events{Dir: dir, Alive: filepath.Join(dir, "alive")},
 	})

@@ -47,33 +47,78 @@ type shim struct {
 	begun   *sync.Cond // a process has begun, or will not
 }
 
-func newShim(spec *wire.Spec) (*shim, error) {
-	if spec.Runtime.Kind == "crun" {
-		if err := hideUnified(); err != nil {
-			return nil, err
-		}
+// newShim returns one that does not know yet what to start.
+func newShim() *shim {
+	s := &shim{
+		first:  newFirstProcess(),
+		status: wire.Status{State: wire.Starting, ShimPid: os.Getpid()},
+		ending: make(chan struct{}),
 	}
-	cgroup, err := sys.NewCgroup(spec.Cgroup)
-	if err != nil {
-		return nil, err
+	s.begun = sync.NewCond(&s.mu)
+	s.reaper.Orphan = s.first.orphan
+	go s.reaper.Run()
+	return s
+}
+
+// bear has the first process born.
+func (s *shim) bear(body []byte) error {
+	n := &native{reaper: &s.reaper, reaped: s.first.orphan}
+	if err := n.birth.Decode(body); err != nil {
+		return err
+	}
+	var err error
+	if n.cgroup, err = sys.NewCgroup(n.birth.Cgroup); err != nil {
+		return err
+	}
+	s.starter = n
+	return n.bear()
+}
+
+// abandon ends the first process, if there is one, of a shim that has not
+// started anything. What was made for it is the client's to take away.
+func (s *shim) abandon() error {
+	if n, ok := s.starter.(*native); ok {
+		return n.kill()
+	}
+	return nil
+}
+
+// plan has the shim know what to start, and be ready to.
+func (s *shim) plan(spec *wire.Spec) error {
+	s.spec, s.before, s.status.Cgroup = spec, &leftStatus{path: spec.Status}, &spec.Cgroup
+	if err := s.chooseStarter(); err != nil {
+		return err
 	}
 	log, err := openLog(spec.Log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	events, err := newEvents(spec)
 	if err != nil {
-		return nil, errors.Join(err, log.close())
+		return errors.Join(err, log.close())
 	}
-	s := &shim{
-		spec: spec, cgroup: cgroup, log: log, first: newFirstProcess(), events: events,
-		status: wire.Status{State: wire.Starting, ShimPid: os.Getpid(), Cgroup: &spec.Cgroup},
-		ending: make(chan struct{}), before: &leftStatus{path: spec.Status},
+	s.log, s.events = log, events
+	return nil
+}
+
+// chooseStarter takes the one that the plan is for. Nothing else asks which.
+func (s *shim) chooseStarter() error {
+	n, born := s.starter.(*native)
+	switch {
+	case born != (s.spec.Native != nil):
+		return errors.New("what to start and the first process that there is do not belong together")
+	case born:
+		n.spec, s.spec.Native.Birth, s.cgroup = s.spec, n.birth, n.cgroup
+		return nil
+	case s.spec.Runtime.Kind == "crun":
+		if err := hideUnified(); err != nil {
+			return err
+		}
 	}
-	s.begun = sync.NewCond(&s.mu)
-	s.starter = newStarter(s)
-	s.reaper.Orphan = s.first.orphan
-	return s, nil
+	var err error
+	s.cgroup, err = sys.NewCgroup(s.spec.Cgroup)
+	s.starter = &ociRuntime{spec: s.spec, reaper: &s.reaper, cgroup: s.cgroup}
+	return err
 }
 
 // supervise brings the system to life, serves clients while it lives, takes it
@@ -85,7 +130,6 @@ func (s *shim) supervise(client *wire.Conn) error {
 		return errors.Join(err, s.events.close(), client.Send(failureMessage(wire.Internal, err)))
 	}
 	s.starting = client
-	go s.reaper.Run()
 	go s.accept(listener)
 	if err := s.start(); err != nil {
 		class := wire.Internal
@@ -141,18 +185,11 @@ func (s *shim) start() error {
 	if err := s.mountDisks(); err != nil {
 		return err
 	}
-	agent, theirs, err := wire.Pair()
+	agent, failed, err := s.starter.start()
 	if err != nil {
 		return err
 	}
-	if err := agent.ReceiveFrom(); err != nil {
-		return errors.Join(err, agent.Close(), theirs.Close())
-	}
 	s.agent = agent
-	failed := make(chan error, 1)
-	if err := s.starter.start(agent, theirs, func(err error) { failed <- err }); err != nil {
-		return err
-	}
 	s.noteStarting() // which costs no time: the agent is at work
 	pid, err := s.awaitAgent(failed)
 	if err == nil && s.spec.ShowNetwork {
@@ -372,7 +409,7 @@ func (s *shim) bow(err error, l *wire.Listener) {
 	if err != nil {
 		s.status.Reason = err.Error()
 	}
-	if werr := errors.Join(s.log.close(), s.leaveStatus()); werr != nil {
+	if werr := errors.Join(s.log.close(), s.leaveStatus(err)); werr != nil {
 		note("leave the status", werr)
 	}
 	logLine{Level: "INFO", Message: "stopped", ExitCode: &s.status.ExitCode, Reason: s.status.Reason}.write()
@@ -410,9 +447,12 @@ func (s *shim) remove() {
 
 // leaveStatus leaves the last status, or, of a system that has not been
 // started, that from before.
-func (s *shim) leaveStatus() error {
-	if s.revoked {
+func (s *shim) leaveStatus(err error) error {
+	switch {
+	case s.revoked:
 		return s.before.restore()
+	case err == nil && s.spec.Events.Ephemeral: // the file goes with the rest
+		return nil
 	}
 	return s.writeStatus()
 }

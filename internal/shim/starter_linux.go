@@ -31,20 +31,25 @@ import (
 // one to kill: there it is the one that the machine ends with. The root is the
 // starter's to make of wire.Root.
 type starter interface {
-	// start begins. It closes the agent's end when the agent has it. The agent
+	// start begins, and returns our end of the agent's connection. The agent
 	// reports by itself; failed tells, at most once, that it never will.
-	start(agent *wire.Conn, agentEnd *os.File, failed func(error)) error
+	start() (agent *wire.Conn, failed <-chan error, err error)
 	// undo takes away what start made, at any point: after the first process has
 	// ended, and all others with it, or where none is known.
 	undo(others othersState) error
 }
 
-// newStarter returns the one that the plan is for. Nothing else asks which.
-func newStarter(s *shim) starter {
-	if s.spec.Native != nil {
-		return &native{spec: s.spec, reaper: &s.reaper, cgroup: s.cgroup, reaped: s.first.orphan}
+// connectAgent returns both ends of a connection. Ours tells whom a message is
+// from.
+func connectAgent() (agent *wire.Conn, agentEnd *os.File, err error) {
+	agent, agentEnd, err = wire.Pair()
+	if err != nil {
+		return nil, nil, err
 	}
-	return &ociRuntime{spec: s.spec, reaper: &s.reaper, cgroup: s.cgroup}
+	if err := agent.ReceiveFrom(); err != nil {
+		return nil, nil, errors.Join(err, agent.Close(), agentEnd.Close())
+	}
+	return agent, agentEnd, nil
 }
 
 // othersState says whether the container may still have processes.
@@ -73,8 +78,20 @@ func (o *ociRuntime) stateDir() string { return filepath.Join(o.spec.Dir, "runti
 
 func (o *ociRuntime) logFile() string { return filepath.Join(o.spec.Dir, "runtime.log") }
 
-func (o *ociRuntime) start(_ *wire.Conn, agentEnd *os.File, failed func(error)) error {
-	defer agentEnd.Close()
+func (o *ociRuntime) start() (_ *wire.Conn, _ <-chan error, err error) {
+	agent, agentEnd, err := connectAgent()
+	if err != nil {
+		return nil, nil, err
+	}
+	failed := make(chan error, 1)
+	err = errors.Join(o.begin(agentEnd, failed), agentEnd.Close())
+	if err != nil {
+		return nil, nil, errors.Join(err, agent.Close())
+	}
+	return agent, failed, nil
+}
+
+func (o *ociRuntime) begin(agentEnd *os.File, failed chan<- error) error {
 	if err := mountRoot(o.spec); err != nil {
 		return err
 	}
@@ -96,7 +113,7 @@ func (o *ociRuntime) start(_ *wire.Conn, agentEnd *os.File, failed func(error)) 
 	ended := func(status syscall.WaitStatus, _ *syscall.Rusage) {
 		close(o.done)
 		if status != 0 {
-			failed(o.failure(status))
+			failed <- o.failure(status)
 		}
 	}
 	if err := o.run(attr, ended); err != nil {

@@ -140,6 +140,8 @@ func FuzzBodies(f *testing.F) {
 				t.Errorf("%+v becomes %+v, %v", r, again, err)
 			}
 		}
+		_ = new(wire.Birth).Decode(b)
+		_ = new(wire.Spec).Decode(b)
 		_ = new(wire.Exit).Decode(b)
 		_ = new(wire.Spawned).Decode(b)
 		_ = new(wire.Failure).Decode(b)

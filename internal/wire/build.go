@@ -3,15 +3,48 @@ package wire
 // Native has the shim start the container itself, in control groups that are
 // there. Without it an OCI runtime does, which makes them.
 type Native struct {
+	Birth        // comes before, with Bear
+	Build []byte // Build, encoded: the shim passes it on to the first process
+	Lent  []Lent
+}
+
+// Birth says how the first process comes into being. It is what has to be known
+// first: while the process begins, the rest is prepared.
+type Birth struct {
+	ID      string   // of the system
+	Cgroup  string   // as in Spec; it is there
 	Agent   string   // the agent's program, absolute
 	Args    []string // of the agent
 	Network bool     // a network namespace of its own
-	Build   []byte   // Build, encoded: the shim passes it on to the first process
 	// Bounding are capabilities, by their numbers: what the first process starts
 	// has no others.
 	Bounding uint64
-	IDs      *IDs   `json:",omitempty"` // has the container in a user namespace of its own
-	Lent     []Lent `json:",omitempty"`
+	IDs      *IDs // has the container in a user namespace of its own
+}
+
+// Encode returns the body.
+func (b *Birth) Encode() []byte {
+	var e encoder
+	e.strings([]string{b.ID, b.Cgroup, b.Agent})
+	e.strings(b.Args)
+	e.bool(b.Network)
+	e.uint(b.Bounding)
+	if e.bool(b.IDs != nil); b.IDs != nil {
+		e.uints(uint64(b.IDs.First), uint64(b.IDs.Size))
+	}
+	return e.b
+}
+
+// Decode reads the body.
+func (b *Birth) Decode(body []byte) error {
+	d := decoder{b: body}
+	*b = Birth{}
+	d.fixed(&b.ID, &b.Cgroup, &b.Agent)
+	b.Args, b.Network, b.Bounding = d.strings(), d.bool(), d.uint()
+	if d.bool() {
+		b.IDs = &IDs{First: uint32(d.uint()), Size: uint32(d.uint())}
+	}
+	return d.end()
 }
 
 // IDs is a run of user and group ids: those of a user namespace from 0 on are
@@ -102,6 +135,18 @@ type Rlimit struct {
 	Soft, Hard uint64
 }
 
+// Borrowed returns how many mounts come by Lend: the root, and those of Mounts
+// that are lent.
+func (b *Build) Borrowed() int {
+	n := 1
+	for i := range b.Mounts {
+		if b.Mounts[i].Lent > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // Encode returns the body.
 func (b *Build) Encode() []byte {
 	var e encoder
@@ -141,11 +186,7 @@ func (b *Build) Decode(body []byte) error {
 	d := decoder{b: body}
 	*b = Build{ReadOnly: d.bool(), Hostname: d.string(), Loopback: d.bool(), Cgroup: d.bool()}
 	b.Mounts = decodeList(&d, func(m *Mount) {
-		if names := d.strings(); len(names) == 3 {
-			m.Target, m.Type, m.Source = names[0], names[1], names[2]
-		} else {
-			d.fail()
-		}
+		d.fixed(&m.Target, &m.Type, &m.Source)
 		m.Attributes, m.Options, m.Recursive, m.Lent = d.uint(), d.strings(), d.bool(), d.uint()
 	})
 	b.Devices = decodeList(&d, func(n *DeviceNode) {

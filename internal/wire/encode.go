@@ -86,6 +86,18 @@ func (d *decoder) strings() []string {
 	return list
 }
 
+// fixed takes a list of as many strings.
+func (d *decoder) fixed(to ...*string) {
+	list := d.strings()
+	if len(list) != len(to) {
+		d.fail()
+		return
+	}
+	for i, s := range list {
+		*to[i] = s
+	}
+}
+
 func (d *decoder) bool() bool {
 	v := d.uint()
 	if v > 1 {

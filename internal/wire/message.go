@@ -3,8 +3,8 @@
 //
 // The agent is the first process of every container and links this package,
 // so it stands on the standard library alone and avoids its heavy parts: the
-// messages on the way of a process spawn have a small binary form. What the
-// shim alone reads (Spec, Status) is JSON.
+// messages on the way of a start and of a process spawn have a small binary form.
+// What the shim alone reads, or keeps in files (Status, Change, Event), is JSON.
 //
 // wire knows how messages look and travel. What they cause is the business of
 // internal/shim and internal/agent.
@@ -34,7 +34,7 @@ const (
 	Ended  // agent → shim → client: Exit; follows Began on the connection that spawned
 	Signal // client → shim → agent: SignalRequest; the agent does not answer
 
-	Start     // client → shim: Spec as JSON; OK when the agent serves
+	Start     // client → shim: Spec; OK when the agent serves
 	Resize    // client → shim: ResizeRequest, for a terminal that the shim holds
 	WaitOne   // client → shim: no body; answered by Ended when the process Seq has ended
 	WaitAll   // client → shim: no body; answered by StatusReply when the system has stopped
@@ -47,7 +47,7 @@ const (
 	StatusReply // shim → client: Status as JSON
 	Error       // shim → client, agent → shim: Failure
 
-	Make // shim → agent: Build, before all but Lend; Ready follows, or Error
+	Make // shim → agent: Build, before all others; Ready follows, or Error
 
 	Open       // client → shim: OpenRequest; answered by Opened, and on the same connection by Ended when the process has ended
 	Opened     // shim → client: OpenReply of the process Seq
@@ -60,11 +60,13 @@ const (
 
 	OpenRoot // client → shim: no body; answered by OK, with the first process's root directory as descriptor, or, where the system is about to stop, like WaitAll
 
-	Lend // shim → agent: mounts as descriptors, for the Build that follows; no body
+	Lend // shim → agent: mounts as descriptors, of the Build that came before; no body
 
 	Network     // shim → client that started it: the container's network namespace as descriptor, if Spec.ShowNetwork; the system runs when the client has answered OK
 	OpenNetwork // client → shim: no body; answered like OpenRoot, with the network namespace
 	Revoke      // client → shim: as Terminate, and where no process has been created the state is that from before Start
+
+	Bear // client → shim: Birth, before a Start that has a Native; no answer
 )
 
 var typeNames = [...]string{
@@ -74,6 +76,7 @@ var typeNames = [...]string{
 	"Shutdown", "Idle", "OpenRoot",
 	"Lend",
 	"Network", "OpenNetwork", "Revoke",
+	"Bear",
 }
 
 // String returns the type's name.

@@ -10,17 +10,17 @@ type Spec struct {
 	Root    Root
 	Cgroup  string // path below each hierarchy, starting with a slash; empty for none
 	Runtime Runtime
-	Native  *Native  `json:",omitempty"` // instead of Runtime
+	Native  *Native  // instead of Runtime
 	Log     Log      // of the output of Logged processes
 	Status  string   // file that the shim keeps Status in
 	Remove  []string // what goes when the system has stopped, Dir among it
 	Events  Events
-	Disks   []Disk   `json:",omitempty"` // to be mounted first, on directories in Dir
-	Targets []string `json:",omitempty"` // of the mounts in the container that may be taken away while it runs
+	Disks   []Disk   // to be mounted first, on directories in Dir
+	Targets []string // of the mounts in the container that may be taken away while it runs
 
 	// Handles is a file, or empty: the system stops when nobody holds it any more
 	// (sys.HoldFile).
-	Handles string `json:",omitempty"`
+	Handles string
 
 	// ShowNetwork has the shim show the client the network namespace before the
 	// system runs: Network.
@@ -80,7 +80,7 @@ const RootName = "rootfs"
 // for an OCI runtime, of the shim's, so that it cannot outlive shim and
 // container.
 type Root struct {
-	Dir string `json:",omitempty"` // the directory; nothing below is used then
+	Dir string // the directory; nothing below is used then
 
 	Lower     []string // topmost first
 	Upper     string
