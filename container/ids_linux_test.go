@@ -132,6 +132,41 @@ func (f *fixture) idsOnHost(s *container.System) {
 	}
 }
 
+// TestSetUIDInMapped has set-uid programs in a mapped directory: one of the
+// host's root's makes its users the container's root and nobody more; one that
+// the container's root makes is, on the host, the host's root's, as
+// docs/security.md warns.
+func TestSetUIDInMapped(t *testing.T) {
+	f := newIDsFixture(t)
+	dir := t.TempDir()
+	program, err := os.ReadFile("/bin/cat")
+	f.must(err)
+	cat := filepath.Join(dir, "cat")
+	f.must(os.WriteFile(cat, program, 0o755))
+	f.must(os.Chmod(cat, 0o755|os.ModeSetuid))
+	mounts := append(libraries(), container.Mount{Source: dir, Target: "/data"})
+	s := f.running(container.Spec{IDs: container.AutoIDs})
+	f.must(s.Modify(t.Context(), container.Change{AddMounts: mounts}))
+	uid := func(s *container.System) string {
+		return f.ok(s, "/data/cat /proc/self/status | grep ^Uid:", user("user"))
+	}
+	if got := uid(s); got != "Uid:\t1000\t0\t0\t0" {
+		t.Errorf("set-uid: got %q", got)
+	}
+	if got := f.ok(s, "cp /bin/busybox /data/made; chmod 4711 /data/made; mknod /data/null c 1 3 2>/dev/null || echo refused"); got != "refused" {
+		t.Errorf("a device: got %q", got)
+	}
+	info, err := os.Stat(filepath.Join(dir, "made"))
+	f.must(err)
+	if info.Mode() != 0o711|os.ModeSetuid || f.owner(filepath.Join(dir, "made")) != "0:0" {
+		t.Errorf("on the host: %v of %s", info.Mode(), f.owner(filepath.Join(dir, "made")))
+	}
+	held := f.running(container.Spec{IDs: container.AutoIDs, Mounts: mounts, Security: container.Security{NoNewPrivileges: true}})
+	if got := uid(held); got != "Uid:\t1000\t1000\t1000\t1000" {
+		t.Errorf("without new privileges: got %q", got)
+	}
+}
+
 // TestFileCapabilitiesWithOwnIDs has a program's file capabilities, which name
 // the host's root, work for the container's.
 func TestFileCapabilitiesWithOwnIDs(t *testing.T) {
