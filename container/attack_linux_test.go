@@ -415,28 +415,23 @@ func (f *fixture) agentDigest() string {
 // and no filter write to the agent's program by way of /proc, the agent's own
 // and that of a second one that the process starts.
 func TestAgentsProgramStaysInPrivilegedHands(t *testing.T) {
-	for _, starter := range runtimes {
-		t.Run(starter, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = starter
-			f.open()
-			before := f.agentDigest()
-			s := f.running(container.Spec{Security: container.Security{CapAdd: []string{"all"}, Seccomp: container.SeccompUnconfined}})
-			for _, script := range []string{
-				"echo x > /proc/1/exe", "echo x > /dev/.hcs-agent", "exec 5</proc/1/exe; echo x > /proc/self/fd/5",
-				"sleep 100 >/dev/null 2>&1 & cd /proc/1 && echo x > exe",
-			} {
-				if r := f.run(s, script); r.Code == 0 {
-					t.Errorf("%s: worked", script)
-				}
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		before := f.agentDigest()
+		s := f.running(container.Spec{Security: container.Security{CapAdd: []string{"all"}, Seccomp: container.SeccompUnconfined}})
+		for _, script := range []string{
+			"echo x > /proc/1/exe", "echo x > /dev/.hcs-agent", "exec 5</proc/1/exe; echo x > /proc/self/fd/5",
+			"sleep 100 >/dev/null 2>&1 & cd /proc/1 && echo x > exe",
+		} {
+			if r := f.run(s, script); r.Code == 0 {
+				t.Errorf("%s: worked", script)
 			}
-			_, _ = s.CreateProcess(t.Context(), &container.ProcessSpec{Args: []string{"/proc/self/exe"}, Env: env})
-			f.ok(s, "true")
-			if f.agentDigest() != before {
-				t.Error("the agent's program has changed")
-			}
-		})
-	}
+		}
+		_, _ = s.CreateProcess(t.Context(), &container.ProcessSpec{Args: []string{"/proc/self/exe"}, Env: env})
+		f.ok(s, "true")
+		if f.agentDigest() != before {
+			t.Error("the agent's program has changed")
+		}
+	})
 }
 
 // TestHostileRoots has images whose own directories are links, or something

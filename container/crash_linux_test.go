@@ -3,7 +3,6 @@ package container_test
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,7 +17,6 @@ import (
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/testenv"
-	"github.com/hostcompute/hcs/rootfs"
 )
 
 // childRole is set for this test's own program where it is to be a client
@@ -27,31 +25,15 @@ const childRole = "HCS_TEST_CHILD"
 
 // childOrder is what such a client does.
 type childOrder struct {
-	Config container.Config
-	Layers string
+	host
 	Spec   container.Spec
 	Script string
 }
 
-// child starts a system with a main process, says its id, and stays.
-func child() int {
-	var o childOrder
-	err := json.Unmarshal([]byte(os.Getenv(childRole)), &o)
-	if err == nil {
-		err = o.run()
-	}
-	fmt.Println("error:", err)
-	return 1
-}
-
+// run starts a system with a main process, says its id, and stays.
 func (o *childOrder) run() error {
 	ctx := context.Background()
-	layers, err := rootfs.Open(rootfs.Config{Dir: o.Layers})
-	if err != nil {
-		return err
-	}
-	o.Config.Layers = layers
-	service, err := container.Open(o.Config)
+	service, err := o.open()
 	if err != nil {
 		return err
 	}
@@ -83,16 +65,7 @@ func (o *childOrder) run() error {
 func (f *fixture) client(spec container.Spec, script, word string) (cmd *exec.Cmd, id string) {
 	f.t.Helper()
 	spec.Layers = f.layers
-	config := f.config
-	config.Layers = nil
-	order, err := json.Marshal(childOrder{Config: config, Layers: filepath.Join(f.dir, "layers"), Spec: spec, Script: script})
-	f.must(err)
-	cmd = exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childRole+"="+string(order))
-	out, err := cmd.StdoutPipe()
-	f.must(err)
-	f.must(cmd.Start())
-	f.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	cmd, out := f.inRole(childRole, childOrder{host: f.host(), Spec: spec, Script: script})
 	for s := bufio.NewScanner(out); s.Scan(); {
 		if w, rest, _ := strings.Cut(s.Text(), " "); w == word {
 			return cmd, rest

@@ -3,7 +3,6 @@ package container_test
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/testenv"
-	"github.com/hostcompute/hcs/rootfs"
 )
 
 // veths makes endpoints of pairs of virtual links: one end in the system, the other here. It remembers nothing: any program
@@ -357,18 +355,13 @@ func TestNoNetworks(t *testing.T) {
 const attacherRole = "HCS_TEST_ATTACHER"
 
 type attacherOrder struct {
-	Config      container.Config
-	Layers      string
+	host
 	ID          string
 	Modify      string // adds the endpoint; else the system is started
 	When, Where string // the word of a moment, and the endpoint
 }
 
-func attacher() error {
-	var o attacherOrder
-	if err := json.Unmarshal([]byte(os.Getenv(attacherRole)), &o); err != nil {
-		return err
-	}
+func (o *attacherOrder) run() error {
 	stay := func(when string) func(string) error {
 		return func(endpoint string) error {
 			if when == o.When && endpoint == o.Where {
@@ -379,11 +372,7 @@ func attacher() error {
 		}
 	}
 	o.Config.Endpoints = &veths{before: stay("before"), after: stay("after")}
-	var err error
-	if o.Config.Layers, err = rootfs.Open(rootfs.Config{Dir: o.Layers}); err != nil {
-		return err
-	}
-	service, err := container.Open(o.Config)
+	service, err := o.open()
 	if err != nil {
 		return err
 	}
@@ -416,8 +405,7 @@ func TestAttacherKilled(t *testing.T) {
 					first, second := f.endpoint(), f.endpoint()
 					s := f.created(container.Spec{Endpoints: []string{first}})
 					f.must(s.Close()) // who has created it does not want to start it
-					o := attacherOrder{Config: f.config, Layers: filepath.Join(f.dir, "layers"), ID: s.ID(), When: when, Where: first}
-					o.Config.Layers, o.Config.Endpoints = nil, nil
+					o := attacherOrder{host: f.host(), ID: s.ID(), When: when, Where: first}
 					if what == "modify" {
 						f.must(s.Start(t.Context()))
 						o.Modify, o.Where = second, second

@@ -62,50 +62,45 @@ func (f *fixture) wantTale(s *container.System, want ...string) {
 }
 
 func TestEventsOfALife(t *testing.T) {
-	for _, runtime := range runtimes {
-		t.Run(runtime, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = runtime
-			f.open()
-			ctx := t.Context()
-			before := time.Now()
-			s := f.created(container.Spec{Name: "life", Image: "busybox"})
-			f.must(s.Start(ctx))
-			f.must(s.Pause(ctx))
-			f.must(s.Pause(ctx))
-			f.must(s.Resume(ctx))
-			f.run(s, "exit 3")
-			p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
-			f.must(err)
-			f.run(s, "exit 5", main)
-			_, err = s.Wait(ctx)
-			f.must(err)
-			f.must(s.Delete(ctx))
-			f.wantTale(s, "created", "started", "paused", "resumed", "process-created", "process-exited 3",
-				"process-created", "process-created main", "process-exited 5 main", "process-exited 137", "exited 5", "deleted")
-			events := f.past(container.Oldest)
-			for i, e := range events {
-				if e.Name != "life" || e.Image != "busybox" || e.Time.Before(before) || e.Time.After(time.Now()) {
-					t.Errorf("got %+v", e)
-				}
-				if i > 0 && e.Time.Before(events[i-1].Time) {
-					t.Errorf("%s before %s", e.Kind, events[i-1].Kind)
-				}
-				if got := f.past(e.Cursor); len(got) != len(events)-i-1 {
-					t.Errorf("after event %d there are %d", i, len(got))
-				}
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		before := time.Now()
+		s := f.created(container.Spec{Name: "life", Image: "busybox"})
+		f.must(s.Start(ctx))
+		f.must(s.Pause(ctx))
+		f.must(s.Pause(ctx))
+		f.must(s.Resume(ctx))
+		f.run(s, "exit 3")
+		p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
+		f.must(err)
+		f.run(s, "exit 5", main)
+		_, err = s.Wait(ctx)
+		f.must(err)
+		f.must(s.Delete(ctx))
+		f.wantTale(s, "created", "started", "paused", "resumed", "process-created", "process-exited 3",
+			"process-created", "process-created main", "process-exited 5 main", "process-exited 137", "exited 5", "deleted")
+		events := f.past(container.Oldest)
+		for i, e := range events {
+			if e.Name != "life" || e.Image != "busybox" || e.Time.Before(before) || e.Time.After(time.Now()) {
+				t.Errorf("got %+v", e)
 			}
-			if e := events[len(events)-3]; e.Pid != p.Pid() || e.Exit.Signal != syscall.SIGKILL {
-				t.Errorf("the end of the process that was left: %+v", e)
+			if i > 0 && e.Time.Before(events[i-1].Time) {
+				t.Errorf("%s before %s", e.Kind, events[i-1].Kind)
 			}
-			if got := f.past(container.CursorAt(events[4].Time)); len(got) > len(events)-4 || len(got) < len(events)-5 {
-				t.Errorf("since its time there are %d", len(got))
+			if got := f.past(e.Cursor); len(got) != len(events)-i-1 {
+				t.Errorf("after event %d there are %d", i, len(got))
 			}
-			if got := f.past(""); len(got) != 0 {
-				t.Errorf("from now on there is %v", got)
-			}
-		})
-	}
+		}
+		if e := events[len(events)-3]; e.Pid != p.Pid() || e.Exit.Signal != syscall.SIGKILL {
+			t.Errorf("the end of the process that was left: %+v", e)
+		}
+		if got := f.past(container.CursorAt(events[4].Time)); len(got) > len(events)-4 || len(got) < len(events)-5 {
+			t.Errorf("since its time there are %d", len(got))
+		}
+		if got := f.past(""); len(got) != 0 {
+			t.Errorf("from now on there is %v", got)
+		}
+	})
 }
 
 func TestEventsOfEphemeral(t *testing.T) {

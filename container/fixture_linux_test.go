@@ -20,19 +20,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childRole) != "" {
-		os.Exit(child())
-	}
-	if os.Getenv(programRole) != "" {
-		os.Exit(program())
-	}
-	if os.Getenv(modifierRole) != "" {
-		fmt.Println("error:", modifier())
-		os.Exit(1)
-	}
-	if os.Getenv(attacherRole) != "" {
-		fmt.Println("error:", attacher())
-		os.Exit(1)
+	for role, order := range map[string]interface{ run() error }{
+		childRole: new(childOrder), programRole: new(programOrder), modifierRole: new(modifierOrder), attacherRole: new(attacherOrder),
+	} {
+		if os.Getenv(role) != "" {
+			os.Exit(obey(role, order))
+		}
 	}
 	if os.Getenv(listenerRole) != "" {
 		if err := listen(); err != nil {
@@ -52,6 +45,18 @@ func TestMain(m *testing.M) {
 
 // runtimes are the starters that there are: each is to make the same container.
 var runtimes = []string{"native", "crun", "runc"}
+
+// eachRuntime runs the test with every starter.
+func eachRuntime(t *testing.T, test func(t *testing.T, f *fixture)) {
+	for _, runtime := range runtimes {
+		t.Run(runtime, func(t *testing.T) {
+			f := newFixture(t)
+			f.config.Runtime = runtime
+			f.open()
+			test(t, f)
+		})
+	}
+}
 
 // fixture is a service of its own with the busybox layer.
 type fixture struct {

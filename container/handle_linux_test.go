@@ -34,29 +34,24 @@ func (f *fixture) endsForWantOfHandles(s *container.System) {
 }
 
 func TestLastHandle(t *testing.T) {
-	for _, starter := range runtimes {
-		t.Run(starter, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = starter
-			f.open()
-			ctx := t.Context()
-			s := f.running(container.Spec{HandleBound: true})
-			other, err := f.Open(ctx, s.ID())
-			f.must(err)
-			looker := f.listed(s.ID())
-			f.must(s.Close())
-			f.ok(looker, "true") // the other handle keeps it
-			f.must(other.Close())
-			f.endsForWantOfHandles(looker)
-			f.must(other.Close())
-			again, err := f.Open(ctx, s.ID())
-			f.must(err)
-			f.must(again.Start(ctx)) // it is a system like others
-			f.ok(again, "true")
-			f.must(again.Close())
-			f.endsForWantOfHandles(looker)
-		})
-	}
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		s := f.running(container.Spec{HandleBound: true})
+		other, err := f.Open(ctx, s.ID())
+		f.must(err)
+		looker := f.listed(s.ID())
+		f.must(s.Close())
+		f.ok(looker, "true") // the other handle keeps it
+		f.must(other.Close())
+		f.endsForWantOfHandles(looker)
+		f.must(other.Close())
+		again, err := f.Open(ctx, s.ID())
+		f.must(err)
+		f.must(again.Start(ctx)) // it is a system like others
+		f.ok(again, "true")
+		f.must(again.Close())
+		f.endsForWantOfHandles(looker)
+	})
 }
 
 // TestHandlesOfKilledPrograms has two programs, of which one starts what this

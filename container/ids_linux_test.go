@@ -283,17 +283,12 @@ func TestIDsThatCannotBe(t *testing.T) {
 }
 
 func TestSysctls(t *testing.T) {
-	for _, runtime := range runtimes {
-		t.Run(runtime, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = runtime
-			f.open()
-			f.sysctls(container.IDs{})
-			if runtime == "native" {
-				f.sysctls(container.AutoIDs)
-			}
-		})
-	}
+	eachRuntime(t, func(_ *testing.T, f *fixture) {
+		f.sysctls(container.IDs{})
+		if f.config.Runtime == "native" {
+			f.sysctls(container.AutoIDs)
+		}
+	})
 }
 
 func (f *fixture) sysctls(ids container.IDs) {

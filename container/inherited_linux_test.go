@@ -16,22 +16,17 @@ import (
 // who started it, as a shell's children do: the pipe ends with the program, and
 // not with the system.
 func TestInheritedDescriptors(t *testing.T) {
-	for _, runtime := range runtimes {
-		t.Run(runtime, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = runtime
-			f.open()
-			ours, theirs, err := os.Pipe()
-			f.must(err)
-			defer ours.Close()
-			_, err = unix.FcntlInt(theirs.Fd(), unix.F_SETFD, 0)
-			f.must(err)
-			f.running(container.Spec{})
-			f.must(theirs.Close())
-			f.must(ours.SetReadDeadline(time.Now().Add(10 * time.Second)))
-			if _, err := ours.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-				t.Error("something of the system has the pipe:", err)
-			}
-		})
-	}
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ours, theirs, err := os.Pipe()
+		f.must(err)
+		defer ours.Close()
+		_, err = unix.FcntlInt(theirs.Fd(), unix.F_SETFD, 0)
+		f.must(err)
+		f.running(container.Spec{})
+		f.must(theirs.Close())
+		f.must(ours.SetReadDeadline(time.Now().Add(10 * time.Second)))
+		if _, err := ours.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Error("something of the system has the pipe:", err)
+		}
+	})
 }

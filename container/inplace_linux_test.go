@@ -32,36 +32,31 @@ func (f *fixture) volume() (dir, upper string) {
 // which is a mount, as a scratch layer's is, and stays as it is when the system
 // goes.
 func TestWriteInPlace(t *testing.T) {
-	for _, starter := range runtimes {
-		t.Run(starter, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = starter
-			f.open()
-			ctx := t.Context()
-			root, upper := f.volume()
-			for _, ephemeral := range []bool{false, true} {
-				s := f.running(container.Spec{RootDir: root, WriteInPlace: true, Ephemeral: ephemeral})
-				f.ok(s, "echo inside >> /mark; rm -f /bin/wc; mkdir -p /made")
-				if _, err := s.Scratch(); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), root) {
-					t.Errorf("scratch: %v", err)
-				}
-				f.must(s.Terminate(ctx))
-				if !ephemeral {
-					f.must(s.Delete(ctx))
-				}
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		root, upper := f.volume()
+		for _, ephemeral := range []bool{false, true} {
+			s := f.running(container.Spec{RootDir: root, WriteInPlace: true, Ephemeral: ephemeral})
+			f.ok(s, "echo inside >> /mark; rm -f /bin/wc; mkdir -p /made")
+			if _, err := s.Scratch(); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), root) {
+				t.Errorf("scratch: %v", err)
 			}
-			if text, err := os.ReadFile(filepath.Join(upper, "mark")); err != nil || string(text) != "inside\ninside\n" {
-				t.Errorf("what it wrote: %q, %v", text, err)
+			f.must(s.Terminate(ctx))
+			if !ephemeral {
+				f.must(s.Delete(ctx))
 			}
-			if _, err := os.Lstat(filepath.Join(root, "bin/wc")); !os.IsNotExist(err) {
-				t.Errorf("what it removed: %v", err)
-			}
-			scratches, err := f.config.Layers.Scratches()
-			if err != nil || len(scratches) != 0 {
-				t.Errorf("%d scratch layers, %v; want none", len(scratches), err)
-			}
-		})
-	}
+		}
+		if text, err := os.ReadFile(filepath.Join(upper, "mark")); err != nil || string(text) != "inside\ninside\n" {
+			t.Errorf("what it wrote: %q, %v", text, err)
+		}
+		if _, err := os.Lstat(filepath.Join(root, "bin/wc")); !os.IsNotExist(err) {
+			t.Errorf("what it removed: %v", err)
+		}
+		scratches, err := f.config.Layers.Scratches()
+		if err != nil || len(scratches) != 0 {
+			t.Errorf("%d scratch layers, %v; want none", len(scratches), err)
+		}
+	})
 }
 
 // TestReadOnlyInPlace takes the two together.

@@ -15,37 +15,32 @@ import (
 // TestInside looks at a container from inside: it is to be what users of
 // docker expect.
 func TestInside(t *testing.T) {
-	for _, runtime := range runtimes {
-		t.Run(runtime, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = runtime
-			f.open()
-			s := f.running(container.Spec{})
-			for _, tt := range []struct{ name, script, want string }{
-				{"capabilities of root", "grep CapEff /proc/self/status", "CapEff:\t00000000a80425fb"},
-				{"bounding capabilities", "grep CapBnd /proc/self/status", "CapBnd:\t00000000a80425fb"},
-				{"no inheritable capabilities", "grep CapInh /proc/self/status", "CapInh:\t0000000000000000"},
-				{"seccomp filter", "grep '^Seccomp:' /proc/self/status", "Seccomp:\t2"},
-				{"loopback only", "ls /sys/class/net; cat /sys/class/net/lo/operstate", "lo\nunknown"},
-				{"masked file", "wc -c < /proc/interrupts", "0"},
-				{"masked directory", "ls /sys/firmware | wc -l", "0"},
-				{"read-only proc", "echo 1 > /proc/sys/kernel/hostname 2>/dev/null || echo refused", "refused"},
-				{"read-only sys", "mkdir /sys/fs/cgroup/memory/x 2>/dev/null || echo refused", "refused"},
-				{"no mounting", "mount -t tmpfs none /mnt 2>/dev/null || echo refused", "refused"},
-				{"shared memory", "df -k /dev/shm | tail -n 1 | awk '{print $2}'", "65536"},
-				{"no block devices", "mknod /tmp/d b 254 0 && dd if=/tmp/d of=/dev/null count=1 2>/dev/null || echo refused", "refused"},
-				{"only its own processes", "set -- /proc/[0-9]*; echo $#", "2"}, // the agent and the shell
-				{"descriptors", "ls /proc/self/fd | tr '\\n' ' '", "0 1 2 3"},
-				{"an ordinary user's capabilities", "su nobody -s /bin/sh -c 'grep CapEff /proc/self/status'", "CapEff:\t0000000000000000"},
-			} {
-				t.Run(tt.name, func(t *testing.T) {
-					if got := f.ok(s, tt.script); got != tt.want {
-						t.Errorf("%s: got %q, want %q", tt.script, got, tt.want)
-					}
-				})
-			}
-		})
-	}
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		s := f.running(container.Spec{})
+		for _, tt := range []struct{ name, script, want string }{
+			{"capabilities of root", "grep CapEff /proc/self/status", "CapEff:\t00000000a80425fb"},
+			{"bounding capabilities", "grep CapBnd /proc/self/status", "CapBnd:\t00000000a80425fb"},
+			{"no inheritable capabilities", "grep CapInh /proc/self/status", "CapInh:\t0000000000000000"},
+			{"seccomp filter", "grep '^Seccomp:' /proc/self/status", "Seccomp:\t2"},
+			{"loopback only", "ls /sys/class/net; cat /sys/class/net/lo/operstate", "lo\nunknown"},
+			{"masked file", "wc -c < /proc/interrupts", "0"},
+			{"masked directory", "ls /sys/firmware | wc -l", "0"},
+			{"read-only proc", "echo 1 > /proc/sys/kernel/hostname 2>/dev/null || echo refused", "refused"},
+			{"read-only sys", "mkdir /sys/fs/cgroup/memory/x 2>/dev/null || echo refused", "refused"},
+			{"no mounting", "mount -t tmpfs none /mnt 2>/dev/null || echo refused", "refused"},
+			{"shared memory", "df -k /dev/shm | tail -n 1 | awk '{print $2}'", "65536"},
+			{"no block devices", "mknod /tmp/d b 254 0 && dd if=/tmp/d of=/dev/null count=1 2>/dev/null || echo refused", "refused"},
+			{"only its own processes", "set -- /proc/[0-9]*; echo $#", "2"}, // the agent and the shell
+			{"descriptors", "ls /proc/self/fd | tr '\\n' ' '", "0 1 2 3"},
+			{"an ordinary user's capabilities", "su nobody -s /bin/sh -c 'grep CapEff /proc/self/status'", "CapEff:\t0000000000000000"},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				if got := f.ok(s, tt.script); got != tt.want {
+					t.Errorf("%s: got %q, want %q", tt.script, got, tt.want)
+				}
+			})
+		}
+	})
 }
 
 // TestAgentIsOutOfReach has the container's root attack the first process.
@@ -258,15 +253,10 @@ func TestMemory(t *testing.T) {
 // TestTargetsAsTheyAreWritten starts systems whose targets are not the shortest names of their places.
 func TestTargetsAsTheyAreWritten(t *testing.T) {
 	dir := t.TempDir()
-	for _, runtime := range runtimes {
-		t.Run(runtime, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = runtime
-			f.open()
-			s := f.running(container.Spec{Mounts: []container.Mount{
-				{Source: dir, Target: "/a/../../b/./c/"}, {Type: "tmpfs", Target: "//d/../e//"},
-			}})
-			f.ok(s, "touch /b/c/file /e/file && grep -q ' /b/c ' /proc/mounts && grep -q ' /e ' /proc/mounts")
-		})
-	}
+	eachRuntime(t, func(_ *testing.T, f *fixture) {
+		s := f.running(container.Spec{Mounts: []container.Mount{
+			{Source: dir, Target: "/a/../../b/./c/"}, {Type: "tmpfs", Target: "//d/../e//"},
+		}})
+		f.ok(s, "touch /b/c/file /e/file && grep -q ' /b/c ' /proc/mounts && grep -q ' /e ' /proc/mounts")
+	})
 }

@@ -1,7 +1,6 @@
 package container_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,20 +21,7 @@ import (
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/internal/wire"
-	"github.com/hostcompute/hcs/rootfs"
 )
-
-// eachRuntime runs the test with every starter.
-func eachRuntime(t *testing.T, test func(t *testing.T, f *fixture)) {
-	for _, runtime := range runtimes {
-		t.Run(runtime, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = runtime
-			f.open()
-			test(t, f)
-		})
-	}
-}
 
 // control reads a file of the system's control group.
 func (f *fixture) control(s *container.System, controller, name string) string {
@@ -410,22 +395,12 @@ func TestModifyAtOnce(t *testing.T) {
 const modifierRole = "HCS_TEST_MODIFIER"
 
 type modifierOrder struct {
-	Config      container.Config
-	Layers, Dir string
-	ID          string
+	host
+	Dir, ID string
 }
 
-func modifier() error {
-	var o modifierOrder
-	if err := json.Unmarshal([]byte(os.Getenv(modifierRole)), &o); err != nil {
-		return err
-	}
-	layers, err := rootfs.Open(rootfs.Config{Dir: o.Layers})
-	if err != nil {
-		return err
-	}
-	o.Config.Layers = layers
-	service, err := container.Open(o.Config)
+func (o *modifierOrder) run() error {
+	service, err := o.open()
 	if err != nil {
 		return err
 	}
@@ -439,23 +414,6 @@ func modifier() error {
 			return err
 		}
 	}
-}
-
-// child runs this test's own program in a role, until it says the word.
-func (f *fixture) child(role string, order any, word string) *exec.Cmd {
-	f.t.Helper()
-	text, err := json.Marshal(order)
-	f.must(err)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), role+"="+string(text))
-	out, err := cmd.StdoutPipe()
-	f.must(err)
-	f.must(cmd.Start())
-	f.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if lines := bufio.NewScanner(out); !lines.Scan() || lines.Text() != word {
-		f.t.Fatalf("it says %q", lines.Text())
-	}
-	return cmd
 }
 
 // toggle adds the mount and a limit, or takes them away.
@@ -476,14 +434,12 @@ func TestModifyKilled(t *testing.T) {
 	dir := t.TempDir()
 	f.must(os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
 	s := f.running(container.Spec{})
-	config := f.config
-	config.Layers = nil
 	rounds := 16
 	if testing.Short() {
 		rounds = 6
 	}
 	for round := range rounds {
-		cmd := f.child(modifierRole, modifierOrder{Config: config, Layers: filepath.Join(f.dir, "layers"), Dir: dir, ID: s.ID()}, "ready")
+		cmd := f.child(modifierRole, modifierOrder{f.host(), dir, s.ID()}, "ready")
 		time.Sleep(time.Duration(rand.IntN(15_000)) * time.Microsecond)
 		if round%4 == 3 {
 			st, err := s.Status(ctx)

@@ -26,48 +26,43 @@ func find(list []container.ProcessDetails, arg string) *container.ProcessDetails
 }
 
 func TestProcessDetails(t *testing.T) {
-	for _, starter := range runtimes {
-		t.Run(starter, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = starter
-			f.open()
-			ctx := t.Context()
-			s := f.running(container.Spec{})
-			if list, err := s.Processes(ctx); err != nil || len(list) != 0 {
-				t.Errorf("before the first: %+v, %v", list, err)
-			}
-			before := time.Now().Add(-time.Second)
-			p := f.held(s, "sleep 1234 & echo ready; while :; do :; done", user("1234:5678"))
-			streams, err := p.OpenStdio(ctx)
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		s := f.running(container.Spec{})
+		if list, err := s.Processes(ctx); err != nil || len(list) != 0 {
+			t.Errorf("before the first: %+v, %v", list, err)
+		}
+		before := time.Now().Add(-time.Second)
+		p := f.held(s, "sleep 1234 & echo ready; while :; do :; done", user("1234:5678"))
+		streams, err := p.OpenStdio(ctx)
+		f.must(err)
+		f.expect(streams.Stdout, "ready\n")
+		var sh *container.ProcessDetails
+		var list []container.ProcessDetails
+		f.eventually("it has used a processor", func() bool {
+			list, err = s.Processes(ctx)
 			f.must(err)
-			f.expect(streams.Stdout, "ready\n")
-			var sh *container.ProcessDetails
-			var list []container.ProcessDetails
-			f.eventually("it has used a processor", func() bool {
-				list, err = s.Processes(ctx)
-				f.must(err)
-				sh = find(list, "-c")
-				return sh != nil && sh.User+sh.System > 0
-			})
-			if sh.Pid != p.Pid() || sh.ParentPid != 1 || sh.Name != "sh" || sh.UID != 1234 || sh.HostUID != 1234 ||
-				sh.State != "R" || sh.Started.Before(before) || sh.Started.After(time.Now().Add(time.Second)) {
-				t.Errorf("got %+v", sh)
-			}
-			if sh.Resident == 0 || sh.Resident != sh.Private+sh.Shared || sh.Virtual < sh.Resident {
-				t.Errorf("memory: %+v", sh)
-			}
-			if argv, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", sh.HostPid)); err != nil || string(argv) != strings.Join(sh.Args, "\x00")+"\x00" {
-				t.Errorf("on the host: %q, %v", argv, err)
-			}
-			// This one its parent has started itself.
-			if child := find(list, "1234"); child == nil || child.ParentPid != sh.Pid || child.Name != "sleep" || len(list) != 2 {
-				t.Errorf("got %+v of %+v", child, list)
-			}
-			f.must(p.Signal(ctx, syscall.SIGKILL))
-			f.wait(p)
-			f.must(streams.Close())
+			sh = find(list, "-c")
+			return sh != nil && sh.User+sh.System > 0
 		})
-	}
+		if sh.Pid != p.Pid() || sh.ParentPid != 1 || sh.Name != "sh" || sh.UID != 1234 || sh.HostUID != 1234 ||
+			sh.State != "R" || sh.Started.Before(before) || sh.Started.After(time.Now().Add(time.Second)) {
+			t.Errorf("got %+v", sh)
+		}
+		if sh.Resident == 0 || sh.Resident != sh.Private+sh.Shared || sh.Virtual < sh.Resident {
+			t.Errorf("memory: %+v", sh)
+		}
+		if argv, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", sh.HostPid)); err != nil || string(argv) != strings.Join(sh.Args, "\x00")+"\x00" {
+			t.Errorf("on the host: %q, %v", argv, err)
+		}
+		// This one its parent has started itself.
+		if child := find(list, "1234"); child == nil || child.ParentPid != sh.Pid || child.Name != "sleep" || len(list) != 2 {
+			t.Errorf("got %+v of %+v", child, list)
+		}
+		f.must(p.Signal(ctx, syscall.SIGKILL))
+		f.wait(p)
+		f.must(streams.Close())
+	})
 }
 
 // TestLookFromElsewhere has a service that gives systems other control groups

@@ -3,12 +3,9 @@ package container_test
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -23,8 +20,7 @@ const programRole = "HCS_TEST_PROGRAM"
 
 // programOrder is what such a program does.
 type programOrder struct {
-	Config container.Config
-	Layers string
+	host
 	System string // to open
 	Start  bool   // it
 	Script string // of a process to create, with streams for others
@@ -49,25 +45,10 @@ func (o *volumeOrder) create(ctx context.Context, service *container.Service) (*
 	return s, errors.Join(v.Activate(ctx), v.Prepare(ctx, []string{o.Lower}))
 }
 
-// program does what it is told, says the number of its process, and stays.
-func program() int {
-	var o programOrder
-	err := json.Unmarshal([]byte(os.Getenv(programRole)), &o)
-	if err == nil {
-		err = o.run()
-	}
-	fmt.Println("error:", err)
-	return 1
-}
-
+// run does what it is told, says the number of its process, and stays.
 func (o *programOrder) run() error {
 	ctx := context.Background()
-	layers, err := rootfs.Open(rootfs.Config{Dir: o.Layers})
-	if err != nil {
-		return err
-	}
-	o.Config.Layers = layers
-	service, err := container.Open(o.Config)
+	service, err := o.open()
 	if err != nil {
 		return err
 	}
@@ -100,16 +81,8 @@ func (o *programOrder) run() error {
 // launch starts such a program.
 func (f *fixture) launch(o programOrder) (*exec.Cmd, *bufio.Reader) {
 	f.t.Helper()
-	o.Config, o.Layers = f.config, filepath.Join(f.dir, "layers")
-	o.Config.Layers = nil
-	order, err := json.Marshal(o)
-	f.must(err)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), programRole+"="+string(order))
-	out, err := cmd.StdoutPipe()
-	f.must(err)
-	f.must(cmd.Start())
-	f.t.Cleanup(func() { f.killProgram(cmd) })
+	o.host = f.host()
+	cmd, out := f.inRole(programRole, o)
 	return cmd, bufio.NewReader(out)
 }
 

@@ -208,39 +208,34 @@ func (f *fixture) inState(want container.State) *container.System {
 // TestShutdownAsksAll asks everybody, where there is no main process: those that
 // others have started, too.
 func TestShutdownAsksAll(t *testing.T) {
-	for _, starter := range runtimes {
-		t.Run(starter, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = starter
-			f.open()
-			ctx := t.Context()
-			s := f.running(container.Spec{StopSignal: int(syscall.SIGUSR1)})
-			asked := f.held(s, "trap 'echo asked; exit 3' USR1; echo ready; while :; do sleep 0.01; done")
-			child := f.held(s, "(trap 'sleep 0.1; echo late > /late; exit' USR1; echo ready; while :; do sleep 0.01; done) & exit 4")
-			for _, p := range []*container.Process{asked, child} {
-				streams, err := p.OpenStdio(ctx)
-				f.must(err)
-				f.expect(streams.Stdout, "ready\n")
-				defer streams.Close()
-			}
-			f.wait(child) // but not what it has started
-			f.must(s.Shutdown(ctx))
-			if st := f.wait(asked); st.Code != 3 {
-				t.Errorf("the one that was asked: %+v", st)
-			}
-			if st := f.wait(child); st.Code != 4 {
-				t.Errorf("the one that had ended: %+v", st)
-			}
-			scratch, err := s.Scratch()
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		s := f.running(container.Spec{StopSignal: int(syscall.SIGUSR1)})
+		asked := f.held(s, "trap 'echo asked; exit 3' USR1; echo ready; while :; do sleep 0.01; done")
+		child := f.held(s, "(trap 'sleep 0.1; echo late > /late; exit' USR1; echo ready; while :; do sleep 0.01; done) & exit 4")
+		for _, p := range []*container.Process{asked, child} {
+			streams, err := p.OpenStdio(ctx)
 			f.must(err)
-			if _, err := os.Stat(filepath.Join(scratch.Upper(), "late")); err != nil {
-				t.Errorf("its child was not waited for: %v", err)
-			}
-			if st, err := s.Status(ctx); err != nil || st.State != container.Stopped || st.Reason != "" {
-				t.Errorf("got %+v, %v", st, err)
-			}
-		})
-	}
+			f.expect(streams.Stdout, "ready\n")
+			defer streams.Close()
+		}
+		f.wait(child) // but not what it has started
+		f.must(s.Shutdown(ctx))
+		if st := f.wait(asked); st.Code != 3 {
+			t.Errorf("the one that was asked: %+v", st)
+		}
+		if st := f.wait(child); st.Code != 4 {
+			t.Errorf("the one that had ended: %+v", st)
+		}
+		scratch, err := s.Scratch()
+		f.must(err)
+		if _, err := os.Stat(filepath.Join(scratch.Upper(), "late")); err != nil {
+			t.Errorf("its child was not waited for: %v", err)
+		}
+		if st, err := s.Status(ctx); err != nil || st.State != container.Stopped || st.Reason != "" {
+			t.Errorf("got %+v, %v", st, err)
+		}
+	})
 }
 
 // TestShutdownOfNothing ends a system without a process at once.

@@ -78,31 +78,26 @@ func (f *fixture) expect(r io.Reader, want string) {
 // TestStdioAfterWait reads what a process wrote after it has ended, by its
 // creator and by another, and what is read once is read.
 func TestStdioAfterWait(t *testing.T) {
-	for _, starter := range runtimes {
-		t.Run(starter, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = starter
-			f.open()
-			s := f.running(container.Spec{})
-			p := f.held(s, "echo out; echo err >&2; exit 3")
-			if st := f.wait(p); st.Code != 3 {
-				t.Errorf("exit status %d", st.Code)
-			}
-			q, streams := f.reopen(s, p)
-			if st := f.wait(q); st.Code != 3 {
-				t.Errorf("opened after the end: exit status %d", st.Code)
-			}
-			if out, errs := f.all(streams.Stdout), f.all(streams.Stderr); out != "out\n" || errs != "err\n" {
-				t.Errorf("got %q and %q", out, errs)
-			}
-			again, err := p.OpenStdio(t.Context())
-			f.must(err)
-			if out := f.all(again.Stdout); out != "" {
-				t.Errorf("read again: %q", out)
-			}
-			f.must(again.Close())
-		})
-	}
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		s := f.running(container.Spec{})
+		p := f.held(s, "echo out; echo err >&2; exit 3")
+		if st := f.wait(p); st.Code != 3 {
+			t.Errorf("exit status %d", st.Code)
+		}
+		q, streams := f.reopen(s, p)
+		if st := f.wait(q); st.Code != 3 {
+			t.Errorf("opened after the end: exit status %d", st.Code)
+		}
+		if out, errs := f.all(streams.Stdout), f.all(streams.Stderr); out != "out\n" || errs != "err\n" {
+			t.Errorf("got %q and %q", out, errs)
+		}
+		again, err := p.OpenStdio(t.Context())
+		f.must(err)
+		if out := f.all(again.Stdout); out != "" {
+			t.Errorf("read again: %q", out)
+		}
+		f.must(again.Close())
+	})
 }
 
 // TestStdioIsShared has two clients write to one input, and both read the

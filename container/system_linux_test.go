@@ -27,50 +27,45 @@ func (f *fixture) state(s *container.System) container.State {
 }
 
 func TestLife(t *testing.T) {
-	for _, runtime := range runtimes {
-		t.Run(runtime, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = runtime
-			f.open()
-			ctx := t.Context()
-			s := f.created(container.Spec{Name: "life"})
-			steps := []struct {
-				name string
-				do   func(context.Context) error
-				want container.State
-			}{
-				{"start", s.Start, container.Running},
-				{"start again", s.Start, container.Running},
-				{"pause", s.Pause, container.Paused},
-				{"pause again", s.Pause, container.Paused},
-				{"resume", s.Resume, container.Running},
-				{"resume again", s.Resume, container.Running},
-				{"terminate", s.Terminate, container.Stopped},
-				{"terminate again", s.Terminate, container.Stopped},
-				{"start after the end", s.Start, container.Running},
-				{"pause to be terminated", s.Pause, container.Paused},
-				{"terminate while paused", s.Terminate, container.Stopped},
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		s := f.created(container.Spec{Name: "life"})
+		steps := []struct {
+			name string
+			do   func(context.Context) error
+			want container.State
+		}{
+			{"start", s.Start, container.Running},
+			{"start again", s.Start, container.Running},
+			{"pause", s.Pause, container.Paused},
+			{"pause again", s.Pause, container.Paused},
+			{"resume", s.Resume, container.Running},
+			{"resume again", s.Resume, container.Running},
+			{"terminate", s.Terminate, container.Stopped},
+			{"terminate again", s.Terminate, container.Stopped},
+			{"start after the end", s.Start, container.Running},
+			{"pause to be terminated", s.Pause, container.Paused},
+			{"terminate while paused", s.Terminate, container.Stopped},
+		}
+		if got := f.state(s); got != container.Created {
+			t.Fatalf("new: %s", got)
+		}
+		for _, step := range steps {
+			if err := step.do(ctx); err != nil {
+				t.Fatalf("%s: %v", step.name, err)
 			}
-			if got := f.state(s); got != container.Created {
-				t.Fatalf("new: %s", got)
+			if got := f.state(s); got != step.want {
+				t.Fatalf("%s: %s, want %s", step.name, got, step.want)
 			}
-			for _, step := range steps {
-				if err := step.do(ctx); err != nil {
-					t.Fatalf("%s: %v", step.name, err)
-				}
-				if got := f.state(s); got != step.want {
-					t.Fatalf("%s: %s, want %s", step.name, got, step.want)
-				}
-			}
-			f.must(s.Delete(ctx))
-			if err := s.Delete(ctx); !errdefs.IsNotFound(err) {
-				t.Errorf("delete again: %v", err)
-			}
-			if _, err := f.Open(ctx, "life"); !errdefs.IsNotFound(err) {
-				t.Errorf("open what is deleted: %v", err)
-			}
-		})
-	}
+		}
+		f.must(s.Delete(ctx))
+		if err := s.Delete(ctx); !errdefs.IsNotFound(err) {
+			t.Errorf("delete again: %v", err)
+		}
+		if _, err := f.Open(ctx, "life"); !errdefs.IsNotFound(err) {
+			t.Errorf("open what is deleted: %v", err)
+		}
+	})
 }
 
 func TestWhatDoesNotFitTheState(t *testing.T) {

@@ -41,49 +41,44 @@ func readAll(ctx context.Context, tree *rootfs.Tree, name string) (map[string]st
 // TestTreeOfHostile has a container exchange a directory for links to places outside of it, as fast as it can, while files
 // are copied both ways.
 func TestTreeOfHostile(t *testing.T) {
-	for _, runtime := range runtimes {
-		t.Run(runtime, func(t *testing.T) {
-			f := newFixture(t)
-			f.config.Runtime = runtime
-			f.open()
-			ctx := t.Context()
-			outside := t.TempDir()
-			f.must(os.WriteFile(filepath.Join(outside, "secret"), []byte("secret"), 0o600))
-			s := f.running(container.Spec{})
-			f.ok(s, "mkdir /real; echo harmless >/real/secret")
-			spec := &container.ProcessSpec{Env: env, Args: []string{
-				"sh", "-c", "while :; do rm -rf /a; cp -r /real /a; rm -rf /a; ln -s $0 /a; rm -rf /a; ln -s ../../../../../..$0 /a; done", outside,
-			}}
-			_, err := s.CreateProcess(ctx, spec)
-			f.must(err)
-			tree, err := s.OpenTree(ctx)
-			f.must(err)
-			hit := 0
-			deadline := time.Now().Add(30 * time.Second)
-			for round := 0; round < 300 || hit == 0 && time.Now().Before(deadline); round++ {
-				files, err := readAll(ctx, tree, "/a/secret")
-				if err == nil && files["x"] == "harmless\n" {
-					hit++
-				}
-				if strings.Contains(files["x"], "secret") {
-					t.Fatal("read what is outside")
-				}
-				if files, _ := readAll(ctx, tree, "/a/."); files["x/secret"] == "secret" {
-					t.Fatal("read what is outside, by its directory")
-				}
-				_ = tree.Write(ctx, "/a", putFile("planted", "planted"), rootfs.KeepOwner) // which may come to nothing
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		outside := t.TempDir()
+		f.must(os.WriteFile(filepath.Join(outside, "secret"), []byte("secret"), 0o600))
+		s := f.running(container.Spec{})
+		f.ok(s, "mkdir /real; echo harmless >/real/secret")
+		spec := &container.ProcessSpec{Env: env, Args: []string{
+			"sh", "-c", "while :; do rm -rf /a; cp -r /real /a; rm -rf /a; ln -s $0 /a; rm -rf /a; ln -s ../../../../../..$0 /a; done", outside,
+		}}
+		_, err := s.CreateProcess(ctx, spec)
+		f.must(err)
+		tree, err := s.OpenTree(ctx)
+		f.must(err)
+		hit := 0
+		deadline := time.Now().Add(30 * time.Second)
+		for round := 0; round < 300 || hit == 0 && time.Now().Before(deadline); round++ {
+			files, err := readAll(ctx, tree, "/a/secret")
+			if err == nil && files["x"] == "harmless\n" {
+				hit++
 			}
-			f.check(tree.Close())
-			if hit == 0 {
-				t.Error("the file was never read: the test has shown nothing")
+			if strings.Contains(files["x"], "secret") {
+				t.Fatal("read what is outside")
 			}
-			names, err := filepath.Glob(outside + "/*")
-			if err != nil || len(names) != 1 {
-				t.Errorf("outside there is %q, %v", names, err)
+			if files, _ := readAll(ctx, tree, "/a/."); files["x/secret"] == "secret" {
+				t.Fatal("read what is outside, by its directory")
 			}
-			f.must(s.Terminate(ctx))
-		})
-	}
+			_ = tree.Write(ctx, "/a", putFile("planted", "planted"), rootfs.KeepOwner) // which may come to nothing
+		}
+		f.check(tree.Close())
+		if hit == 0 {
+			t.Error("the file was never read: the test has shown nothing")
+		}
+		names, err := filepath.Glob(outside + "/*")
+		if err != nil || len(names) != 1 {
+			t.Errorf("outside there is %q, %v", names, err)
+		}
+		f.must(s.Terminate(ctx))
+	})
 }
 
 // TestTreeOfIdle holds the files of a system that does not run: it is started when they are let go of.
