@@ -579,6 +579,19 @@ func edit(t testing.TB, name string, change func(*specs.Spec)) {
 	must(t, os.WriteFile(name, buf.Bytes(), 0o600))
 }
 
+// mount mounts an image as bundles that are unmounted at the test's end, if it has not done so.
+func mount(t testing.TB, l *image.Layout, img *image.Image, store rootfs.Config, bundles ...string) {
+	t.Helper()
+	for _, b := range bundles {
+		must(t, bundle.Mount(t.Context(), l, img, b, store))
+		t.Cleanup(func() {
+			if err := bundle.Unmount(context.WithoutCancel(t.Context()), b); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestMount(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
@@ -587,14 +600,7 @@ func TestMount(t *testing.T) {
 	l, img := newImage(t, testLayers)
 	store := rootfs.Config{Dir: filepath.Join(top, "store")}
 	one, two := filepath.Join(top, "one"), filepath.Join(top, "two")
-	for _, b := range []string{one, two} {
-		must(t, bundle.Mount(t.Context(), l, img, b, store))
-		t.Cleanup(func() {
-			if err := bundle.Unmount(context.WithoutCancel(t.Context()), b); err != nil && !errors.Is(err, os.ErrNotExist) {
-				t.Error(err)
-			}
-		})
-	}
+	mount(t, l, img, store, one, two)
 	copied := unpack(t, l, img)
 	sameTree(t, "mounted", filepath.Join(one, "rootfs"), filepath.Join(copied, "rootfs"))
 	sameSpec(t, one, copied)

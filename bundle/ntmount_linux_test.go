@@ -1,7 +1,6 @@
 package bundle_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,14 +28,7 @@ func TestMountWindows(t *testing.T) {
 	three, l, img := threeLayers(t)
 	store := rootfs.Config{Dir: filepath.Join(top, "store")}
 	one, two := filepath.Join(top, "one"), filepath.Join(top, "two")
-	for _, b := range []string{one, two} {
-		must(t, bundle.Mount(t.Context(), l, img, b, store))
-		t.Cleanup(func() {
-			if err := bundle.Unmount(context.WithoutCancel(t.Context()), b); err != nil && !errors.Is(err, os.ErrNotExist) {
-				t.Error(err)
-			}
-		})
-	}
+	mount(t, l, img, store, one, two)
 	copied := unpack(t, l, img)
 	sameTree(t, "mounted", filepath.Join(one, "rootfs"), filepath.Join(copied, "rootfs"))
 	var specs []string
@@ -55,13 +47,10 @@ func TestMountWindows(t *testing.T) {
 	if same := repacked(t, l, one, bundle.RepackOptions{Mask: []string{`C:\`}}); len(same.DiffIDs()) != 3 {
 		t.Error("masked changes gave a layer")
 	}
-	edited, _, err := layertest.EditHive(three.Software, `HKEY_LOCAL_MACHINE\SOFTWARE`, `[HKEY_LOCAL_MACHINE\SOFTWARE\New]
-"A"="b"
-`)
-	must(t, err)
+	edited := editedSoftware(t, three)
 	var made [][]string
 	for _, b := range []string{one, copied} {
-		alterWindows(t, filepath.Join(b, "rootfs"), string(edited))
+		alterWindows(t, filepath.Join(b, "rootfs"), edited)
 		img := repacked(t, l, b, bundle.RepackOptions{Mask: []string{`C:\APP\only.txt`}})
 		all := readWindows(t, l, img, 3)
 		checkDescriptors(t, all)
@@ -106,7 +95,17 @@ func without(t testing.TB, root, name string) string {
 	return root
 }
 
-// alterWindows does some of what TestRepackWindows does.
+// editedSoftware is the hive of that name with a key more.
+func editedSoftware(t testing.TB, three *layertest.WindowsImage) string {
+	t.Helper()
+	edited, _, err := layertest.EditHive(three.Software, `HKEY_LOCAL_MACHINE\SOFTWARE`, `[HKEY_LOCAL_MACHINE\SOFTWARE\New]
+"A"="b"
+`)
+	must(t, err)
+	return string(edited)
+}
+
+// alterWindows makes changes as Linux' own programs make them, and the hive the one of that name.
 func alterWindows(t testing.TB, root, software string) {
 	t.Helper()
 	in := func(name string) string { return filepath.Join(root, name) }

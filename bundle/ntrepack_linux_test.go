@@ -37,24 +37,9 @@ func TestRepackWindows(t *testing.T) {
 	if same := repacked(t, l, b, bundle.RepackOptions{}); len(same.DiffIDs()) != 3 {
 		t.Fatalf("a layer of no changes")
 	}
-	in := func(name string) string { return filepath.Join(b, "rootfs", name) }
-	write(t, in("Windows/System32/drivers/etc/hosts"), "10.0.0.1 all\n")
-	must(t, os.Remove(in("Users/Public")))
-	must(t, os.Rename(in("app/app.exe"), in("app/tool.exe")))
-	must(t, os.Rename(in("Windows/win.ini"), in("Windows/WIN.INI")))
-	must(t, os.Chmod(in("Windows/hidden.sys"), 0o644))
-	must(t, os.Chmod(in("Windows/System32/App.dll"), 0o444))
-	must(t, os.Mkdir(in("new"), 0o755))
-	write(t, in("new/file.txt"), "plain")
-	must(t, os.Link(in("new/file.txt"), in("new/same.txt")))
-	must(t, os.Symlink("../app", in("new/link")))
-	must(t, os.Remove(in("data")))
-	must(t, os.Mkdir(in("data"), 0o755))
-	edited, _, err := layertest.EditHive(three.Software, `HKEY_LOCAL_MACHINE\SOFTWARE`, `[HKEY_LOCAL_MACHINE\SOFTWARE\New]
-"A"="b"
-`)
-	must(t, err)
-	write(t, in("Windows/System32/config/SOFTWARE"), string(edited))
+	edited := editedSoftware(t, three)
+	alterWindows(t, filepath.Join(b, "rootfs"), edited)
+	must(t, os.Chmod(filepath.Join(b, "rootfs/Windows/hidden.sys"), 0o644))
 
 	made := repacked(t, l, b, bundle.RepackOptions{Refresh: true})
 	all := readWindows(t, l, made, 3)
@@ -93,7 +78,7 @@ func TestRepackWindows(t *testing.T) {
 	for _, dir := range []string{b, again} {
 		data, err := os.ReadFile(filepath.Join(dir, "Hives/Software_Base"))
 		must(t, err)
-		sameHive(t, string(data), string(edited))
+		sameHive(t, string(data), edited)
 	}
 	if same := repacked(t, l, b, bundle.RepackOptions{}); len(same.DiffIDs()) != 4 {
 		t.Error("the bundle is not one of the new image")

@@ -46,27 +46,35 @@ func createNTFS(ctx context.Context, name, label string, o Options, fill func(Ad
 	if err != nil {
 		return err
 	}
-	work, err := temporary.New(ctx, temporary.Config{Parent: filepath.Dir(name), Prefix: workPrefix})
+	partition := table.Partitions[len(table.Partitions)-1]
+	return withVolume(ctx, filepath.Dir(name), partition.Size, func(work *temporary.Dir, volume *os.File) error {
+		if err := ntfs3g.Format(ctx, volume.Name(), label, partition.Offset); err != nil {
+			return err
+		}
+		if err := fillVolume(ctx, volume.Name(), fill); err != nil {
+			return err
+		}
+		if err := writeImage(ctx, work.Path(imageName), o, table, volume); err != nil {
+			return err
+		}
+		return work.Publish(imageName, name)
+	})
+}
+
+// withVolume makes an empty file of size bytes for a volume, in a temporary directory below parent, and takes both away after
+// they were used.
+func withVolume(ctx context.Context, parent string, size int64, use func(work *temporary.Dir, volume *os.File) error) (err error) {
+	work, err := temporary.New(ctx, temporary.Config{Parent: parent, Prefix: workPrefix})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, work.Remove()) }()
-	partition := table.Partitions[len(table.Partitions)-1]
-	volume, err := createVolume(work, partition.Size)
+	volume, err := createVolume(work, size)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, volume.Close()) }()
-	if err := ntfs3g.Format(ctx, volume.Name(), label, partition.Offset); err != nil {
-		return err
-	}
-	if err := fillVolume(ctx, volume.Name(), fill); err != nil {
-		return err
-	}
-	if err := writeImage(ctx, work.Path(imageName), o, table, volume); err != nil {
-		return err
-	}
-	return work.Publish(imageName, name)
+	return use(work, volume)
 }
 
 // The names of what is made in a temporary directory, and what that is called.

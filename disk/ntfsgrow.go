@@ -42,30 +42,22 @@ func growNTFS(ctx context.Context, name string, size int64, o FileOptions) (err 
 	if err != nil {
 		return err
 	}
-	work, err := temporary.New(ctx, temporary.Config{Prefix: workPrefix})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, work.Remove()) }()
 	part := table.Partitions[len(table.Partitions)-1]
-	volume, err := createVolume(work, part.Size)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, volume.Close()) }()
-	if err := copyPart(ctx, volume, d, part); err != nil {
-		return err
-	}
-	if err := ntfs3g.Grow(ctx, volume.Name()); err != nil {
-		return err
-	}
-	if err := moveTable(d, size, table); err != nil {
-		return err
-	}
-	if err := updatePart(ctx, d, part, volume); err != nil {
-		return err
-	}
-	return d.Sync()
+	return withVolume(ctx, "", part.Size, func(_ *temporary.Dir, volume *os.File) error {
+		if err := copyPart(ctx, volume, d, part); err != nil {
+			return err
+		}
+		if err := ntfs3g.Grow(ctx, volume.Name()); err != nil {
+			return err
+		}
+		if err := moveTable(d, size, table); err != nil {
+			return err
+		}
+		if err := updatePart(ctx, d, part, volume); err != nil {
+			return err
+		}
+		return d.Sync()
+	})
 }
 
 // grownTable returns what the disk's table is to be when it has size bytes: the last partition, with the volume, has what is
