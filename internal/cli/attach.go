@@ -72,20 +72,15 @@ func (a *app) attach(ctx context.Context, c *container.System, st container.Stat
 	if err := o.check(a, spec.Terminal); err != nil {
 		return err
 	}
-	t, err := a.openTerminal(&spec, o)
+	j, err := a.join(ctx, &spec, o)
 	if err != nil {
 		return err
 	}
-	defer t.restore()
-	on, detach := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer detach(nil)
-	out := a.connect(&spec, o, func() { detach(errDetached) })
-	out.broken(func() { detach(errDetached) }) // who looks on may stop to
-	t.resize(on, p)
-	defer a.signals.divert(ctx, o.taker(on, t, p, detach))()
-	all := carry(on, p, streams, &spec)
-	status, err := p.Wait(on)
-	t.leave(a.err, err)
+	defer j.end()
+	j.out.broken(j.detach) // who looks on may stop to
+	j.terminal.resize(j.on, p)
+	all := carry(j.on, p, streams, &spec)
+	status, err := j.wait(ctx, p)
 	if err == nil {
 		all.Wait()
 	}

@@ -63,23 +63,69 @@ func (a *app) carryProcess(ctx context.Context, s *container.System, spec contai
 		_, err := s.CreateProcess(ctx, &spec)
 		return asNotStarted(err)
 	}
-	t, err := a.openTerminal(&spec, o)
+	c, err := a.join(ctx, &spec, o)
 	if err != nil {
 		return err
 	}
-	defer t.restore()
-	on, detach := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer detach(nil)
-	out := a.connect(&spec, o, func() { detach(errDetached) })
+	defer c.end()
 	p, err := s.CreateProcess(ctx, &spec)
 	if err != nil {
 		return asNotStarted(err)
 	}
-	out.broken(func() { _ = p.Signal(on, brokenPipe) })
-	defer a.signals.divert(ctx, o.taker(on, t, p, detach))()
-	st, err := p.Wait(on)
-	t.leave(a.err, err)
-	return ended(st, err)
+	c.out.broken(func() { _ = p.Signal(c.on, brokenPipe) })
+	return ended(c.wait(ctx, p))
+}
+
+// connection is of our streams with those of a process.
+type connection struct {
+	*app
+	stdio
+	terminal *terminal
+	out      *pipeWriters
+	on       context.Context         // until it is left
+	leave    context.CancelCauseFunc // it
+}
+
+// join gives the process our streams.
+func (a *app) join(ctx context.Context, spec *container.ProcessSpec, o stdio) (*connection, error) {
+	t, err := a.openTerminal(spec, o)
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{app: a, stdio: o, terminal: t}
+	c.on, c.leave = context.WithCancelCause(context.WithoutCancel(ctx))
+	c.out = a.connect(spec, o, c.detach)
+	return c, nil
+}
+
+func (c *connection) detach() { c.leave(errDetached) }
+
+func (c *connection) end() {
+	c.terminal.restore()
+	c.leave(nil)
+}
+
+// wait passes signals on until the process has ended, or is left.
+func (c *connection) wait(ctx context.Context, p *container.Process) (container.ExitStatus, error) {
+	defer c.signals.divert(ctx, func(sig syscall.Signal) { c.take(p, sig) })()
+	st, err := p.Wait(c.on)
+	if c.terminal.state != nil && errors.Is(err, errDetached) {
+		c.terminal.restore()
+		fmt.Fprintln(c.err) // the cursor is where the process has put it
+	}
+	return st, err
+}
+
+// take has a signal of ours go to the process, unless it ends the connection.
+func (c *connection) take(p *container.Process, sig syscall.Signal) {
+	switch {
+	case sig == windowChanged:
+		c.terminal.resize(c.on, p)
+	case c.apart:
+		c.leave(interrupted(sig))
+	default:
+		_ = p.Signal(c.on, sig) // one that has ended has no use for it
+	}
 }
 
 // ended is what comes of a process's end: its exit status, or nothing where it was left running.
@@ -200,14 +246,6 @@ func (t *terminal) restore() {
 	}
 }
 
-// leave restores a terminal that was left by its keys, whose cursor is where the process has put it.
-func (t *terminal) leave(at io.Writer, err error) {
-	if t.state != nil && errors.Is(err, errDetached) {
-		t.restore()
-		fmt.Fprintln(at)
-	}
-}
-
 // size returns the terminal's size, that of standard output if the input is
 // none, or zeros.
 func (t *terminal) size() (rows, cols uint16) {
@@ -217,20 +255,6 @@ func (t *terminal) size() (rows, cols uint16) {
 		}
 	}
 	return 0, 0
-}
-
-// taker returns what is done with our signals: the process gets them, unless they end the connection.
-func (o stdio) taker(ctx context.Context, t *terminal, p *container.Process, leave context.CancelCauseFunc) func(syscall.Signal) {
-	return func(sig syscall.Signal) {
-		switch {
-		case sig == windowChanged:
-			t.resize(ctx, p)
-		case o.apart:
-			leave(interrupted(sig))
-		default:
-			_ = p.Signal(ctx, sig) // one that has ended has no use for it
-		}
-	}
 }
 
 func (t *terminal) resize(ctx context.Context, p *container.Process) {

@@ -18,10 +18,7 @@ import (
 func TestUmociConfigAgrees(t *testing.T) {
 	testenv.NeedRoot(t)
 	t.Parallel()
-	ours, theirs := bothUmocis(t)
-	for _, p := range []program{ours, theirs} {
-		prepareUmoci(p)
-	}
+	ours, theirs := preparedUmocis(t)
 	for i, line := range []string{
 		"base --created 2001-02-03T04:05:06Z --author me --config.user 1:2 --config.workingdir /w --config.stopsignal SIGINT",
 		"--config.env A=b --config.env B= --config.env PATH=/x", "--config.env A=c --config.env D=e", "--clear config.env --config.env Z=1",
@@ -87,9 +84,8 @@ func (p program) image(tag string) *image.Image {
 func TestUmociInsertAgrees(t *testing.T) {
 	testenv.NeedRoot(t)
 	t.Parallel()
-	ours, theirs := bothUmocis(t)
+	ours, theirs := preparedUmocis(t)
 	for _, p := range []program{ours, theirs} {
-		prepareUmoci(p)
 		p.shell(p.dir, "mkdir tree/empty; chmod 1751 tree/empty; ln -s sub/file tree/link; ln tree/sub/file tree/sub/second; mkfifo tree/pipe; mkdir tree/.whx; "+
 			"chown 7:8 tree/sub/file; ln -s tree treelink; setfattr -n user.mark -v value tree/sub; find tree treelink accounts plain -exec touch -h -d @1000000000 {} +; "+
 			"tar -C tree -cf more.tar . && mkdir odd && touch odd/.wh.file")

@@ -79,7 +79,7 @@ var umociOtherwise = map[string]string{
 func TestUmociUsageAgrees(t *testing.T) {
 	testenv.NeedRoot(t)
 	t.Parallel()
-	ours, theirs := bothUmocis(t)
+	ours, theirs := preparedUmocis(t)
 	lines := []string{
 		"", "--help", "-h", "--version", "-v", "help", "h", "help help", "help raw", "help raw unpack", "help bogus", "raw", "raw --help", "raw -h", "raw help",
 		"raw help unpack", "raw help bogus", "raw h config", "bogus", "bogus --help", "bogus -h", "bogus --bogus", "raw bogus", "raw bogus --help",
@@ -105,9 +105,6 @@ func TestUmociUsageAgrees(t *testing.T) {
 			verb+" --bogus "+good, verb+" "+good+" more more", verb+" --image", verb+" --image=", verb+" --layout", verb+" --layout=", "help "+strings.Fields(verb)[0],
 			verb+" help", verb+" --", verb+" ''")
 	}
-	for _, p := range []program{ours, theirs} {
-		prepareUmoci(p)
-	}
 	for _, line := range lines {
 		args := strings.Fields(line)
 		for i, arg := range args {
@@ -124,6 +121,15 @@ func TestUmociUsageAgrees(t *testing.T) {
 			t.Errorf("umoci %s: %+v, want %+v\n%s", line, got.shape(), want.shape(), want.err)
 		}
 	}
+}
+
+// preparedUmocis are both programs, with what command lines are about.
+func preparedUmocis(t *testing.T) (ours, theirs program) {
+	t.Helper()
+	ours, theirs = bothUmocis(t)
+	prepareUmoci(ours)
+	prepareUmoci(theirs)
+	return ours, theirs
 }
 
 // prepareUmoci makes what command lines are about.
@@ -159,10 +165,7 @@ var umociBelieves = [][2]string{{"bad", "accounts"}, {"me:us:x", "accounts"}, {"
 func TestUmociUserAgrees(t *testing.T) {
 	testenv.NeedRoot(t)
 	t.Parallel()
-	ours, theirs := bothUmocis(t)
-	for _, p := range []program{ours, theirs} {
-		prepareUmoci(p)
-	}
+	ours, theirs := preparedUmocis(t)
 	for _, user := range []string{
 		"", "0", "7", "7:8", "7:20", "77", "77:88", "me", "me:us", "me:them", "me:20", "root", "root:them", "7:us", "homeless", "homeless:", "me:", ":us", ":20",
 		"nobody", "nobody:us", "me:nogroup", "77:nogroup", "bad", "007", "-1", "a b", "me:us:x",
