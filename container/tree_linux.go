@@ -16,8 +16,8 @@ import (
 var hollow = []string{"/dev", "/proc", "/sys"}
 
 // OpenTree opens the system's files. Of a running or paused system they are what its processes see, mounts included. Those
-// of one that does not run are mounted for this process alone, with the files and directories of the host's that the system is
-// to see, and without its tmpfs; until the tree is closed the system cannot be started or deleted, which wait for it. The caller
+// of one that does not run are mounted for this process alone, with the files and directories of the host's and the disk images
+// that the system is to see; a tmpfs is an empty directory that cannot be written to. Until the tree is closed the system cannot be started or deleted, which wait for it. The caller
 // closes the tree.
 func (s *System) OpenTree(ctx context.Context) (*rootfs.Tree, error) {
 	for {
@@ -91,16 +91,9 @@ func (s *System) stage() (*rootfs.Tree, error) {
 		return nil, err
 	}
 	spec := &s.record.Spec
-	var binds []rootfs.Bind
-	for _, m := range spec.Mounts {
-		if m.Type == "tmpfs" {
-			continue
-		}
-		b := rootfs.Bind{Source: m.Source, Target: m.target()}
-		if m.ReadOnly {
-			b.Access = sys.ReadOnly
-		}
-		binds = append(binds, b)
+	binds, err := spec.binds()
+	if err != nil {
+		return nil, err
 	}
 	t, err := rootfs.OpenStage(rootfs.Stage{Dir: root.Dir, Binds: binds, Overlay: sys.Overlay{
 		Lower: root.Lower, Upper: root.Upper, Work: root.Work, Target: s.dir(), ReadOnly: spec.ReadOnly, UserXattr: root.UserXattr,
@@ -109,6 +102,33 @@ func (s *System) stage() (*rootfs.Tree, error) {
 		return nil, fmt.Errorf("mount them: %w", err)
 	}
 	return t, nil
+}
+
+// binds are what is mounted in the tree of a system that does not run. In the
+// place of a tmpfs there is an empty directory that takes nothing: it would be
+// gone when the system starts.
+func (s *Spec) binds() ([]rootfs.Bind, error) {
+	var list []rootfs.Bind
+	for _, m := range s.Mounts {
+		b := rootfs.Bind{Source: m.Source, Target: m.target()}
+		if m.ReadOnly {
+			b.Access = sys.ReadOnly
+		}
+		if m.Type == "tmpfs" {
+			b.Source = ""
+		}
+		list = append(list, b)
+	}
+	for i := range s.Disks {
+		d, err := s.Disks[i].wire("")
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, rootfs.Bind{Target: s.Disks[i].target(), Image: &sys.Image{
+			Path: d.Image, Type: d.Type, Size: d.Size, ReadOnly: d.ReadOnly,
+		}})
+	}
+	return list, nil
 }
 
 // OpenBase opens the files that the system was made with, to be read. The caller closes the tree.

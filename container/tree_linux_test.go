@@ -2,16 +2,20 @@ package container_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/container"
+	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/layer"
 	"github.com/hostcompute/hcs/rootfs"
 )
@@ -114,6 +118,55 @@ func TestTreeOfIdle(t *testing.T) {
 		t.Errorf("of a deleted system: %v", err)
 	}
 	f.check(other.Close())
+}
+
+// TestTreeOfMounts looks at what is mounted in a system that runs, and in one
+// that does not: there a disk is what it will be, and a tmpfs takes nothing.
+func TestTreeOfMounts(t *testing.T) {
+	testenv.NeedKernel(t, testenv.LoopDevices)
+	f := newFixture(t)
+	ctx := t.Context()
+	image, readOnly := f.ext4Image(8<<20), f.ext4Image(8<<20)
+	s := f.created(container.Spec{
+		Mounts: []container.Mount{{Type: "tmpfs", Target: "/mem"}},
+		Disks:  []container.Disk{{Source: image, Target: "/disk"}, {Source: readOnly, Target: "/read", ReadOnly: true}},
+	})
+	inTree := func(do func(*rootfs.Tree)) {
+		t.Helper()
+		tree, err := s.OpenTree(ctx)
+		f.must(err)
+		do(tree)
+		f.must(tree.Close())
+	}
+	names := func(tree *rootfs.Tree, dir, want string) {
+		t.Helper()
+		list, err := tree.Names(dir)
+		list = slices.DeleteFunc(list, func(n string) bool { return n == "lost+found" })
+		if err != nil || strings.Join(list, " ") != want {
+			t.Errorf("%s has %q, %v; want %q", dir, list, err, want)
+		}
+	}
+	inTree(func(tree *rootfs.Tree) {
+		f.must(tree.Write(ctx, "/disk", putFile("put", "text"), rootfs.KeepOwner))
+		names(tree, "/disk", "put")
+		for _, dir := range []string{"/mem", "/read"} {
+			if err := tree.Write(ctx, dir, putFile("put", "text"), rootfs.KeepOwner); !errors.Is(err, syscall.EROFS) {
+				t.Errorf("written to %s of a system that does not run: %v", dir, err)
+			}
+			names(tree, dir, "")
+		}
+	})
+	f.must(s.Start(ctx))
+	if got := f.ok(s, "cat /disk/put; echo x >/disk/kept; echo y >/mem/fleeting"); got != "text" {
+		t.Errorf("got %q", got)
+	}
+	inTree(func(tree *rootfs.Tree) { names(tree, "/mem", "fleeting"); names(tree, "/disk", "kept put") })
+	f.must(s.Terminate(ctx))
+	inTree(func(tree *rootfs.Tree) { names(tree, "/mem", ""); names(tree, "/disk", "kept put") })
+	f.must(os.Remove(image))
+	if _, err := s.OpenTree(ctx); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), image) {
+		t.Errorf("without its disk: %v", err)
+	}
 }
 
 // TestTreeInPlace writes to a system's own directory, which the system sees.

@@ -11,10 +11,31 @@ import (
 	"github.com/hostcompute/hcs/internal/sys"
 )
 
-// Bind is a file or directory of the host's that is seen in a tree.
+// Bind is what is seen at a place in a tree: Source, a file or directory of the host's, or the file system in an image, or,
+// without either, an empty directory that cannot be written to.
 type Bind struct {
 	Source, Target string
-	Access         sys.Access
+	Access         sys.Access // of Source
+	Image          *sys.Image
+}
+
+// open makes the mount of it, attached nowhere.
+func (b *Bind) open() (int, error) {
+	switch {
+	case b.Image != nil:
+		return sys.OpenImage(*b.Image, sys.AttrNoDev|sys.AttrNoSuid)
+	case b.Source != "":
+		return sys.CloneMount(b.Source, b.Access)
+	}
+	return sys.EmptyDirectory()
+}
+
+func (b *Bind) isDir() (bool, error) {
+	if b.Image != nil || b.Source == "" {
+		return true, nil
+	}
+	info, err := os.Stat(b.Source)
+	return err == nil && info.IsDir(), err
 }
 
 // Stage says what a tree is made of.
@@ -58,7 +79,7 @@ func (t *Tree) build(s *Stage) (err error) {
 		}
 	}()
 	for i := range binds { // before the overlay may cover them
-		m, err := sys.CloneMount(binds[i].Source, binds[i].Access)
+		m, err := binds[i].open()
 		if err != nil {
 			return err
 		}
@@ -112,19 +133,19 @@ func (t *Tree) bind(b *Bind, mount int) error {
 
 // makeTarget makes a directory or an empty file, as the source is one.
 func (t *Tree) makeTarget(b *Bind) error {
-	info, err := os.Stat(b.Source)
+	isDir, err := b.isDir()
 	if err != nil {
 		return err
 	}
 	dir := b.Target
-	if !info.IsDir() {
+	if !isDir {
 		dir = path.Dir(dir)
 	}
 	d, err := t.root.MkdirAll(dir, impliedMode)
 	if err != nil {
 		return err
 	}
-	if info.IsDir() {
+	if isDir {
 		return d.Close()
 	}
 	f, err := d.Create(path.Base(b.Target), 0o644)

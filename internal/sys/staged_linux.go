@@ -2,6 +2,7 @@ package sys
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 
@@ -72,6 +73,21 @@ func CloneMount(path string, access Access) (int, error) {
 		}
 	}
 	return fd, nil
+}
+
+// OpenImage is NewImage for AttachMount.
+func OpenImage(image Image, attributes uint64) (int, error) {
+	fd, err := imageMount(&image, attributes)
+	if err != nil {
+		return -1, fmt.Errorf("mount image %q: %w", image.Path, err)
+	}
+	return fd, nil
+}
+
+// EmptyDirectory returns a mount, attached nowhere, of a directory that is
+// empty and stays so. The caller closes it.
+func EmptyDirectory() (int, error) {
+	return fileSystem("tmpfs", "tmpfs", []string{"mode=755", "size=4k"}, AttrReadOnly|AttrNoDev|AttrNoSuid|AttrNoExec)
 }
 
 // ProtectMount makes the mount on target read-only, and not those below it.

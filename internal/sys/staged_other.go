@@ -14,6 +14,12 @@ func (*Staged) Close() error { return errNotOnThisOS }
 // CloneMount is for Linux.
 func CloneMount(string, Access) (int, error) { return -1, errNotOnThisOS }
 
+// OpenImage is for Linux.
+func OpenImage(Image, uint64) (int, error) { return -1, errNotOnThisOS }
+
+// EmptyDirectory is for Linux.
+func EmptyDirectory() (int, error) { return -1, errNotOnThisOS }
+
 // MakingFilesAs is for Linux.
 func MakingFilesAs(uint32, func() error) error { return errNotOnThisOS }
 
