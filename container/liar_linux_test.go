@@ -78,6 +78,11 @@ func (f *fixture) lieTo(name, reason string) {
 	} else if err != nil {
 		f.t.Fatal(err)
 	}
+	if reason != "" { // which some lies take a process for
+		if p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"true"}, Env: env}); err == nil {
+			f.must(p.Close())
+		}
+	}
 	f.callEverything(s)
 	if reason != "" {
 		st, err := s.Wait(ctx)

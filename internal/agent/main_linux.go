@@ -21,7 +21,7 @@ func Main() int {
 	conn := wire.NewBlockingConn(socket)
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == wire.NativeArgument:
-		if err := build(conn); err != nil {
+		if err := Build(conn); err != nil {
 			f := wire.Failure{Text: err.Error()}
 			_ = conn.Send(wire.Message{Type: wire.Error, Body: f.Encode()})
 			return 1
@@ -46,8 +46,8 @@ func Main() int {
 	return a.serve()
 }
 
-// build makes the container, as the shim says.
-func build(conn *wire.Conn) error {
+// Build makes the container, as the shim says.
+func Build(conn *wire.Conn) error {
 	if len(os.Args) > 2 {
 		return native.LimitFiles(os.Args[2])
 	}

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/hostcompute/hcs/internal/native"
+	"github.com/hostcompute/hcs/internal/agent"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
@@ -18,7 +18,7 @@ const socket = 3
 func main() {
 	c := wire.NewBlockingConn(socket)
 	if len(os.Args) > 1 && os.Args[1] == wire.NativeArgument {
-		if err := build(c); err != nil {
+		if err := agent.Build(c); err != nil {
 			f := wire.Failure{Text: err.Error()}
 			_ = c.Send(wire.Message{Type: wire.Error, Body: f.Encode()})
 			os.Exit(1)
@@ -33,32 +33,6 @@ func main() {
 		os.Exit(1)
 	}
 	lie(c)
-}
-
-// build makes the container as the agent does.
-func build(c *wire.Conn) error {
-	if len(os.Args) > 2 {
-		return native.LimitFiles(os.Args[2])
-	}
-	if err := native.CloseForeign(); err != nil {
-		return err
-	}
-	var lent []int
-	for {
-		m, err := c.Receive()
-		if err != nil {
-			return err
-		}
-		if m.Type == wire.Lend {
-			lent = append(lent, m.Files...)
-			continue
-		}
-		var b wire.Build
-		if err := b.Decode(m.Body); err != nil {
-			return err
-		}
-		return native.Build(&b, lent)
-	}
 }
 
 // lies are what agents do after they have said that they are ready.
