@@ -2,17 +2,11 @@ package container_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -21,114 +15,27 @@ import (
 	"github.com/hostcompute/hcs/internal/testenv"
 )
 
-// veths makes endpoints of pairs of virtual links: one end in the system, the other here. It remembers nothing: any program
-// can end what another has begun.
-type veths struct {
-	mu    sync.Mutex
-	calls []string
-
-	// What is called before and after the link is made, with the endpoint.
-	before, after func(endpoint string) error
-}
-
-// link is what an endpoint's links are called, and the addresses of the end here and of the other.
-func link(endpoint string) (name, here, there string) {
-	sum := sha256.Sum256([]byte(endpoint))
-	subnet := fmt.Sprintf("198.18.%d.", sum[0]) // for measuring networks (RFC 2544)
-	first := int(sum[1]) &^ 3
-	return fmt.Sprintf("hcs%x", sum[2:7]), subnet + strconv.Itoa(first+1), subnet + strconv.Itoa(first+2)
-}
-
-func (v *veths) note(call, endpoint string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.calls = append(v.calls, call+" "+endpoint)
-}
-
-// taken returns the calls since it was asked last.
-func (v *veths) taken() string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	calls := strings.Join(v.calls, ", ")
-	v.calls = nil
-	return calls
-}
-
-func (v *veths) Attach(ctx context.Context, _, endpoint string, namespace *os.File) error {
-	v.note("attach", endpoint)
-	if v.before != nil {
-		if err := v.before(endpoint); err != nil {
-			return err
-		}
-	}
-	name, here, there := link(endpoint)
-	const ns = "/proc/self/fd/3"
-	for _, args := range [][]string{
-		{"ip", "link", "add", name, "type", "veth", "peer", "name", name, "netns", ns},
-		{"ip", "addr", "add", here + "/30", "dev", name},
-		{"ip", "link", "set", name, "up"},
-		{"nsenter", "--net=" + ns, "ip", "addr", "add", there + "/30", "dev", name},
-		{"nsenter", "--net=" + ns, "ip", "link", "set", name, "up"},
-	} {
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.ExtraFiles = []*os.File{namespace}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%q: %w: %s", args, err, out)
-		}
-	}
-	if v.after != nil {
-		return v.after(endpoint)
-	}
-	return nil
-}
-
-func (v *veths) Detach(_ context.Context, _, endpoint string) error {
-	v.note("detach", endpoint)
-	name, _, _ := link(endpoint)
-	out, err := exec.Command("ip", "link", "del", name).CombinedOutput()
-	if err != nil && hasLink(endpoint) {
-		return fmt.Errorf("ip link del %s: %w: %s", name, err, out)
-	}
-	return nil
-}
-
-func hasLink(endpoint string) bool {
-	name, _, _ := link(endpoint)
-	_, err := net.InterfaceByName(name)
-	return err == nil
-}
-
 // newEndpointFixture is newFixture with veths. All endpoints of the test are to be gone at its end.
-func newEndpointFixture(t *testing.T, runtime string) (*fixture, *veths) {
+func newEndpointFixture(t *testing.T, runtime string) (*fixture, *testenv.Veths) {
 	t.Helper()
 	testenv.NeedKernel(t, testenv.NetNamespaces)
 	testenv.NeedCommand(t, "ip", "nsenter")
-	f, v := newFixture(t), new(veths)
+	f, v := newFixture(t), new(testenv.Veths)
 	f.config.Endpoints, f.config.Runtime = v, runtime
 	f.open()
 	return f, v
 }
 
-// endpoint makes the id of an endpoint, which is to have no link at the test's end.
+// endpoint makes the id of an endpoint, which is nobody's at the test's end.
 func (f *fixture) endpoint() string {
-	id := rand16()
+	f.t.Helper()
+	id := testenv.NewEndpoint(f.t)
 	f.t.Cleanup(func() {
-		if hasLink(id) {
-			f.t.Errorf("endpoint %s has its link still", id)
-		}
 		if list := f.endpointLinks(); len(list) > 0 {
 			f.t.Errorf("taken to be attached: %q", list)
 		}
 	})
 	return id
-}
-
-func rand16() string {
-	text, err := os.ReadFile("/proc/sys/kernel/random/uuid")
-	if err != nil {
-		panic(err)
-	}
-	return strings.TrimSpace(string(text))
 }
 
 func (f *fixture) endpointLinks() []string {
@@ -140,20 +47,8 @@ func (f *fixture) endpointLinks() []string {
 // wantTCP has a process of the system connect to this one by way of the endpoint.
 func (f *fixture) wantTCP(s *container.System, endpoint string) {
 	f.t.Helper()
-	_, here, _ := link(endpoint)
-	l, err := net.Listen("tcp", net.JoinHostPort(here, "0"))
-	f.must(err)
-	defer l.Close()
-	go func() {
-		c, err := l.Accept()
-		if err == nil {
-			_, _ = c.Write([]byte("hello by way of " + endpoint))
-			_ = c.Close()
-		}
-	}()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	f.must(err)
-	if got := f.ok(s, "nc -w 20 "+here+" "+port+" </dev/null"); got != "hello by way of "+endpoint {
+	host, port := new(testenv.Veths).Greet(f.t, endpoint)
+	if got := f.ok(s, "nc -w 20 "+host+" "+port+" </dev/null"); got != endpoint {
 		f.t.Errorf("it hears %q", got)
 	}
 }
@@ -163,7 +58,7 @@ func (f *fixture) wantLinks(s *container.System, endpoints ...string) {
 	f.t.Helper()
 	var want []string
 	for _, e := range endpoints {
-		name, _, _ := link(e)
+		name, _, _ := new(testenv.Veths).Link(e)
 		want = append(want, name)
 	}
 	got := slices.DeleteFunc(strings.Fields(f.ok(s, "ls /sys/class/net")), func(n string) bool { return n == "lo" })
@@ -188,7 +83,7 @@ func TestEndpoints(t *testing.T) {
 				ctx := t.Context()
 				first, second := f.endpoint(), f.endpoint()
 				s := f.created(container.Spec{Endpoints: []string{first}, IDs: ids})
-				if got := v.taken(); got != "" {
+				if got := v.Calls(); got != "" {
 					t.Errorf("created: %s", got)
 				}
 				f.must(s.Start(ctx))
@@ -201,7 +96,7 @@ func TestEndpoints(t *testing.T) {
 				f.wantTCP(s, second)
 				f.must(s.Terminate(ctx))
 				want := fmt.Sprintf("attach %s, attach %s, detach %s, detach %s", first, second, first, second)
-				if got := v.taken(); got != want {
+				if got := v.Calls(); got != want {
 					t.Errorf("the calls are %s, want %s", got, want)
 				}
 				f.must(s.Start(ctx)) // with what it is now
@@ -210,7 +105,7 @@ func TestEndpoints(t *testing.T) {
 				_, err := s.Wait(ctx)
 				f.must(err)
 				f.must(s.Delete(ctx))
-				if got := v.taken(); got != fmt.Sprintf("attach %s, detach %s", second, second) {
+				if got := v.Calls(); got != fmt.Sprintf("attach %s, detach %s", second, second) {
 					t.Errorf("the calls are %s", got)
 				}
 			})
@@ -224,7 +119,7 @@ func TestEndpointFails(t *testing.T) {
 	ctx := t.Context()
 	good, bad := f.endpoint(), f.endpoint()
 	errBad := errors.New("nothing to plug it in")
-	v.after = func(endpoint string) error {
+	v.After = func(endpoint string) error {
 		if endpoint == bad {
 			return errBad
 		}
@@ -235,7 +130,7 @@ func TestEndpointFails(t *testing.T) {
 	if err := s.Start(ctx); !errors.Is(err, errBad) || !strings.Contains(err.Error(), bad) {
 		t.Errorf("start: %v", err)
 	}
-	if got := v.taken(); got != all {
+	if got := v.Calls(); got != all {
 		t.Errorf("the calls are %s, want %s", got, all)
 	}
 	if st, err := s.Status(ctx); st.State != container.Created || err != nil {
@@ -247,7 +142,7 @@ func TestEndpointFails(t *testing.T) {
 	if !errors.Is(err, errBad) {
 		t.Errorf("modify: %v", err)
 	}
-	if got := v.taken(); got != all {
+	if got := v.Calls(); got != all {
 		t.Errorf("the calls are %s, want %s", got, all)
 	}
 	// What comes after them fails.
@@ -284,10 +179,10 @@ func TestEndpointIsOneSystems(t *testing.T) {
 	}
 	f.wantTCP(a, e)
 	f.must(blind(f).terminate(a.ID())) // nobody who knows of endpoints sees it end
-	v.taken()
+	v.Calls()
 	f.must(b.Start(ctx))
 	f.wantTCP(b, e)
-	if got := v.taken(); got != fmt.Sprintf("detach %s, attach %s", e, e) {
+	if got := v.Calls(); got != fmt.Sprintf("detach %s, attach %s", e, e) {
 		t.Errorf("the calls are %s", got)
 	}
 	f.must(a.Delete(ctx)) // which has nothing any more
@@ -342,11 +237,11 @@ func TestNoNetworks(t *testing.T) {
 	f.must(same.Close())
 	_, err = none.Prune(ctx)
 	f.must(err)
-	if got := v.taken(); got != "attach "+e {
+	if got := v.Calls(); got != "attach "+e {
 		t.Errorf("the calls are %s", got)
 	}
 	p, err := f.Prune(ctx)
-	if err != nil || len(p.Leftovers) != 1 || filepath.Base(p.Leftovers[0]) != e || v.taken() != "detach "+e {
+	if err != nil || len(p.Leftovers) != 1 || filepath.Base(p.Leftovers[0]) != e || v.Calls() != "detach "+e {
 		t.Errorf("pruned: %+v, %v", p, err)
 	}
 }
@@ -371,7 +266,7 @@ func (o *attacherOrder) run() error {
 			return nil
 		}
 	}
-	o.Config.Endpoints = &veths{before: stay("before"), after: stay("after")}
+	o.Config.Endpoints = &testenv.Veths{Before: stay("before"), After: stay("after")}
 	service, err := o.open()
 	if err != nil {
 		return err
@@ -413,7 +308,7 @@ func TestAttacherKilled(t *testing.T) {
 					cmd := f.child(attacherRole, o, when)
 					f.must(cmd.Process.Kill())
 					_ = cmd.Wait()
-					v.taken()
+					v.Calls()
 					f.goOn(s, v, next, o)
 				})
 			}
@@ -422,7 +317,7 @@ func TestAttacherKilled(t *testing.T) {
 }
 
 // goOn does what comes next after somebody was killed.
-func (f *fixture) goOn(s *container.System, v *veths, next string, o attacherOrder) {
+func (f *fixture) goOn(s *container.System, v *testenv.Veths, next string, o attacherOrder) {
 	f.t.Helper()
 	ctx := f.t.Context()
 	runs := o.Modify != "" || o.When == "done"
@@ -465,7 +360,7 @@ func (f *fixture) goOn(s *container.System, v *veths, next string, o attacherOrd
 	if err := s.Delete(ctx); err != nil && !(errdefs.IsNotFound(err) && next == "prune") {
 		f.t.Error(err)
 	}
-	if got := v.taken(); !strings.Contains(got, "detach "+o.Where) {
+	if got := v.Calls(); !strings.Contains(got, "detach "+o.Where) {
 		f.t.Errorf("the calls are %s", got)
 	}
 }

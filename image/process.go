@@ -8,10 +8,12 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hostcompute/hcs/internal/passwd"
 )
 
 // DefaultPath is what docker gives a process whose image names no PATH.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const DefaultPath = passwd.DefaultPath
 
 // Overrides are what a command line says otherwise than an image. The zero
 // value changes nothing.

@@ -65,15 +65,16 @@ type Container interface {
 	Close() error
 
 	// Modify adds a resource to the running container, or removes it: a MappedDirectory, MappedPipe or MappedVirtualDisk, whose
-	// Data are as in the configuration.
+	// Data are as in the configuration, or a Network endpoint, whose Data is its id.
 	Modify(config *ResourceModificationRequestResponse) error
 }
 
 // container is the handle.
 type container struct {
 	handle
-	id     string
-	system *compute.System
+	id      string
+	service *compute.Service
+	system  *compute.System
 
 	began  chan struct{} // takes one to say that the container may be in another state
 	doomed atomic.Bool   // it was asked to end
@@ -115,7 +116,8 @@ func create(ctx context.Context, id string, c *ContainerConfig) (*container, err
 	if n.Scratch, spec.RootDir, err = scratchOf(ctx, c); err != nil {
 		return nil, err
 	}
-	spec.Ephemeral = n.Scratch == nil // else it stays until the layer is taken down
+	// Else it stays until the layer is taken down, and the endpoints are detached.
+	spec.Ephemeral = n.Scratch == nil && len(spec.Endpoints) == 0
 	spec.RootVolume = n.Scratch.rootVolume()
 	text, err := n.label()
 	if err != nil {
@@ -137,10 +139,10 @@ func create(ctx context.Context, id string, c *ContainerConfig) (*container, err
 		system.KeepRootVolume()
 		return nil, errors.Join(err, system.Delete(context.WithoutCancel(ctx)), system.Close())
 	}
-	made := newContainer(id, system)
-	if n.Scratch == nil {
+	made := newContainer(s, id, system)
+	if spec.Ephemeral {
 		go made.watchWhileOpen()
-	} else { // also when the handle is closed: somebody has to take the layer down
+	} else { // also when the handle is closed: somebody has to do that
 		go made.watch(context.Background())
 	}
 	return made, nil
@@ -224,61 +226,34 @@ func open(ctx context.Context, id string) (*container, error) {
 	if _, err := look(ctx, system); err != nil {
 		return nil, errors.Join(err, system.Close())
 	}
-	c := newContainer(id, system)
+	c := newContainer(s, id, system)
 	go c.watchWhileOpen()
 	return c, nil
 }
 
-func newContainer(id string, system *compute.System) *container {
-	return &container{id: id, system: system, began: make(chan struct{}, 1), ended: make(chan struct{})}
+func newContainer(s *compute.Service, id string, system *compute.System) *container {
+	return &container{id: id, service: s, system: system, began: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
-// watchWhileOpen is watch until the handle is closed.
-func (c *container) watchWhileOpen() {
-	if ctx, leave, err := c.enter(); err == nil {
-		defer leave()
-		c.watch(ctx)
-	}
-}
-
-// watch waits for the container's end, whoever starts and ends it.
-func (c *container) watch(ctx context.Context) {
-	for ctx.Err() == nil {
-		_, err := c.system.Wait(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if over, why := c.isOver(ctx, err); over {
-			c.end(why)
-			return
-		}
-		select {
-		case <-c.began:
-		case <-time.After(lookAgain):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// isOver reports whether the container has ended, and why if that was nobody's wish. A failure to wait for that says nothing.
-func (c *container) isOver(ctx context.Context, waited error) (over bool, why error) {
+// isOver reports whether the container has ended, and why if that was nobody's wish. The error says that this cannot be known now; a
+// failure to wait says nothing.
+func (c *container) isOver(ctx context.Context, waited error) (over bool, why, _ error) {
 	if errdefs.IsNotFound(waited) {
-		return true, nil
+		return true, nil, nil
 	}
 	st, err := c.system.Status(ctx)
 	switch {
+	case errdefs.IsNotFound(err):
+		return true, nil, nil
 	case err != nil:
-		return errdefs.IsNotFound(err), nil
+		return false, nil, err
 	case st.State == compute.Lost:
-		return true, ErrUnexpectedProcessAbort
+		return true, ErrUnexpectedProcessAbort, nil
 	case st.State == compute.Created:
-		return c.doomed.Load(), nil
+		return c.doomed.Load(), nil, nil
 	}
-	return st.State == compute.Stopped, nil
+	return st.State == compute.Stopped, nil, nil
 }
-
-// lookAgain is how often a handle sees whether another program has started its container, or asks again what it was not told.
-const lookAgain = 100 * time.Millisecond
 
 // end says that the container has ended, and why if that was nobody's wish.
 func (c *container) end(why error) {

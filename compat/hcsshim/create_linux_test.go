@@ -255,6 +255,10 @@ func TestConfig(t *testing.T) {
 	if limit != "" && strings.TrimSpace(limit) != "67108864" {
 		t.Errorf("the memory limit is %q", limit)
 	}
+	const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+	if got := m.output(c, "echo $PATH"); got != path {
+		t.Errorf("without a PATH it has %q", got)
+	}
 	p, err := c.CreateProcess(&hcsshim.ProcessConfig{
 		CommandLine: `sh -c "echo $A $(id -u):$(id -g) $(pwd)"`, Environment: map[string]string{"A": "b c"}, User: "1000:7",
 		WorkingDirectory: "/tmp", CreateStdOutPipe: true,

@@ -129,8 +129,12 @@ func TestStates(t *testing.T) {
 	if disks, err := c.MappedVirtualDisks(); len(disks) > 0 || err != nil {
 		t.Errorf("disks: %v, %v", disks, err)
 	}
-	if err := containerCalls(c)["Modify"](); !hcsshim.IsNotSupported(err) || !strings.Contains(err.Error(), "Network") {
+	err = c.Modify(&hcsshim.ResourceModificationRequestResponse{Resource: "Licensing", Request: hcsshim.Add})
+	if !hcsshim.IsNotSupported(err) || !strings.Contains(err.Error(), "Licensing") {
 		t.Errorf("modify: %v", err)
+	}
+	if err := containerCalls(c)["Modify"](); err == nil || !strings.Contains(err.Error(), "0x57") {
+		t.Errorf("an endpoint without an id: %v", err)
 	}
 	_, err = c.CreateProcess(&hcsshim.ProcessConfig{CommandLine: "nothing-like-it"})
 	if hcsshim.IsNotExist(err) || !strings.Contains(err.Error(), "0x2)") {
@@ -229,6 +233,39 @@ func TestStartedElsewhere(t *testing.T) {
 	check(t, other.WaitTimeout(time.Minute))
 	check(t, other.Close())
 }
+
+// TestStartedByAnother waits for containers that another program starts and ends, much later. They are told by the service's
+// events; closing one of the handles leaves the others.
+func TestStartedByAnother(t *testing.T) {
+	m := newMachine(t)
+	var waiting []hcsshim.Container
+	for _, id := range []string{"a", "b", "c"} {
+		waiting = append(waiting, m.created(id))
+	}
+	expect(t, "wait", waiting[0].WaitTimeout(300*time.Millisecond), hcsshim.ErrTimeout) // they follow by now
+	check(t, waiting[2].Close())
+	help(t, "pass", "b")
+	check(t, waiting[1].WaitTimeout(time.Minute))
+	expect(t, "wait for the first", waiting[0].WaitTimeout(time.Millisecond), hcsshim.ErrTimeout)
+	help(t, "pass", "a")
+	check(t, waiting[0].WaitTimeout(time.Minute))
+	last, err := hcsshim.OpenContainer("c") // nobody followed any more
+	check(t, err)
+	expect(t, "wait for the last", last.WaitTimeout(300*time.Millisecond), hcsshim.ErrTimeout)
+	help(t, "pass", "c")
+	check(t, errors.Join(last.WaitTimeout(time.Minute), last.Close()))
+}
+
+// pass is a program that starts a container and ends it.
+func pass(args []string) error {
+	c, err := hcsshim.OpenContainer(args[0])
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Start(), ended(c), c.Close())
+}
+
+func init() { helpers["pass"] = pass }
 
 // TestLastHandle has programs die that have the only handles of a container.
 func TestLastHandle(t *testing.T) {

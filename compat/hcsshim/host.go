@@ -11,6 +11,9 @@ import (
 	compute "github.com/hostcompute/hcs/container"
 )
 
+// endpoints is what makes networks: nothing yet.
+var endpoints compute.Endpoints
+
 // services holds the containers' service once it is open.
 var services struct {
 	sync.Mutex
@@ -27,6 +30,7 @@ func service() (*compute.Service, error) {
 	}
 	h, err := hcs.Open(hcs.Config{
 		Root: os.Getenv("HCS_ROOT"), Run: os.Getenv("HCS_RUN"), Runtime: os.Getenv("HCS_RUNTIME"),
+		Endpoints: endpoints,
 	})
 	if err != nil {
 		return nil, err

@@ -22,6 +22,20 @@ var resources = map[ResourceType]func() resource{
 	"MappedDirectory":   func() resource { return new(MappedDir) },
 	"MappedPipe":        func() resource { return new(MappedPipe) },
 	"MappedVirtualDisk": func() resource { return new(MappedVirtualDisk) },
+	Network:             func() resource { return new(endpoint) },
+}
+
+// endpoint is the id of a network endpoint.
+type endpoint string
+
+func (e *endpoint) add(ch *compute.Change) error {
+	ch.AddEndpoints = []string{string(*e)}
+	return nil
+}
+
+func (e *endpoint) remove(ch *compute.Change) error {
+	ch.RemoveEndpoints = []string{string(*e)}
+	return nil
 }
 
 func (d *MappedDir) add(ch *compute.Change) error {

@@ -67,9 +67,6 @@ type process struct {
 	first   *compute.Stdio // of a process that this handle created, until Stdio gives it away
 }
 
-// defaultPath is the PATH of processes that are given none.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 // spec returns what the process is to be.
 func (c *ProcessConfig) spec() (*compute.ProcessSpec, error) {
 	switch {
@@ -98,14 +95,15 @@ func (c *ProcessConfig) spec() (*compute.ProcessSpec, error) {
 	return s, nil
 }
 
-// environment returns the variables in the order of their names, and those that no program does without.
+// environment returns the variables in the order of their names, and what programs with a console expect. What all do, a PATH
+// say, the container itself gives those that have none.
 func (c *ProcessConfig) environment() []string {
-	all := map[string]string{"PATH": defaultPath}
+	all := make(map[string]string)
 	if c.EmulateConsole {
 		all["TERM"] = "xterm"
 	}
 	maps.Copy(all, c.Environment)
-	list := make([]string, 0, len(all))
+	var list []string
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		list = append(list, name+"="+all[name])
 	}

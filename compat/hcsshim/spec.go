@@ -71,7 +71,7 @@ func linuxSpec(id string, c *ContainerConfig) (compute.Spec, error) {
 		return compute.Spec{}, err
 	}
 	return compute.Spec{
-		Name: id, Hostname: c.HostName, Mounts: mounts, Disks: disks, Devices: devices, RootDir: c.VolumePath, WriteInPlace: true,
+		Name: id, Hostname: c.HostName, Mounts: mounts, Disks: disks, Devices: devices, Endpoints: c.EndpointList, RootDir: c.VolumePath, WriteInPlace: true,
 		HandleBound: c.TerminateOnLastHandleClosed, Credentials: c.Credentials, DNS: compute.DNS{Search: c.searchList()},
 		Resources: compute.Resources{
 			Memory: c.MemoryMaximumInMB << 20, CPUs: c.cpus(runtime.NumCPU()), CPUWeight: int64(c.ProcessorWeight),
@@ -86,7 +86,6 @@ func (c *ContainerConfig) checkSupported() error {
 		asked bool
 		name  string
 	}{
-		{len(c.EndpointList) > 0, "EndpointList: networks"},
 		{c.NetworkSharedContainerName != "", "NetworkSharedContainerName: networks"},
 	} {
 		if field.asked {

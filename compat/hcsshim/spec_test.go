@@ -20,7 +20,6 @@ func TestUnsupported(t *testing.T) {
 	for name, c := range map[string]ContainerConfig{
 		"HvPartition":                {HvPartition: true},
 		"ContainerType Windows":      {ContainerType: "Windows"},
-		"EndpointList":               {EndpointList: []string{"x"}},
 		"NetworkSharedContainerName": {NetworkSharedContainerName: "x"},
 		"disk":                       {MappedVirtualDisks: []MappedVirtualDisk{{CreateInUtilityVM: true}}},
 		"AttachOnly":                 {MappedVirtualDisks: []MappedVirtualDisk{{AttachOnly: true}}},
@@ -62,15 +61,17 @@ func TestSpec(t *testing.T) {
 		TerminateOnLastHandleClosed: true,
 		MappedDirectories:           []MappedDir{{HostPath: "/a", ContainerPath: "/b", ReadOnly: true, LinuxMetadata: true}},
 		MappedVirtualDisks:          []MappedVirtualDisk{{HostPath: "/d", ContainerPath: "/e", ReadOnly: true, Cache: "Disabled"}},
+		EndpointList:                []string{"7", "8"},
 		AssignedDevices:             []AssignedDevice{{InterfaceClassGUID: "/dev/fuse"}, {InterfaceClassGUID: "/dev/../dev/fuse"}},
 	})
 	want := compute.Spec{
 		Name: "web", Hostname: "h", RootDir: "/root", WriteInPlace: true, HandleBound: true,
 		Resources:   compute.Resources{Memory: 64 << 20, CPUs: float64(runtime.NumCPU()), CPUWeight: 50, IOPS: 7, Bandwidth: 8},
 		Credentials: "{}", DNS: compute.DNS{Search: []string{"a.example", "b.example"}},
-		Disks:   []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
-		Devices: []compute.Device{{Source: "/dev/fuse"}},
-		Mounts:  []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
+		Disks:     []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
+		Endpoints: []string{"7", "8"},
+		Devices:   []compute.Device{{Source: "/dev/fuse"}},
+		Mounts:    []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
@@ -99,20 +100,19 @@ func TestCPUs(t *testing.T) {
 
 func TestProcessSpec(t *testing.T) {
 	t.Parallel()
-	path := "PATH=" + defaultPath
 	for _, c := range []struct {
 		config ProcessConfig
 		want   compute.ProcessSpec
 	}{
-		{ProcessConfig{CommandLine: `sh -c "exit 3"`}, compute.ProcessSpec{Args: []string{"sh", "-c", "exit 3"}, Env: []string{path}}},
+		{ProcessConfig{CommandLine: `sh -c "exit 3"`}, compute.ProcessSpec{Args: []string{"sh", "-c", "exit 3"}}},
 		{
 			ProcessConfig{CommandLine: "not this", CommandArgs: []string{"echo", `a "b`, ""}},
-			compute.ProcessSpec{Args: []string{"echo", `a "b`, ""}, Env: []string{path}},
+			compute.ProcessSpec{Args: []string{"echo", `a "b`, ""}},
 		},
-		{ProcessConfig{ApplicationName: "/bin/x"}, compute.ProcessSpec{Args: []string{"/bin/x"}, Path: "/bin/x", Env: []string{path}}},
+		{ProcessConfig{ApplicationName: "/bin/x"}, compute.ProcessSpec{Args: []string{"/bin/x"}, Path: "/bin/x"}},
 		{
 			ProcessConfig{ApplicationName: "/bin/x", CommandLine: "x y"},
-			compute.ProcessSpec{Args: []string{"x", "y"}, Path: "/bin/x", Env: []string{path}},
+			compute.ProcessSpec{Args: []string{"x", "y"}, Path: "/bin/x"},
 		},
 		{
 			ProcessConfig{
@@ -127,13 +127,13 @@ func TestProcessSpec(t *testing.T) {
 		{
 			ProcessConfig{CommandLine: "x", EmulateConsole: true, ConsoleSize: [2]uint{24, 1 << 20}, CreateStdOutPipe: true, CreateStdErrPipe: true},
 			compute.ProcessSpec{
-				Args: []string{"x"}, Env: []string{path, "TERM=xterm"}, Terminal: true, Rows: 24, Cols: 65535,
+				Args: []string{"x"}, Env: []string{"TERM=xterm"}, Terminal: true, Rows: 24, Cols: 65535,
 				Pipes: compute.Pipes{Stdout: true},
 			},
 		},
 		{
 			ProcessConfig{CommandLine: "x", ConsoleSize: [2]uint{24, 80}},
-			compute.ProcessSpec{Args: []string{"x"}, Env: []string{path}},
+			compute.ProcessSpec{Args: []string{"x"}},
 		},
 	} {
 		got, err := c.config.spec()
@@ -246,6 +246,8 @@ func TestChange(t *testing.T) {
 			ResourceModificationRequestResponse{"MappedVirtualDisk", MappedVirtualDisk{ContainerPath: "/e"}, Remove},
 			compute.Change{RemoveDisks: []string{"/e"}},
 		},
+		{ResourceModificationRequestResponse{Network, "0815", Add}, compute.Change{AddEndpoints: []string{"0815"}}},
+		{ResourceModificationRequestResponse{Network, "0815", Remove}, compute.Change{RemoveEndpoints: []string{"0815"}}},
 	} {
 		got, err := c.request.change()
 		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
@@ -253,7 +255,7 @@ func TestChange(t *testing.T) {
 		}
 	}
 	for want, r := range map[error]ResourceModificationRequestResponse{
-		ErrNotSupported:           {Network, "endpoint", Add},
+		ErrNotSupported:           {"Licensing", "x", Add},
 		ErrVmcomputeInvalidJSON:   {"MappedDirectory", 7, Add},
 		hcserror.InvalidParameter: {"MappedDirectory", MappedDir{}, "Update"},
 	} {

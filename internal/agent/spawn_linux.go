@@ -4,6 +4,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/hostcompute/hcs/internal/passwd"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
@@ -124,7 +125,7 @@ func value(env []string, key string) string {
 
 // withDefaults adds what programs expect to be set.
 func withDefaults(env []string, home string) []string {
-	env = withDefault(withDefault(env, "PATH", wire.DefaultPath), "HOME", home)
+	env = withDefault(withDefault(env, "PATH", passwd.DefaultPath), "HOME", home)
 	var u syscall.Utsname
 	if syscall.Uname(&u) != nil {
 		return env

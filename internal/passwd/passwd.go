@@ -16,6 +16,9 @@ const (
 // MaxSize bounds, in bytes, what Files.Read should return.
 const MaxSize = 1 << 20
 
+// DefaultPath is the PATH of users' programs that are given none, docker's.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 const (
 	maxID     = 1<<32 - 2 // 2^32-1 means "unchanged" to chown and setresuid
 	maxGroups = 65536     // of one process: NGROUPS_MAX of setgroups(2)

@@ -64,9 +64,6 @@ type SpawnRequest struct {
 	Path       string // the program; empty is Args[0]. Without a slash it is looked up in Env's PATH
 }
 
-// DefaultPath is the PATH of processes that are given none, docker's.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 // Program is what to run.
 func (r *SpawnRequest) Program() string { return cmp.Or(r.Path, r.Args[0]) }
 

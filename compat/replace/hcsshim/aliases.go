@@ -25,7 +25,9 @@ func ActivateLayer(info DriverInfo, id string) error { return ours.ActivateLayer
 
 const Add = ours.Add
 
-// AssignedDevice is a class of devices that a container may use.
+// AssignedDevice is what a container may use of the host's devices: one by the path of its node, "/dev/fuse" say, which is its
+// path in the container too; or, by the GUID that Windows has for their class, all that there are of GPIO chips, I2C and SPI
+// buses, serial ports or GPUs. The host goes on using them.
 type AssignedDevice = ours.AssignedDevice
 
 // ComputeSystemQuery selects containers: those that each list which is not empty has an entry for. The zero value selects
