@@ -247,12 +247,18 @@ func (c *container) isOver(ctx context.Context, waited error) (over bool, why, _
 		return true, nil, nil
 	case err != nil:
 		return false, nil, err
-	case st.State == compute.Lost:
-		return true, ErrUnexpectedProcessAbort, nil
 	case st.State == compute.Created:
 		return c.doomed.Load(), nil, nil
 	}
-	return st.State == compute.Stopped, nil, nil
+	return isOver(st), whyOver(st), nil
+}
+
+// whyOver returns why a container has ended, if that was nobody's wish.
+func whyOver(st compute.Status) error {
+	if st.State == compute.Lost {
+		return ErrUnexpectedProcessAbort
+	}
+	return nil
 }
 
 // end says that the container has ended, and why if that was nobody's wish.
@@ -292,7 +298,7 @@ func (c *container) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// gone reports whether the container does not run any more, and the code of that.
+// gone reports whether the container does not run any more, and the code of that. Nothing is left of one that has stopped, then.
 func (c *container) gone(ctx context.Context) (syscall.Errno, bool) {
 	if c.hasEnded() {
 		return ErrVmcomputeAlreadyStopped, true
@@ -302,6 +308,7 @@ func (c *container) gone(ctx context.Context) (syscall.Errno, bool) {
 	case errdefs.IsNotFound(err):
 		return ErrComputeSystemDoesNotExist, true
 	case err == nil && isOver(st):
+		c.end(whyOver(st))
 		return ErrVmcomputeAlreadyStopped, true
 	}
 	return 0, false
@@ -354,8 +361,16 @@ func (c *container) Shutdown() error {
 func (c *container) Terminate() error {
 	return c.call("Terminate", func(ctx context.Context) error {
 		err := c.system.BeginTerminate(ctx)
-		if errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) {
-			err = c.abandon(context.WithoutCancel(ctx), err)
+		for errdefs.IsFailedPrecondition(err) || errdefs.IsNotFound(err) {
+			st, serr := c.system.Status(ctx)
+			if serr != nil {
+				return serr
+			}
+			if !st.State.IsUp() {
+				err = c.abandon(context.WithoutCancel(ctx), st, err)
+				break
+			}
+			err = c.system.BeginTerminate(ctx) // of a start that somebody began before he was killed
 		}
 		if err != nil {
 			return err
@@ -373,11 +388,8 @@ func (c *container) doom() error {
 }
 
 // abandon removes a container that has never run, or whose shim died. Any other does not run, for the reason given.
-func (c *container) abandon(ctx context.Context, reason error) error {
-	st, err := c.system.Status(ctx)
+func (c *container) abandon(ctx context.Context, st compute.Status, reason error) error {
 	switch {
-	case err != nil:
-		return err
 	case st.State == compute.Created:
 		c.end(nil)
 		return nil
