@@ -236,7 +236,9 @@ func (c *Conn) recvmsg() (n, oobn, flags int, err error) {
 	try := func(fd uintptr) bool {
 		for {
 			n, oobn, flags, _, err = syscall.Recvmsg(int(fd), c.packet, c.control, syscall.MSG_CMSG_CLOEXEC)
-			if err != syscall.EINTR {
+			// A peer that goes with messages of ours unread is told of once, before what it has sent, which is still
+			// there, and its end (unix_release_sock in net/unix/af_unix.c).
+			if err != syscall.EINTR && err != syscall.ECONNRESET {
 				return err != syscall.EAGAIN
 			}
 		}
@@ -247,9 +249,6 @@ func (c *Conn) recvmsg() (n, oobn, flags int, err error) {
 		return 0, 0, 0, rerr
 	} else if rerr != nil { // all that it says else is that it was closed here, by an error that has no name
 		return 0, 0, 0, os.ErrClosed
-	}
-	if err == syscall.ECONNRESET { // closed with messages of ours unread: closed all the same
-		err = io.EOF
 	}
 	return n, oobn, flags, err
 }

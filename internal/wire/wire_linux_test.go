@@ -109,6 +109,34 @@ func TestEndOfConnection(t *testing.T) {
 	}
 }
 
+// TestLastWords has a peer that goes while there are messages for it: what it
+// said before is heard.
+func TestLastWords(t *testing.T) {
+	for _, unread := range []int{0, 1, 5} {
+		a, b := pair(t)
+		said := []wire.Type{wire.Began, wire.Error}
+		for range unread {
+			if err := a.Send(wire.Message{Type: wire.Lend}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, m := range said {
+			if err := b.Send(wire.Message{Type: m}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Close()
+		for _, want := range said {
+			if m, err := a.Receive(); err != nil || m.Type != want {
+				t.Fatalf("with %d unread: got %v, %v; want %v", unread, m.Type, err, want)
+			}
+		}
+		if _, err := a.Receive(); !errors.Is(err, io.EOF) {
+			t.Errorf("with %d unread: %v", unread, err)
+		}
+	}
+}
+
 func TestClosedHere(t *testing.T) {
 	a, _ := pair(t)
 	received := make(chan error, 1)
