@@ -1,10 +1,14 @@
 package container_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/container"
 )
@@ -79,4 +83,50 @@ func TestStartFailsAsItWas(t *testing.T) {
 	f.must(s.Start(t.Context()))
 	f.must(s.Terminate(t.Context()))
 	fails(container.Stopped)
+}
+
+// TestEphemeralIsNotLost has somebody look all the time at systems that end and
+// go by themselves, with files whose removal takes its time: what he sees is
+// how they ended, until there is nothing to be seen.
+func TestEphemeralIsNotLost(t *testing.T) {
+	rounds := 20
+	if testing.Short() {
+		rounds = 5
+	}
+	f := newFixture(t)
+	for range rounds {
+		s := f.running(container.Spec{Ephemeral: true})
+		seen := make(chan string, 1)
+		looks := make(chan struct{})
+		go func() {
+			for n := 0; ; n++ {
+				var st container.Status
+				again, err := f.Open(t.Context(), s.ID())
+				if err == nil {
+					st, err = again.Status(t.Context())
+					err = errors.Join(err, again.Close())
+				}
+				switch {
+				case errdefs.IsNotFound(err):
+					seen <- ""
+					return
+				case err != nil, st.State == container.Lost, st.State == container.Created,
+					st.State == container.Stopped && st.ExitCode != 3:
+					seen <- fmt.Sprintf("%+v, %v", st, err)
+					return
+				}
+				if n == 0 {
+					close(looks)
+				}
+			}
+		}()
+		<-looks
+		f.run(s, "cd /; for d in a b c d e f g h; do mkdir $d; for i in $(seq 100); do : >$d/$i; done; done; exit 3", main)
+		if was := <-seen; was != "" {
+			t.Errorf("somebody saw %s", was)
+		}
+		if n := f.lost(s); n > 0 {
+			t.Errorf("told %d times that it is lost", n)
+		}
+	}
 }

@@ -552,11 +552,15 @@ func (s *Service) removeFiles(r *Record) error {
 	return errors.Join(errs...)
 }
 
-// removeDir removes a directory in which a shim may still be making a file: one
-// whose client was killed after it had said what to start. It ends when it finds
-// the directory gone.
+// removeDir removes a system's directory, in which a shim may still be making a
+// file: one whose client was killed after it had said what to start. It ends
+// when it finds the directory gone. The record goes first: without its status
+// the system would be one that never ran.
 func removeDir(dir string) error {
 	const attempts = 10
+	if err := os.Remove(filepath.Join(dir, state.RecordName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	err := os.RemoveAll(dir)
 	for n := 0; n < attempts && errors.Is(err, syscall.ENOTEMPTY); n++ {
 		err = os.RemoveAll(dir)

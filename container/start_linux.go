@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hostcompute/hcs/internal/state"
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/userns"
 	"github.com/hostcompute/hcs/internal/wire"
@@ -145,8 +146,9 @@ func (s *System) complete(order wire.Spec, dir string) (*wire.Spec, error) {
 	return &order, nil
 }
 
-// everything lists what an Ephemeral system of that name leaves nothing of; the record's
-// directory is last.
+// everything lists what an Ephemeral system of that name leaves nothing of; the
+// record's directory is last, and of what is in there the record goes first, as
+// in removeDir.
 func (s *System) everything(name string) []string {
 	list := []string{
 		s.service.runDir(s.record.ID), s.service.alive(s.record.ID), filepath.Join(s.service.namesDir(), name),
@@ -157,7 +159,7 @@ func (s *System) everything(name string) []string {
 	if ids := s.record.IDs; !ids.isHost() {
 		list = append(list, s.service.idsLink(ids))
 	}
-	return append(list, s.dir())
+	return append(list, filepath.Join(s.dir(), state.RecordName), s.dir())
 }
 
 // root says what the root directory is made of.
@@ -290,7 +292,11 @@ func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, 
 	}
 	spec, err := s.prepare(c, order)
 	if err != nil {
-		return nil, err // the shim ends when the connection does
+		c.Close() // which ends the shim, and the first process that there may be
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
+		defer cancel()
+		shim.awaitEnd(ctx)
+		return nil, err
 	}
 	var reply wire.Message
 	err = c.Send(wire.Message{Type: wire.Start, Body: spec.Encode()})
@@ -339,12 +345,7 @@ func (s *System) giveUp(ctx context.Context, shim *child) {
 	} else { // it has not begun to start anything, or is gone
 		cancel()
 	}
-	select {
-	case <-shim.ended:
-	case <-ctx.Done():
-		shim.kill()
-		<-shim.ended
-	}
+	shim.awaitEnd(ctx)
 }
 
 func (s *System) execShim(program string, socket *os.File) (*child, error) {
@@ -387,6 +388,17 @@ func (c *child) wait() {
 	defer c.mu.Unlock()
 	_, _ = syscall.Wait4(c.pid, nil, 0, nil)
 	close(c.ended)
+}
+
+// awaitEnd returns when the process has ended, which it has to before the
+// context does.
+func (c *child) awaitEnd(ctx context.Context) {
+	select {
+	case <-c.ended:
+	case <-ctx.Done():
+		c.kill()
+		<-c.ended
+	}
 }
 
 func (c *child) kill() {

@@ -351,15 +351,12 @@ func unix(ns int64) time.Time {
 // rest returns the status of a system without a shim: as the last one left
 // it, or lost where that says that it runs.
 func (s *System) rest() (Status, error) {
-	if _, err := s.service.records.Get(s.record.ID); err != nil {
-		if errdefs.IsNotFound(err) {
-			err = noSuch(s.Name())
-		}
+	if err := s.isKept(); err != nil {
 		return Status{}, err
 	}
 	text, err := os.ReadFile(s.statusFile())
 	if errors.Is(err, os.ErrNotExist) {
-		return Status{State: Created}, nil
+		return Status{State: Created}, s.isKept() // or it has been removed meanwhile, the record first
 	}
 	if err != nil {
 		return Status{}, s.wrap("inspect", err)
@@ -372,6 +369,15 @@ func (s *System) rest() (Status, error) {
 		st = Status{State: Lost, Started: st.Started, ExitCode: 137, Reason: "its shim died"}
 	}
 	return st, nil
+}
+
+// isKept returns why there is no record of the system.
+func (s *System) isKept() error {
+	_, err := s.service.records.Get(s.record.ID)
+	if errdefs.IsNotFound(err) {
+		return noSuch(s.Name())
+	}
+	return err
 }
 
 // Pause stops all processes of the system where they are. A paused one stays

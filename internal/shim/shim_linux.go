@@ -127,7 +127,8 @@ func (s *shim) supervise(client *wire.Conn) error {
 	socket := filepath.Join(s.spec.Dir, wire.SocketName)
 	listener, err := wire.Listen(socket)
 	if err != nil {
-		return errors.Join(err, s.events.close(), client.Send(failureMessage(wire.Internal, err)))
+		err = errors.Join(err, s.abandon(), s.events.close())
+		return errors.Join(err, client.Send(failureMessage(wire.Internal, err)))
 	}
 	s.starting = client
 	go s.accept(listener)
@@ -409,7 +410,7 @@ func (s *shim) bow(err error, l *wire.Listener) {
 	if err != nil {
 		s.status.Reason = err.Error()
 	}
-	if werr := errors.Join(s.log.close(), s.leaveStatus(err)); werr != nil {
+	if werr := errors.Join(s.log.close(), s.leaveStatus()); werr != nil {
 		note("leave the status", werr)
 	}
 	logLine{Level: "INFO", Message: "stopped", ExitCode: &s.status.ExitCode, Reason: s.status.Reason}.write()
@@ -446,13 +447,11 @@ func (s *shim) remove() {
 }
 
 // leaveStatus leaves the last status, or, of a system that has not been
-// started, that from before.
-func (s *shim) leaveStatus(err error) error {
-	switch {
-	case s.revoked:
+// started, that from before. One that goes with the rest is left too: while that
+// is being removed, and nobody answers any more, it is how the system ended.
+func (s *shim) leaveStatus() error {
+	if s.revoked {
 		return s.before.restore()
-	case err == nil && s.spec.Events.Ephemeral: // the file goes with the rest
-		return nil
 	}
 	return s.writeStatus()
 }

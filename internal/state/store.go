@@ -13,8 +13,12 @@ import (
 	"github.com/containerd/errdefs"
 )
 
+// RecordName is the record's file in its object's directory. An owner who removes
+// the directory with files of his own in it removes the record first: from there
+// on the object does not exist.
+const RecordName = "record.json"
+
 const (
-	recordName = "record.json"
 	tempPrefix = ".record-"
 	lockDir    = ".lock"
 )
@@ -303,7 +307,7 @@ func (s *Store[T]) foreign(id string) (string, error) {
 		return "", err
 	}
 	for _, e := range entries {
-		if e.Name() != recordName && !strings.HasPrefix(e.Name(), tempPrefix) {
+		if e.Name() != RecordName && !strings.HasPrefix(e.Name(), tempPrefix) {
 			return e.Name(), nil
 		}
 	}
@@ -325,7 +329,7 @@ func (s *Store[T]) ids() ([]string, error) {
 }
 
 func (s *Store[T]) record(id string) string {
-	return filepath.Join(s.dir, id, recordName)
+	return filepath.Join(s.dir, id, RecordName)
 }
 
 func (s *Store[T]) notFound(id string) error {

@@ -104,7 +104,7 @@ func (n *inotify) event(wd int, mask uint32, name string) (string, error) {
 		delete(n.ids, wd)
 		return id, nil
 	}
-	if name != recordName {
+	if name != RecordName {
 		return "", nil
 	}
 	return id, nil
