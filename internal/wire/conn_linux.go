@@ -257,7 +257,7 @@ func (c *Conn) sendPacket(p, control []byte) (err error) {
 	try := func(fd uintptr) bool {
 		for {
 			err = syscall.Sendmsg(int(fd), p, control, nil, syscall.MSG_NOSIGNAL)
-			if err != syscall.EINTR {
+			if err != syscall.EINTR && err != syscall.ECONNRESET { // as in recvmsg; what follows is EPIPE
 				return err != syscall.EAGAIN
 			}
 		}
@@ -273,6 +273,9 @@ func (c *Conn) sendPacket(p, control []byte) (err error) {
 func (c *Conn) sendPacketNow(p, control []byte) (err error) {
 	const flags = syscall.MSG_NOSIGNAL | syscall.MSG_DONTWAIT
 	cerr := c.raw.Control(func(fd uintptr) { err = syscall.Sendmsg(int(fd), p, control, nil, flags) })
+	if err == syscall.ECONNRESET {
+		err = syscall.EPIPE
+	}
 	return errors.Join(cerr, err)
 }
 

@@ -109,6 +109,23 @@ func TestEndOfConnection(t *testing.T) {
 	}
 }
 
+// TestSendAfterEnd sends to a peer that has gone and left something unread,
+// which nobody has noticed yet.
+func TestSendAfterEnd(t *testing.T) {
+	for name, send := range map[string]func(*wire.Conn, wire.Message) error{"": (*wire.Conn).Send, "now": (*wire.Conn).SendNow} {
+		a, b := pair(t)
+		for range 2 {
+			if err := a.Send(wire.Message{Type: wire.Ready}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Close()
+		if err := send(a, wire.Message{Type: wire.Ready}); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("send %s: %v", name, err)
+		}
+	}
+}
+
 // TestLastWords has a peer that goes while there are messages for it: what it
 // said before is heard.
 func TestLastWords(t *testing.T) {
