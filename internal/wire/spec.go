@@ -24,7 +24,7 @@ type Spec struct {
 
 	// ShowNetwork has the shim show the client the network namespace before the
 	// system runs: Network.
-	ShowNetwork bool `json:",omitempty"`
+	ShowNetwork bool
 
 	// NeedsProcess has the system stop if the client that started it goes before
 	// any process was asked for.
