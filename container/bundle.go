@@ -34,6 +34,7 @@ type bundle struct {
 	hybrid  bool // the machine has v1 hierarchies: the system shares the host's cgroup namespace
 
 	disk    string              // that Resources.IOPS and Bandwidth are for, "major:minor", or empty
+	disks   []ioLimit           // of mounts
 	devices []specs.LinuxDevice // of record.Spec.Devices, in that order
 	caps    []string            // what is left to root
 
@@ -281,9 +282,7 @@ func (b *bundle) resources() *specs.LinuxResources {
 	if l.Pids > 0 {
 		out.Pids = &specs.LinuxPids{Limit: &l.Pids}
 	}
-	if l.IODevice != "" {
-		out.BlockIO = blockIO(&l)
-	}
+	out.BlockIO = b.blockIO()
 	if !b.hybrid && l.CPUWeight > 0 { // which runtimes would make of v1's shares in ways of their own
 		out.Unified = map[string]string{"cpu.weight": strconv.FormatInt(l.CPUWeight, 10)}
 	}
@@ -296,6 +295,9 @@ func (b *bundle) limits() wire.Limits {
 	l := wire.Limits{
 		Memory: r.Memory, MemorySwap: r.MemorySwap, CPUWeight: r.CPUWeight, CPUSet: r.CPUSet,
 		IODevice: b.disk, IOPS: r.IOPS, Bandwidth: r.Bandwidth,
+	}
+	for _, d := range b.disks {
+		l.Disks = append(l.Disks, fmt.Sprintf("%s %d %d", d.disk, d.iops, d.bandwidth))
 	}
 	if r.CPUs > 0 {
 		l.CPUPeriod, l.CPUQuota = cpuPeriod, int64(r.CPUs*cpuPeriod)
@@ -318,18 +320,34 @@ func (b *bundle) cpu(l *wire.Limits) *specs.LinuxCPU {
 	return c
 }
 
-func blockIO(l *wire.Limits) *specs.LinuxBlockIO {
-	var out specs.LinuxBlockIO
-	limit := func(rate int64) []specs.LinuxThrottleDevice {
-		if rate == 0 {
-			return nil
-		}
-		d := specs.LinuxThrottleDevice{Rate: uint64(rate)}
-		_, _ = fmt.Sscanf(l.IODevice, "%d:%d", &d.Major, &d.Minor) // as scratchDisk has made it
-		return []specs.LinuxThrottleDevice{d}
+// ioLimit is a limit of a system's use of a disk.
+type ioLimit struct {
+	disk            string // "major:minor"
+	iops, bandwidth int64  // the latter in bytes a second; 0 is none
+}
+
+func (b *bundle) blockIO() *specs.LinuxBlockIO {
+	r := &b.record.Spec.Resources
+	all := b.disks
+	if b.disk != "" {
+		all = append(slices.Clone(all), ioLimit{b.disk, r.IOPS, r.Bandwidth})
 	}
-	out.ThrottleReadBpsDevice, out.ThrottleWriteBpsDevice = limit(l.Bandwidth), limit(l.Bandwidth)
-	out.ThrottleReadIOPSDevice, out.ThrottleWriteIOPSDevice = limit(l.IOPS), limit(l.IOPS)
+	if len(all) == 0 {
+		return nil
+	}
+	var out specs.LinuxBlockIO
+	for _, l := range all {
+		var d specs.LinuxThrottleDevice
+		_, _ = fmt.Sscanf(l.disk, "%d:%d", &d.Major, &d.Minor) // as diskOf has made it
+		if d.Rate = uint64(l.bandwidth); d.Rate > 0 {
+			out.ThrottleReadBpsDevice = append(out.ThrottleReadBpsDevice, d)
+			out.ThrottleWriteBpsDevice = append(out.ThrottleWriteBpsDevice, d)
+		}
+		if d.Rate = uint64(l.iops); d.Rate > 0 {
+			out.ThrottleReadIOPSDevice = append(out.ThrottleReadIOPSDevice, d)
+			out.ThrottleWriteIOPSDevice = append(out.ThrottleWriteIOPSDevice, d)
+		}
+	}
 	return &out
 }
 

@@ -8,11 +8,14 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/hostcompute/hcs/internal/sys"
 )
 
 // diskOf returns the number, "major:minor", of the disk that a directory is on,
 // as control groups limit it. What is on none, a tmpfs or a network's file
-// system, is an error of class ErrNotImplemented.
+// system, is an error of class ErrNotImplemented. Of an overlay it is the disk
+// that is written to.
 func diskOf(dir string) (string, error) {
 	var st syscall.Stat_t
 	if err := syscall.Stat(dir, &st); err != nil {
@@ -21,6 +24,10 @@ func diskOf(dir string) (string, error) {
 	number := fmt.Sprintf("%d:%d", major(st.Dev), minor(st.Dev))
 	device, err := filepath.EvalSymlinks("/sys/dev/block/" + number)
 	if err != nil {
+		upper, oerr := sys.OverlayUpper(number)
+		if oerr == nil && upper != "" {
+			return diskOf(upper)
+		}
 		return "", fault(errdefs.ErrNotImplemented, "limit its storage: %s is on no disk that control groups know", dir)
 	}
 	if _, err := os.Stat(filepath.Join(device, "partition")); err != nil {

@@ -151,7 +151,7 @@ func (s *Service) revise(spec *Spec, ch *Change) error {
 		return err
 	}
 	added := Spec{Mounts: ch.AddMounts, Devices: ch.AddDevices, Disks: ch.AddDisks}
-	return errors.Join(s.mayHave(spec.Resources), s.mayAttach(ch.AddEndpoints), added.checkSources())
+	return errors.Join(s.mayHave(spec), s.mayAttach(ch.AddEndpoints), added.checkSources())
 }
 
 func (c *ResourcesChange) apply(r *Resources) {
@@ -193,6 +193,8 @@ func exchange[T any](list []T, remove []string, add []T, target func(*T) string,
 	}
 	return list, nil
 }
+
+func (m *Mount) isLimited() bool { return m.IOPS > 0 || m.Bandwidth > 0 }
 
 func (m *Mount) target() string { return path.Clean(m.Target) }
 

@@ -24,6 +24,10 @@ func (s *System) wireChange(was, is *Record) (*wire.Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	from.disks, _ = s.limitedDisks(&was.Spec) // those that are not to be found any more have no limits any more
+	if to.disks, err = s.limitedDisks(&is.Spec); err != nil {
+		return nil, err
+	}
 	ch := new(wire.Change)
 	limits := wire.LimitsChange{From: from.nativeLimits(from.resources()), To: to.nativeLimits(to.resources())}
 	if !reflect.DeepEqual(limits.From, limits.To) {

@@ -143,7 +143,7 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) 
 	if err := spec.validate(); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
-	if err := errors.Join(s.mayHave(spec.Resources), s.mayMapIDs(spec.IDs), s.mayAttach(spec.Endpoints), spec.checkSources()); err != nil {
+	if err := errors.Join(s.mayHave(&spec), s.mayMapIDs(spec.IDs), s.mayAttach(spec.Endpoints), spec.checkSources()); err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
 	r := &Record{ID: newID(), Created: time.Now().UTC(), Spec: spec}
@@ -167,9 +167,10 @@ func (s *Service) Create(ctx context.Context, spec Spec) (_ *System, err error) 
 }
 
 // mayHave reports what keeps a system of this user's from having the limits.
-func (s *Service) mayHave(r Resources) error {
-	if s.group != "" || r == (Resources{}) {
-		return s.mayUse(r.CPUSet)
+func (s *Service) mayHave(spec *Spec) error {
+	limited := spec.Resources != Resources{} || slices.ContainsFunc(spec.Mounts, func(m Mount) bool { return m.isLimited() })
+	if s.group != "" || !limited {
+		return s.mayUse(spec.Resources.CPUSet)
 	}
 	return fault(errdefs.ErrNotImplemented, "limit its resources: this user may not write to the control group %s, which root can make and give to the user", s.cfg.CgroupParent)
 }

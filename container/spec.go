@@ -41,6 +41,13 @@ type Mount struct {
 	Mode uint32 `json:"mode,omitempty"`
 	// NoExec keeps programs of the mount from being run.
 	NoExec bool `json:"noExec,omitempty"`
+	// IOPS and Bandwidth, in bytes a second, bound how much is read, and how much
+	// written, on the disk that a bind's source is on, as those of Resources do for
+	// the root. The kernel limits disks: whatever else of the system's is on that
+	// disk must have the same limits, or the system does not start, with an error
+	// of class ErrNotImplemented.
+	IOPS      int64 `json:"iops,omitempty"`
+	Bandwidth int64 `json:"bandwidth,omitempty"`
 }
 
 // Resources are a system's limits. Zero is unlimited.
@@ -207,7 +214,11 @@ func (s *Spec) validate() error {
 		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkDisks, s.checkDNS, s.checkUlimits,
 		s.checkIDs, s.checkSysctls, s.checkEndpoints,
 	} {
-		if err := f(); err != nil {
+		err := f()
+		if errdefs.IsNotImplemented(err) {
+			return err
+		}
+		if err != nil {
 			return fault(errdefs.ErrInvalidArgument, "%w", err)
 		}
 	}
@@ -266,6 +277,12 @@ func (s *Spec) checkMounts() error {
 			return fmt.Errorf("mount at %q: given twice", m.Target)
 		case m.Size < 0:
 			return fmt.Errorf("mount at %q: size %d is negative", m.Target, m.Size)
+		case m.Size != 0 && m.Type != "tmpfs":
+			return fault(errdefs.ErrNotImplemented, "mount at %q: size %d: only that of a tmpfs has a limit, and of a disk image", m.Target, m.Size)
+		case m.IOPS < 0 || m.Bandwidth < 0:
+			return fmt.Errorf("mount at %q: limit of %d reads and writes and %d bytes a second: at least 1", m.Target, m.IOPS, m.Bandwidth)
+		case m.isLimited() && m.Type == "tmpfs":
+			return fault(errdefs.ErrNotImplemented, "mount at %q: a tmpfs is on no disk whose use could be limited", m.Target)
 		case m.Mode > 0o7777 || m.Mode != 0 && m.Type != "tmpfs":
 			return fmt.Errorf("mount at %q: mode %#o: up to 07777, for a tmpfs", m.Target, m.Mode)
 		}

@@ -115,6 +115,9 @@ func (s *System) prepare(shim *wire.Conn, order wire.Spec) (*wire.Spec, error) {
 // complete adds to the order what every starter needs.
 func (s *System) complete(order wire.Spec, dir string) (*wire.Spec, error) {
 	root, err := s.root()
+	if err == nil {
+		err = forgetVolatile(root)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -183,9 +186,6 @@ func (s *System) root() (*wire.Root, error) {
 	} else if len(o.Lower) > sys.MaxLower {
 		err = fault(errdefs.ErrInvalidArgument, "stack %d layers: at most %d", len(o.Lower), sys.MaxLower)
 	}
-	if err == nil && spec.Ephemeral {
-		err = forgetVolatile(o.Work)
-	}
 	return &wire.Root{Lower: o.Lower, Upper: o.Upper, Work: o.Work, UserXattr: o.UserXattr, Volatile: spec.Ephemeral}, err
 }
 
@@ -193,8 +193,11 @@ func (s *System) root() (*wire.Root, error) {
 // which it would refuse to mount again for (Documentation/filesystems/overlayfs.rst,
 // "Volatile mount"): one of a start that failed. What a machine that stopped has
 // lost of it, it has lost of the record too.
-func forgetVolatile(work string) error {
-	return os.RemoveAll(filepath.Join(work, "work", "incompat", "volatile"))
+func forgetVolatile(r *wire.Root) error {
+	if !r.Volatile {
+		return nil
+	}
+	return os.RemoveAll(filepath.Join(r.Work, "work", "incompat", "volatile"))
 }
 
 // bundle collects what the configuration depends on.
@@ -214,13 +217,17 @@ func (s *System) bundle(dir string) (*bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	disks, err := s.limitedDisks(spec)
+	if err != nil {
+		return nil, err
+	}
 	hasTTY, err := s.hasGroup(ttyGID)
 	if err != nil {
 		return nil, fmt.Errorf("read the user namespace's ids: %w", err)
 	}
 	return &bundle{
 		record: &s.record, runDir: dir, cgroup: s.service.cgroup(s.record.ID), agent: agent,
-		caps: spec.Security.capabilities(givable), devices: devices, disk: limited,
+		caps: spec.Security.capabilities(givable), devices: devices, disk: limited, disks: disks,
 		hybrid: sys.HasV1Cgroups(), ttyGroup: hasTTY,
 		rootless: !userns.IsInitial(), user: !userns.IsInitial() || !s.record.IDs.isHost(),
 	}, nil

@@ -87,6 +87,9 @@ func (s *System) idleTree(ctx context.Context) (_ *rootfs.Tree, err error) {
 // stage mounts the system's root over the record's directory, which nobody looks for there.
 func (s *System) stage() (*rootfs.Tree, error) {
 	root, err := s.root()
+	if err == nil {
+		err = forgetVolatile(root)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -243,6 +243,7 @@ func TestConfig(t *testing.T) {
 	config := m.config("web")
 	config.HostName, config.DNSSearchList, config.Credentials = "not-this", "a.example,b.example", "secret"
 	config.ProcessorMaximum, config.ProcessorWeight, config.MemoryMaximumInMB = 10000, 50, 128
+	config.StorageIOPSMaximum = 1000
 	config.MappedPipes = []hcsshim.MappedPipe{{HostPath: l.Addr().String(), ContainerPipeName: "engine"}}
 	t.Setenv("HCSSHIM_CREATECONTAINER_ADDITIONALJSON", `{"HostName":"this","MemoryMaximumInMB":64}`)
 	c, err := hcsshim.CreateContainer("web", config)
@@ -254,6 +255,10 @@ func TestConfig(t *testing.T) {
 	limit := m.output(c, "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true")
 	if limit != "" && strings.TrimSpace(limit) != "67108864" {
 		t.Errorf("the memory limit is %q", limit)
+	}
+	limit = m.output(c, "cat /sys/fs/cgroup/io.max /sys/fs/cgroup/blkio/blkio.throttle.read_iops_device 2>/dev/null; true")
+	if limit != "" && !strings.Contains(limit, "1000") {
+		t.Errorf("the limit of the disk is %q", limit)
 	}
 	const path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
 	if got := m.output(c, "echo $PATH"); got != path {

@@ -157,14 +157,17 @@ func (c *ContainerConfig) mounts() ([]compute.Mount, error) {
 
 func (d *MappedDir) mount() (compute.Mount, error) {
 	switch {
-	case d.BandwidthMaximum != 0:
-		return compute.Mount{}, coded(ErrNotSupported, "BandwidthMaximum: not supported")
-	case d.IOPSMaximum != 0:
-		return compute.Mount{}, coded(ErrNotSupported, "IOPSMaximum: not supported")
+	case d.BandwidthMaximum > math.MaxInt64:
+		return compute.Mount{}, coded(hcserror.InvalidParameter, "BandwidthMaximum %d: out of range", d.BandwidthMaximum)
+	case d.IOPSMaximum > math.MaxInt64:
+		return compute.Mount{}, coded(hcserror.InvalidParameter, "IOPSMaximum %d: out of range", d.IOPSMaximum)
 	case d.CreateInUtilityVM:
 		return compute.Mount{}, coded(ErrNotSupported, "CreateInUtilityVM: there is no utility VM")
 	}
-	return compute.Mount{Source: d.HostPath, Target: d.ContainerPath, ReadOnly: d.ReadOnly}, nil
+	return compute.Mount{
+		Source: d.HostPath, Target: d.ContainerPath, ReadOnly: d.ReadOnly,
+		IOPS: int64(d.IOPSMaximum), Bandwidth: int64(d.BandwidthMaximum),
+	}, nil
 }
 
 // pipeDirectory is where a container sees the pipes that have a name alone.

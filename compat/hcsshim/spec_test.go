@@ -27,8 +27,6 @@ func TestUnsupported(t *testing.T) {
 		"class/x":                    {AssignedDevices: []AssignedDevice{{InterfaceClassGUID: "class/x"}}},
 		"SystemType":                 {SystemType: "VirtualMachine"},
 		"CreateInUtilityVM":          {MappedDirectories: []MappedDir{{HostPath: "/", CreateInUtilityVM: true}}},
-		"BandwidthMaximum":           {MappedDirectories: []MappedDir{{HostPath: "/", BandwidthMaximum: 1}}},
-		"IOPSMaximum":                {MappedDirectories: []MappedDir{{HostPath: "/", IOPSMaximum: 1}}},
 	} {
 		_, err := specOf("web", &c)
 		err = systemFailure(err, "web", "CreateComputeSystem", "")
@@ -43,6 +41,8 @@ func TestUnsupported(t *testing.T) {
 		"ProcessorWeight":   {ProcessorWeight: 1 << 40},
 		"StorageIOPS":       {StorageIOPSMaximum: 1 << 63},
 		"StorageBandwidth":  {StorageBandwidthMaximum: 1 << 63},
+		"BandwidthMaximum":  {MappedDirectories: []MappedDir{{HostPath: "/", BandwidthMaximum: 1 << 63}}},
+		"IOPSMaximum":       {MappedDirectories: []MappedDir{{HostPath: "/", IOPSMaximum: 1 << 63}}},
 		"neither a socket":  {MappedPipes: []MappedPipe{{HostPath: t.TempDir(), ContainerPipeName: "x"}}},
 	} {
 		if _, err := specOf("web", &c); hcserror.Code(err) != hcserror.InvalidParameter || !strings.Contains(err.Error(), name) {
@@ -59,7 +59,7 @@ func TestSpec(t *testing.T) {
 		MemoryMaximumInMB: 64, ProcessorMaximum: fullProcessor, ProcessorWeight: 50, StorageIOPSMaximum: 7, StorageBandwidthMaximum: 8,
 		Servicing: true, Credentials: "{}", HvRuntime: &HvRuntime{}, DNSSearchList: "a.example,b.example",
 		TerminateOnLastHandleClosed: true,
-		MappedDirectories:           []MappedDir{{HostPath: "/a", ContainerPath: "/b", ReadOnly: true, LinuxMetadata: true}},
+		MappedDirectories:           []MappedDir{{HostPath: "/a", ContainerPath: "/b", ReadOnly: true, LinuxMetadata: true, IOPSMaximum: 5, BandwidthMaximum: 6}},
 		MappedVirtualDisks:          []MappedVirtualDisk{{HostPath: "/d", ContainerPath: "/e", ReadOnly: true, Cache: "Disabled"}},
 		EndpointList:                []string{"7", "8"},
 		AssignedDevices:             []AssignedDevice{{InterfaceClassGUID: "/dev/fuse"}, {InterfaceClassGUID: "/dev/../dev/fuse"}},
@@ -71,7 +71,7 @@ func TestSpec(t *testing.T) {
 		Disks:     []compute.Disk{{Source: "/d", Target: "/e", ReadOnly: true}},
 		Endpoints: []string{"7", "8"},
 		Devices:   []compute.Device{{Source: "/dev/fuse"}},
-		Mounts:    []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true}},
+		Mounts:    []compute.Mount{{Source: "/a", Target: "/b", ReadOnly: true, IOPS: 5, Bandwidth: 6}},
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)

@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,25 +100,80 @@ func (c *Cgroup) cpuset(cpus string) string {
 }
 
 func (c *Cgroup) ioSettings(l *CgroupLimits) []setting {
-	if l.IODevice == "" {
-		return nil
+	var list []setting
+	for _, d := range l.disks() {
+		list = append(list, c.diskSettings(d)...)
 	}
+	return list
+}
+
+// diskLimit is a limit of the use of a disk.
+type diskLimit struct {
+	device          string
+	iops, bandwidth int64
+}
+
+// disks are all that there are limits for.
+func (l *CgroupLimits) disks() []diskLimit {
+	var list []diskLimit
+	if l.IODevice != "" {
+		list = append(list, diskLimit{l.IODevice, l.IOPS, l.Bandwidth})
+	}
+	for _, text := range l.Disks {
+		var d diskLimit
+		if _, err := fmt.Sscan(text, &d.device, &d.iops, &d.bandwidth); err == nil {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// unlimited are the limits that have none for the same disks.
+func (l *CgroupLimits) unlimited() CgroupLimits {
+	u := CgroupLimits{IODevice: l.IODevice}
+	for _, text := range l.Disks {
+		device, _, _ := strings.Cut(text, " ")
+		u.Disks = append(u.Disks, device+" 0 0")
+	}
+	return u
+}
+
+// withDisksOf adds the disks that the others have limits for, and these have
+// none for, in one order for both.
+func (l *CgroupLimits) withDisksOf(others *CgroupLimits) CgroupLimits {
+	all := *l
+	if l.IODevice == "" {
+		all.IODevice = others.IODevice
+	}
+	limits := make(map[string]string)
+	for _, text := range slices.Concat(others.unlimited().Disks, l.Disks) { // of both for a disk its own
+		device, _, _ := strings.Cut(text, " ")
+		limits[device] = text
+	}
+	all.Disks = nil
+	for _, device := range slices.Sorted(maps.Keys(limits)) {
+		all.Disks = append(all.Disks, limits[device])
+	}
+	return all
+}
+
+func (c *Cgroup) diskSettings(d diskLimit) []setting {
 	if _, v1 := c.h.v1["blkio"]; !v1 {
-		bps, iops := orNone(l.Bandwidth, none), orNone(l.IOPS, none)
-		value := fmt.Sprintf("%s rbps=%s wbps=%s riops=%s wiops=%s", l.IODevice, bps, bps, iops, iops)
+		bps, iops := orNone(d.bandwidth, none), orNone(d.iops, none)
+		value := fmt.Sprintf("%s rbps=%s wbps=%s riops=%s wiops=%s", d.device, bps, bps, iops, iops)
 		return []setting{{c.file("blkio", "", "io.max"), value}}
 	}
 	of := func(name string, n int64) setting {
-		return setting{c.file("blkio", "blkio.throttle."+name+"_device", ""), l.IODevice + " " + strconv.FormatInt(n, 10)}
+		return setting{c.file("blkio", "blkio.throttle."+name+"_device", ""), d.device + " " + strconv.FormatInt(n, 10)}
 	}
 	return []setting{
-		of("read_bps", l.Bandwidth), of("write_bps", l.Bandwidth), of("read_iops", l.IOPS), of("write_iops", l.IOPS),
+		of("read_bps", d.bandwidth), of("write_bps", d.bandwidth), of("read_iops", d.iops), of("write_iops", d.iops),
 	}
 }
 
 // limit sets the limits of a new group.
 func (c *Cgroup) limit(l CgroupLimits) error {
-	unset := CgroupLimits{IODevice: l.IODevice}
+	unset := l.unlimited()
 	_, err := c.set(&unset, &l)
 	if err == nil && l.Devices != nil {
 		err = c.limitDevices(l.Devices)
@@ -132,12 +188,7 @@ func (c *Cgroup) Update(from, to CgroupLimits) error {
 	if c.path == "" {
 		return ErrNoCgroup
 	}
-	if to.IODevice == "" {
-		to.IODevice = from.IODevice
-	}
-	if from.IODevice == "" {
-		from.IODevice = to.IODevice
-	}
+	from, to = from.withDisksOf(&to), to.withDisksOf(&from)
 	if err := c.makeRoom(from.Memory, to.Memory); err != nil {
 		return err
 	}

@@ -25,6 +25,28 @@ func OverlayLowers() ([]string, error) {
 	return all, nil
 }
 
+// OverlayUpper returns the upper directory of the overlay mounts whose device number, "major:minor", it is. It is empty if this
+// process sees none, or one without an upper directory.
+func OverlayUpper(device string) (string, error) {
+	data, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("list mounts: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		mount, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
+		m, f := strings.Fields(mount), strings.Fields(rest)
+		if len(m) < 3 || m[2] != device || len(f) != 3 || f[0] != "overlay" {
+			continue
+		}
+		for option := range strings.SplitSeq(f[2], ",") {
+			if dir, ok := strings.CutPrefix(option, "upperdir="); ok {
+				return unescapeMount(dir), nil
+			}
+		}
+	}
+	return "", nil
+}
+
 // lowersOf returns the directories in overlayfs's options, each in one of its own or all in one.
 func lowersOf(options string) (dirs []string) {
 	for option := range strings.SplitSeq(options, ",") {

@@ -76,6 +76,8 @@ type Limits struct {
 	IODevice   string // "major:minor" of the disk that IOPS and Bandwidth are for
 	IOPS       int64  // reads, and as many writes, a second
 	Bandwidth  int64  // bytes a second that are read, and as many that are written
+	// Disks are others with limits: "major:minor IOPS Bandwidth".
+	Disks []string
 	// Devices are what processes may use, one rule each as the file
 	// devices.allow has them: "c 1:3 rwm", with "*" for any number.
 	Devices []string
