@@ -10,15 +10,13 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
 // agentPath is where the system sees its agent: in /dev, which is the system's
 // own, so that nothing of it gets into the scratch layer.
 const agentPath = "/dev/.hcs-agent"
-
-// agentThreads is what the agent may add to the process count.
-const agentThreads = 16
 
 // cpuPeriod is the span, in microseconds, over which processor time is
 // shared out: the kernel's default.
@@ -303,7 +301,7 @@ func (b *bundle) limits() wire.Limits {
 		l.CPUPeriod, l.CPUQuota = cpuPeriod, int64(r.CPUs*cpuPeriod)
 	}
 	if r.Pids > 0 {
-		l.Pids = r.Pids + agentThreads
+		l.Pids = r.Pids + sys.AgentThreads
 	}
 	return l
 }

@@ -457,7 +457,7 @@ func TestModifyKilled(t *testing.T) {
 		spec := now.Record().Spec
 		wantMount, wantPids := fmt.Sprint(len(spec.Mounts)), "max"
 		if spec.Resources.Pids > 0 {
-			wantPids = fmt.Sprint(spec.Resources.Pids + 16)
+			wantPids = fmt.Sprint(spec.Resources.Pids)
 		}
 		if got := f.ok(now, "grep -c ' /toggled ' /proc/self/mountinfo || true"); got != wantMount {
 			t.Fatalf("round %d: mounted %s times, recorded %s", round, got, wantMount)

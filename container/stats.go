@@ -14,7 +14,7 @@ import (
 )
 
 // Stats are a running system's counters at one moment. The agent's own memory
-// and processes are part of them. A number that the kernel does not keep is 0,
+// is part of them. A number that the kernel does not keep is 0,
 // and so is a limit that there is not.
 type Stats struct {
 	Time time.Time
@@ -32,7 +32,7 @@ type Stats struct {
 	CPUThrottled                    time.Duration
 	CPUPeriods, CPUThrottledPeriods uint64
 
-	Pids, PidsLimit uint64
+	Pids, PidsLimit uint64 // processes and threads, the agent's not counted
 
 	ReadBytes, WriteBytes uint64 // block devices
 	ReadOps, WriteOps     uint64
@@ -97,7 +97,7 @@ func (s *System) measure(ctx context.Context) (Stats, error) {
 	if err := m.group.Read(&c); err != nil {
 		return Stats{}, err
 	}
-	if c.Pids == 0 { // not even the agent is left, or the kernel counts no processes
+	if c.Tasks == 0 { // not even the agent is left, or the kernel counts no processes
 		if _, err := s.isUpNow(ctx); err != nil {
 			return Stats{}, err
 		}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -90,8 +91,10 @@ type agent struct {
 	last bool           // there is to be no process after those that there are
 }
 
-// serve answers messages until the shim is gone.
+// serve answers messages until the shim is gone. What it starts is born in the
+// control groups of its thread, which only that may be in.
 func (a *agent) serve() int {
+	runtime.LockOSThread()
 	for {
 		m, err := a.conn.Receive()
 		if err != nil {
@@ -106,9 +109,22 @@ func (a *agent) serve() int {
 			a.signal(m)
 		case wire.Shutdown:
 			a.shutdown(m)
+		case wire.Join:
+			if err := join(m.Files); err != nil { // processes would not be counted
+				println("hcs-agent: join the group of the processes:", err.Error())
+				return 1
+			}
 		}
 		wire.CloseFiles(m.Files)
 	}
+}
+
+func join(files []int) error {
+	if len(files) != 1 {
+		return wire.ErrMalformed
+	}
+	_, err := syscall.Write(files[0], []byte("0"))
+	return err
 }
 
 // tell sends a message. Should the shim be gone, serve notices and ends all.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hostcompute/hcs/internal/reap"
@@ -192,12 +193,18 @@ func (s *shim) start() error {
 	}
 	s.agent = agent
 	s.noteStarting() // which costs no time: the agent is at work
+	if s.spec.Native != nil {
+		s.countProcesses()
+	}
 	pid, err := s.awaitAgent(failed)
 	if err == nil && s.spec.ShowNetwork {
 		err = s.showNetwork()
 	}
 	if err != nil {
 		return err
+	}
+	if s.spec.Native == nil { // whose group there is by now
+		s.countProcesses()
 	}
 	if err := s.learnMounts(); err != nil {
 		return err
@@ -286,6 +293,18 @@ func (s *shim) awaitAgent(failed <-chan error) (int, error) {
 	return pid, s.first.found(pid)
 }
 
+// countProcesses has all processes that the agent starts counted apart from it.
+// Without that it is counted with them, and the limit has room for it.
+func (s *shim) countProcesses() {
+	join, err := s.cgroup.CountProcesses()
+	if err == nil && join != nil {
+		err = errors.Join(s.agent.Send(wire.Message{Type: wire.Join, Files: []int{int(join.Fd())}}), join.Close())
+	}
+	if err != nil && !errors.Is(err, syscall.EPIPE) { // else the agent has ended, which others tell
+		note("count processes", err)
+	}
+}
+
 // errEnded is why a system does not start that a client has ended before it
 // had.
 var errEnded = errors.New("the system was ended while it started")
@@ -370,7 +389,7 @@ func (s *shim) takeDown() error {
 	case <-time.After(killTimeout):
 		err = errors.Join(err, fmt.Errorf("the first process outlives SIGKILL for %v", killTimeout), s.cgroup.Kill(killTimeout))
 	}
-	err = errors.Join(err, s.agent.Close())
+	err = errors.Join(err, s.agent.Close(), s.cgroup.UncountProcesses())
 	s.noteOOM()
 	s.endAll()
 	s.relays.finish(patience)

@@ -25,7 +25,15 @@ func (c *Cgroup) settings(l *CgroupLimits) []setting {
 	return slices.Concat(c.memorySettings(l), c.cpuSettings(l), []setting{
 		{c.file("cpuset", "cpuset.cpus", "cpuset.cpus"), c.cpuset(l.CPUSet)},
 		{c.file("pids", "pids.max", "pids.max"), orNone(l.Pids, none)},
-	}, c.ioSettings(l))
+	}, c.processesSettings(l), c.ioSettings(l))
+}
+
+func (c *Cgroup) processesSettings(l *CgroupLimits) []setting {
+	dir, ok := c.countsProcesses()
+	if !ok {
+		return nil
+	}
+	return []setting{{filepath.Join(dir, "pids.max"), processesLimit(l.Pids)}}
 }
 
 func orNone(n int64, none string) string {

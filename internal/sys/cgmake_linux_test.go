@@ -37,7 +37,7 @@ func newGroup(t *testing.T) *Cgroup {
 
 func TestMakeCgroup(t *testing.T) {
 	c := newGroup(t)
-	limits := CgroupLimits{Memory: 64 << 20, CPUQuota: 50_000, CPUPeriod: 100_000, Pids: 7}
+	limits := CgroupLimits{Memory: 64 << 20, CPUQuota: 50_000, CPUPeriod: 100_000, Pids: 7 + AgentThreads}
 	for range 2 { // the second time it is there
 		if err := c.Make(limits); err != nil {
 			t.Fatal(err)

@@ -21,11 +21,15 @@ type CgroupStats struct {
 	CPUThrottled                    uint64 // nanoseconds that processes waited as the quota was used up
 	CPUPeriods, CPUThrottledPeriods uint64 // in which any ran, and in which it was used up
 
-	Pids, PidsLimit uint64 // PidsLimit 0 is unlimited
+	// Pids are processes and threads, without the agent's, and PidsLimit is theirs; 0 is unlimited. Tasks are all.
+	Pids, PidsLimit, Tasks uint64
 
 	ReadBytes, WriteBytes uint64 // block devices
 	ReadOps, WriteOps     uint64
 }
+
+// AgentThreads is how many of CgroupLimits.Pids are the agent's.
+const AgentThreads = 16
 
 // CgroupLimits are what a control group is held to; 0 is no limit.
 type CgroupLimits struct {
@@ -35,7 +39,7 @@ type CgroupLimits struct {
 	CPUPeriod  uint64
 	CPUWeight  int64  // 1 to 10000; 100 is the kernel's default
 	CPUSet     string // processors, as "0-3,7"; empty is all
-	Pids       int64
+	Pids       int64  // processes and threads, AgentThreads of the agent's included
 	IODevice   string // "major:minor" of the disk that IOPS and Bandwidth are for
 	IOPS       int64  // reads, and as many writes, a second
 	Bandwidth  int64  // bytes a second that are read, and as many that are written

@@ -205,7 +205,7 @@ func (c *Cgroup) Kill(timeout time.Duration) error {
 // Remove removes the group, and the groups below it, from every hierarchy. A
 // group that is not there is no error; one with processes in it is.
 func (c *Cgroup) Remove() error {
-	var errs []error
+	errs := []error{c.UncountProcesses()}
 	for _, dir := range c.Dirs() {
 		if err := removeGroup(dir); err != nil {
 			errs = append(errs, fmt.Errorf("remove control group: %w", err))

@@ -14,6 +14,8 @@ import (
 type CgroupMeter struct {
 	files [meterFiles]int // descriptors, -1 for what there is not
 	v1    struct{ memory, cpuacct, cpu, blkio bool }
+	own   uint64 // of the agent's threads, those that are counted with the processes
+	spare uint64 // what the limit allows it
 	buf   []byte
 }
 
@@ -70,6 +72,11 @@ func (c *Cgroup) NewMeter() (*CgroupMeter, error) {
 	if m.v1.blkio {
 		names[ioOps] = c.file("blkio", "blkio.throttle.io_serviced_recursive", "")
 	}
+	m.own, m.spare = 0, AgentThreads // who tells the agent's threads apart
+	if dir, ok := c.countsProcesses(); ok {
+		m.own, m.spare = spawners, spawners
+		names[pidsCurrent], names[pidsMax] = filepath.Join(dir, "pids.current"), filepath.Join(dir, "pids.max")
+	}
 	for i, name := range names {
 		m.files[i] = -1
 		if name == "" {
@@ -105,7 +112,11 @@ func (m *CgroupMeter) Read(s *CgroupStats) error {
 	}
 	m.memory(s)
 	m.cpu(s)
-	s.Pids, s.PidsLimit = m.number(pidsCurrent), m.number(pidsMax)
+	s.Tasks = m.number(pidsCurrent)
+	s.Pids = s.Tasks - min(s.Tasks, m.own)
+	if limit := m.number(pidsMax); limit > 0 {
+		s.PidsLimit = max(1, limit-min(limit, m.spare))
+	}
 	m.io(s)
 	return nil
 }

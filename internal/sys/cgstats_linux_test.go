@@ -33,7 +33,7 @@ func TestStatsV2(t *testing.T) {
 	want := CgroupStats{
 		MemoryUsage: 5 << 20, MemoryPeak: 6 << 20, MemoryLimit: 64 << 20, MemoryCache: 512 << 10, OOMKills: 2,
 		CPUTotal: 3_000_000, CPUUser: 1_000_000, CPUSystem: 2_000_000, CPUPeriods: 7, CPUThrottledPeriods: 2, CPUThrottled: 55_000,
-		Pids: 4, ReadBytes: 4097, WriteBytes: 8192, ReadOps: 2, WriteOps: 2,
+		Pids: 4, Tasks: 4, ReadBytes: 4097, WriteBytes: 8192, ReadOps: 2, WriteOps: 2,
 	}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -97,4 +97,57 @@ func TestUpdateV2(t *testing.T) {
 		t.Error("a limit was set that there is not")
 	}
 	check(map[string]string{"cpu.weight": "100"}) // set, and set back
+}
+
+// TestCountProcessesV2 has the same of the group of a system's processes, and reads it.
+func TestCountProcessesV2(t *testing.T) {
+	dir := t.TempDir()
+	group := filepath.Join(dir, "group")
+	write := func(name, text string) {
+		t.Helper()
+		file := filepath.Join(group, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(name, want string) {
+		t.Helper()
+		if text, err := os.ReadFile(filepath.Join(group, name)); err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v, want %q", name, text, err, want)
+		}
+	}
+	for name, text := range map[string]string{
+		"pids.max": "36\n", "pids.current": "8\n", "cgroup.subtree_control": "", "memory.current": "0\n",
+		"processes/cgroup.type": "", "processes/cgroup.threads": "", "processes/pids.max": "", "processes/pids.current": "4\n",
+	} {
+		write(name, text)
+	}
+	c := &Cgroup{path: "/group", h: hierarchies{dirs: []string{dir}, unified: dir}}
+	join, err := c.CountProcesses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, err := filepath.Rel(group, join.Name()); err != nil || name != "processes/cgroup.threads" {
+		t.Errorf("joined by %s", join.Name())
+	}
+	if err := join.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect("processes/cgroup.type", "threaded")
+	expect("cgroup.subtree_control", "+pids")
+	expect("processes/pids.max", "21")
+	s, err := c.Stats()
+	if err != nil || s.Pids != 3 || s.PidsLimit != 20 || s.Tasks != 4 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	write("processes/pids.max", "")
+	if got := c.processesSettings(&CgroupLimits{Pids: AgentThreads + 1}); len(got) != 1 || got[0].value != "2" {
+		t.Errorf("a limit of 1: %v", got)
+	}
+	if none, err := (&Cgroup{path: "/other", h: c.h}).CountProcesses(); none != nil || err != nil {
+		t.Errorf("of no group: %v, %v", none, err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,7 +31,7 @@ func (c *Cgroup) Members() ([]int, error) {
 			return err
 		}
 		text, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		if path != top && gone(err) {
+		if path != top && (gone(err) || errors.Is(err, unix.EOPNOTSUPP)) { // of a v2 group of threads all are in that above it
 			return nil
 		}
 		pids = append(pids, numbers(text)...)
@@ -39,7 +40,8 @@ func (c *Cgroup) Members() ([]int, error) {
 	if err != nil {
 		return nil, c.wrap("list the processes of", err)
 	}
-	return pids, nil
+	slices.Sort(pids) // one with threads in several groups is in each
+	return slices.Compact(pids), nil
 }
 
 func numbers(text []byte) (list []int) {

@@ -67,6 +67,8 @@ const (
 	Revoke      // client → shim: as Terminate, and where no process has been created the state is that from before Start
 
 	Bear // client → shim: Birth, before a Start that has a Native; no answer
+
+	Join // shim → agent: what the thread that starts processes has to write "0" to, to be counted with them, as descriptor; no body
 )
 
 var typeNames = [...]string{
@@ -76,7 +78,7 @@ var typeNames = [...]string{
 	"Shutdown", "Idle", "OpenRoot",
 	"Lend",
 	"Network", "OpenNetwork", "Revoke",
-	"Bear",
+	"Bear", "Join",
 }
 
 // String returns the type's name.
