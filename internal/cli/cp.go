@@ -57,6 +57,8 @@ func (o *cpOptions) addFlags(f *pflag.FlagSet) {
 func (o *cpOptions) run(ctx context.Context, a *app, from, to string) error {
 	src, dst := parseEnd(from), parseEnd(to)
 	switch {
+	case from == "" || to == "":
+		return usage("cp: a path is empty")
 	case src.ref == "" && dst.ref == "":
 		return usage("cp: name a container, as in CONTAINER:PATH")
 	case src.isStream() && dst.isStream():
@@ -100,6 +102,9 @@ func (o *cpOptions) copy(ctx context.Context, a *app, h *hcs.Host, src, dst *cop
 	if err != nil {
 		return err
 	}
+	if err := apart(ctx, h, src, dst); err != nil {
+		return err
+	}
 	return dst.tree.Write(ctx, dir, func(emit rootfs.Emit) error {
 		return src.tree.Read(ctx, src.name, as, o.adapted(a, dst, emit))
 	}, own.Owner)
@@ -128,6 +133,40 @@ func inOrder(ctx context.Context, h *hcs.Host, src, dst *copyEnd) ([]*copyEnd, e
 		return []*copyEnd{dst, src}, nil
 	}
 	return []*copyEnd{src, dst}, nil
+}
+
+// apart refuses a source that what is written to the container is a part of: the copy would be of itself, without end.
+func apart(ctx context.Context, h *hcs.Host, src, dst *copyEnd) error {
+	if src.ref != "" || src.is.Kind != layer.Dir {
+		return nil
+	}
+	c, err := h.Containers().Open(ctx, dst.ref)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	writes := c.Record().Spec.RootDir
+	if !c.Record().Spec.WriteInPlace {
+		scratch, err := c.Scratch()
+		if err != nil {
+			return err
+		}
+		writes = scratch.Upper()
+	}
+	if isBelow(writes, src.real) {
+		return fault(errdefs.ErrInvalidArgument, "what container %s writes is kept in %s", c.Name(), src.real)
+	}
+	return nil
+}
+
+// isBelow reports whether a path leads into the directory, or to it, whatever links are on its way.
+func isBelow(name, dir string) bool {
+	name, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(dir, name)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // adapted changes entries to what they are to be at their target.
@@ -220,6 +259,7 @@ type copyEnd struct {
 	ref, path string // the container; empty is this machine
 	source    bool   // it has to be there
 
+	real     string // the path on this machine, without links
 	tree     *rootfs.Tree
 	name     string       // in the tree
 	is       *layer.Entry // nil if it is not there
@@ -307,6 +347,7 @@ func (p *copyEnd) openLocal(follow bool) error {
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return err
 	}
+	p.real = filepath.Join(dir, name)
 	if p.tree, err = rootfs.OpenTree(dir); err != nil {
 		return err
 	}
