@@ -298,8 +298,10 @@ func (s *Spec) checkResources() error {
 		return fmt.Errorf("memory limit of %d bytes: at least %d", r.Memory, int64(MinMemory))
 	case r.CPUs != 0 && !(r.CPUs >= 0.01 && r.CPUs <= maxCPUs): // NaN is neither
 		return fmt.Errorf("limit of %g cpus: from 0.01 to %d", r.CPUs, maxCPUs)
-	case r.MemorySwap != 0 && (r.Memory == 0 || r.MemorySwap < r.Memory):
-		return fmt.Errorf("limit of %d bytes of memory and swap: at least that of memory, %d, and not without", r.MemorySwap, r.Memory)
+	case r.MemorySwap != 0 && r.Memory == 0:
+		return fmt.Errorf("limit of %d bytes of memory and swap: limit the memory, too", r.MemorySwap)
+	case r.MemorySwap != 0 && r.MemorySwap < r.Memory:
+		return fmt.Errorf("limit of %d bytes of memory and swap: at least that of memory, %d", r.MemorySwap, r.Memory)
 	case r.CPUWeight < 0 || r.CPUWeight > 10000:
 		return fmt.Errorf("weight of %d for cpus: from 1 to 10000", r.CPUWeight)
 	case r.IOPS < 0 || r.Bandwidth < 0:

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 
+	"github.com/containerd/errdefs"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -27,7 +30,8 @@ func newImageLoad(a *app) *cobra.Command {
 		Long: `Load images and unpack their layers.
 
 SOURCE is oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME].
-With --input it is an archive of either kind.`,
+With --input it is an archive of either kind, or, without a SOURCE, one on
+standard input.`,
 		Example: `  hcs image load oci:layouts/debian:12
   hcs image load --name web oci-archive:web.tar`,
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args) },
@@ -46,17 +50,47 @@ func (o *imageLoadOptions) addFlags(f *pflag.FlagSet) {
 
 func (o *imageLoadOptions) run(ctx context.Context, a *app, sources []string) error {
 	ctx = a.signals.catch(ctx)
-	if o.input != "" {
+	switch {
+	case o.input == "-" || o.input == "" && len(sources) == 0:
+		return o.loadStream(ctx, a, sources)
+	case o.input != "":
 		ref, err := archiveRef(ctx, o.input)
 		if err != nil {
 			return err
 		}
 		sources = append(sources, ref)
 	}
-	switch {
-	case len(sources) == 0:
-		return usage("image load: say from where, as in oci:DIR:TAG")
-	case len(sources) > 1 && o.name != "":
+	return o.load(ctx, a, sources)
+}
+
+// loadStream loads an archive from standard input, too. Its files are read in no order: it is kept meanwhile.
+func (o *imageLoadOptions) loadStream(ctx context.Context, a *app, sources []string) error {
+	if isTerminal(a.in) {
+		return usage("image load: say from where, as in oci:DIR:TAG, or give an archive on standard input")
+	}
+	return withArchive(ctx, func(file string) error {
+		if err := copyFrom(a.in, file); err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+		ref, err := archiveRef(ctx, file)
+		if err != nil {
+			return fault(errdefs.ErrInvalidArgument, "load image: what standard input has is no archive of an image")
+		}
+		return o.load(ctx, a, append(sources, ref))
+	})
+}
+
+func copyFrom(from io.Reader, file string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, from)
+	return errors.Join(err, f.Close())
+}
+
+func (o *imageLoadOptions) load(ctx context.Context, a *app, sources []string) error {
+	if len(sources) > 1 && o.name != "" {
 		return usage("image load: only one image can have the name " + o.name)
 	}
 	var platform v1.Platform
