@@ -170,7 +170,7 @@ func TestStates(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestNoTime has others at work on a container for longer than there is time to start and to pause it.
+// TestNoTime has others at work on a container for longer than there is time to start, to pause and to resume it.
 func TestNoTime(t *testing.T) {
 	m := newMachine(t)
 	c := m.created("web")
@@ -184,6 +184,8 @@ func TestNoTime(t *testing.T) {
 	check(t, syscall.Kill(shim, syscall.SIGSTOP))
 	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMPAUSE", "1")
 	expect(t, "pause", c.Pause(), hcsshim.ErrTimeout)
+	t.Setenv("HCSSHIM_TIMEOUT_SYSTEMRESUME", "1")
+	expect(t, "resume", c.Resume(), hcsshim.ErrTimeout)
 	check(t, syscall.Kill(shim, syscall.SIGCONT))
 	check(t, ended(c))
 }
