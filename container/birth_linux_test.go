@@ -40,7 +40,10 @@ func (f *fixture) birthIn(group *sys.Cgroup, agent string) *starting {
 		Status: filepath.Join(dir, "status.json"), Log: wire.Log{Path: filepath.Join(dir, "log"), MaxFiles: 1},
 		Events: wire.Events{Dir: dir, Alive: filepath.Join(dir, "alive")},
 	}
-	s.shim.ExtraFiles, s.shim.Stderr = []*os.File{theirs}, &s.log
+	lock, err := os.Open(dir) // which nobody else wants
+	f.must(err)
+	defer lock.Close()
+	s.shim.ExtraFiles, s.shim.Stderr = []*os.File{theirs, lock}, &s.log
 	s.shim.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS}
 	f.must(s.shim.Start())
 	f.must(s.Send(wire.Message{Type: wire.Bear, Body: s.birth.Encode()}))

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,6 +160,32 @@ func TestClientKilledOnTheWay(t *testing.T) {
 		f.must(err)
 		return len(systems) == 0
 	})
+}
+
+// TestStartAfterClientKilled starts a system the moment that a client which was
+// starting it, or was about to, has been killed: no two shims meet, and who has
+// started it finds it started, unless it ends as the other client wanted.
+func TestStartAfterClientKilled(t *testing.T) {
+	rounds := 60
+	if testing.Short() {
+		rounds = 20
+	}
+	f := newFixture(t)
+	for round := range rounds {
+		cmd, id := f.client(container.Spec{}, "sleep 1000", "created")
+		time.Sleep(time.Duration(rand.Int64N(int64(12 * time.Millisecond))))
+		f.must(cmd.Process.Kill())
+		_ = cmd.Wait()
+		s, err := f.Open(t.Context(), id)
+		f.must(err)
+		f.must(s.Start(t.Context()))
+		st, err := s.Status(t.Context())
+		if err != nil || st.State != container.Running && st.Reason != "its client died before it had a process" {
+			t.Fatalf("round %d: %+v, %v", round, st, err)
+		}
+		f.must(s.Terminate(t.Context()))
+		f.must(s.Delete(t.Context()))
+	}
 }
 
 func TestShimKilled(t *testing.T) {

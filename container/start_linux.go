@@ -35,11 +35,13 @@ func (s *System) startAs(ctx context.Context, order wire.Spec) error {
 	if err != nil {
 		return s.wrap("start", err)
 	}
-	err = s.start(ctx, order)
+	err = s.start(ctx, order, lock)
 	return s.wrap("start", errors.Join(err, lock.Unlock()))
 }
 
-func (s *System) start(ctx context.Context, order wire.Spec) error {
+// start is startAs with the record's lock held. The shim holds it, too, until the
+// system runs or is not to: nobody starts another if we are killed meanwhile.
+func (s *System) start(ctx context.Context, order wire.Spec, lock *state.Lock) error {
 	if up, err := s.isUp(ctx); err != nil || up {
 		return err
 	}
@@ -59,7 +61,7 @@ func (s *System) start(ctx context.Context, order wire.Spec) error {
 	// As it is now: another System may have modified it, or given it another name.
 	now := &System{service: s.service, record: record}
 	before, _ := readStatus(s.statusFile())
-	c, err := now.startShim(ctx, order)
+	c, err := now.startShim(ctx, order, lock.File())
 	if err != nil {
 		return errors.Join(err, s.service.cleanUp(&s.record), s.neverStarted(before), s.service.detach(context.WithoutCancel(ctx), id, nil))
 	}
@@ -278,7 +280,7 @@ func (s *System) native(shim *wire.Conn, b *bundle) (*wire.Native, error) {
 // startShim starts the shim, in a session and a mount namespace of its own,
 // and returns the connection to it when the system runs. While the program
 // starts, what it is to do is prepared.
-func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, err error) {
+func (s *System) startShim(ctx context.Context, order wire.Spec, lock *os.File) (_ *wire.Conn, err error) {
 	program, err := s.service.libexec("hcs-shim")
 	if err != nil {
 		return nil, err
@@ -292,7 +294,7 @@ func (s *System) startShim(ctx context.Context, order wire.Spec) (_ *wire.Conn, 
 			c.Close()
 		}
 	}()
-	shim, err := s.execShim(program, theirs)
+	shim, err := s.execShim(program, theirs, lock)
 	theirs.Close()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
@@ -355,7 +357,7 @@ func (s *System) giveUp(ctx context.Context, shim *child) {
 	shim.awaitEnd(ctx)
 }
 
-func (s *System) execShim(program string, socket *os.File) (*child, error) {
+func (s *System) execShim(program string, socket, lock *os.File) (*child, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -369,7 +371,7 @@ func (s *System) execShim(program string, socket *os.File) (*child, error) {
 	// Without os/exec, which once a process forks another one to see whether it
 	// can have a pidfd.
 	pid, err := syscall.ForkExec(program, []string{"hcs-shim", s.service.runDir(s.record.ID)}, &syscall.ProcAttr{
-		Dir: "/", Env: os.Environ(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), socket.Fd()},
+		Dir: "/", Env: os.Environ(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), socket.Fd(), lock.Fd()},
 		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS},
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
@@ -15,6 +16,10 @@ import (
 // clientSocket is the descriptor on which the program that started the shim
 // sends Start, and on which it is a client from then on.
 const clientSocket = 3
+
+// startLock is a descriptor that has the lock of the system's record, which the
+// shim keeps until the system runs (state.Lock.File).
+const startLock = 4
 
 // Main runs a shim, in the mount namespace that was made for it, and returns
 // its exit status.
@@ -31,9 +36,10 @@ func Main() int {
 func run() error {
 	// What the caller's caller left open, a lock or a pipe that somebody waits
 	// for the end of, would stay open as long as the system lives.
-	if err := sys.CloseInherited(clientSocket + 1); err != nil {
+	if err := sys.CloseInherited(startLock + 1); err != nil {
 		return err
 	}
+	syscall.CloseOnExec(startLock)
 	client, err := wire.NewConn(clientSocket)
 	if err != nil {
 		return fmt.Errorf("take over the client's socket: %w", err)
@@ -42,6 +48,7 @@ func run() error {
 		return fmt.Errorf("prepare the supervisor: %w", err)
 	}
 	s := newShim()
+	s.lock = os.NewFile(startLock, "lock")
 	spec, err := s.receiveSpec(client)
 	if err != nil {
 		return errors.Join(err, s.abandon())

@@ -33,6 +33,7 @@ type shim struct {
 	mounts   map[string]uint64 // targets of mounts that may be taken away, and the mounts' numbers
 
 	starting *wire.Conn // the client that started it
+	lock     *os.File   // of the record, until the system runs
 	before   *leftStatus
 	relays   relaySet // those that have something to copy
 
@@ -145,6 +146,9 @@ func (s *shim) supervise(client *wire.Conn) error {
 		return errors.Join(err, client.Send(failureMessage(class, err)))
 	}
 	s.events.settle()
+	if err := s.lock.Close(); err != nil {
+		note("let the record's lock go", err)
+	}
 	s.reply(client, wire.Message{Type: wire.OK})
 	go s.listenToAgent()
 	go s.watchOOM()

@@ -54,6 +54,10 @@ func (s *Store[T]) TryLockShared(id string) (*Lock, error) {
 	return s.tryLock(id, shared)
 }
 
+// File is what holds the lock, and stays the lock's. A process that is started with it holds the lock too, until it closes
+// it or either of them has unlocked: so what a caller has begun is not disturbed when the caller is killed.
+func (l *Lock) File() *os.File { return l.file }
+
 // Unlock lets the lock go. If the object does not exist, the lock's file goes too.
 func (l *Lock) Unlock() error {
 	err := l.sweep()
