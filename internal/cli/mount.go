@@ -166,6 +166,10 @@ func setMountField(m *container.Mount, key, value string) (err error) {
 		if value != "" {
 			m.ReadOnly, err = strconv.ParseBool(value)
 		}
+	case "iops":
+		m.IOPS, err = strconv.ParseInt(value, 10, 64)
+	case "bandwidth":
+		m.Bandwidth, err = parseSize(value)
 	case "tmpfs-size":
 		m.Size, err = parseSize(value)
 	case "tmpfs-mode":
@@ -176,7 +180,7 @@ func setMountField(m *container.Mount, key, value string) (err error) {
 			err = usage("no mount is passed on: bind-propagation is rprivate")
 		}
 	default:
-		err = usage(fmt.Sprintf("unknown key %q: use type, source, target, readonly, tmpfs-size, tmpfs-mode", key))
+		err = usage(fmt.Sprintf("unknown key %q: use type, source, target, readonly, iops, bandwidth, tmpfs-size, tmpfs-mode", key))
 	}
 	return err
 }

@@ -77,7 +77,7 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	f.String("entrypoint", "", "`program` in place of the image's entrypoint")
 	o.entrypoint = f.Lookup("entrypoint")
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "show a file or directory, `SOURCE:TARGET[:ro]`")
-	f.StringArrayVar(&o.mounts, "mount", nil, "mount `type=bind|tmpfs,source=PATH,target=PATH,readonly,tmpfs-size=N`")
+	f.StringArrayVar(&o.mounts, "mount", nil, "mount `type=bind|tmpfs,source=PATH,target=PATH,readonly,iops=N,bandwidth=N,tmpfs-size=N`")
 	f.StringArrayVar(&o.tmpfs, "tmpfs", nil, "mount an empty directory in memory, `TARGET[:size=N,mode=N,ro,noexec]`")
 	f.Var(&o.shm, "shm-size", "limit of /dev/shm in `bytes`")
 	f.BoolVar(&o.readOnly, "read-only", false, "make the container's root read-only")

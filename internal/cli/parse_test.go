@@ -91,6 +91,7 @@ func TestParseMount(t *testing.T) {
 		"type=bind,source=/a,target=/b":           {Type: "bind", Source: abs("/a"), Target: "/b"},
 		"src=/a,dst=/b,readonly":                  {Type: "bind", Source: abs("/a"), Target: "/b", ReadOnly: true},
 		"src=/a,destination=/b,ro=false":          {Type: "bind", Source: abs("/a"), Target: "/b"},
+		"src=/a,dst=/b,iops=100,bandwidth=1m":     {Type: "bind", Source: abs("/a"), Target: "/b", IOPS: 100, Bandwidth: 1 << 20},
 		"type=tmpfs,target=/t,tmpfs-size=64m":     {Type: "tmpfs", Target: "/t", Size: 64 << 20},
 		`"source=/a,b",target=/c`:                 {Type: "bind", Source: abs("/a,b"), Target: "/c"},
 		"Type=bind,SOURCE=x,target=/b,readonly=1": {Type: "bind", Source: abs("x"), Target: "/b", ReadOnly: true},

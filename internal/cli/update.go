@@ -45,7 +45,7 @@ func (o *updateOptions) addFlags(f *pflag.FlagSet) {
 	o.resourceOptions.addFlags(f)
 	grant(f, "restart", "", granted{[]string{"no"}, noRestarts})
 	f.StringArrayVarP(&o.volumes, "volume", "v", nil, "show one more file or directory, `SOURCE:TARGET[:ro]`")
-	f.StringArrayVar(&o.mounts, "mount-add", nil, "mount one more, `type=bind|tmpfs,source=PATH,target=PATH,readonly,tmpfs-size=N`")
+	f.StringArrayVar(&o.mounts, "mount-add", nil, "mount one more, `type=bind|tmpfs,source=PATH,target=PATH,readonly,iops=N,bandwidth=N,tmpfs-size=N`")
 	f.StringArrayVar(&o.removeMounts, "mount-rm", nil, "unmount what is at `TARGET`")
 	f.StringArrayVar(&o.devices, "device-add", nil, "let processes use one more device, `SOURCE[:TARGET][:rwm]`")
 	f.StringArrayVar(&o.removeDevices, "device-rm", nil, "take the device at `TARGET` away")
