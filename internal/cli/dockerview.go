@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"strconv"
 	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -138,4 +139,38 @@ func newDockerImage(img *image.Image) dockerImage {
 		d.Created = *t
 	}
 	return d
+}
+
+// eventView has an event by docker's names, too, for templates alone.
+type eventView struct {
+	*container.Event
+	dockerEvent `json:"-"`
+}
+
+type dockerEvent struct {
+	Type, Action, Status, From, Scope string
+	TimeNano                          int64
+	Actor                             dockerActor
+}
+
+type dockerActor struct {
+	ID         string
+	Attributes map[string]string
+}
+
+// dockerActions are docker's names of what happens, where there are some.
+var dockerActions = map[container.EventKind]string{
+	container.EventCreated: "create", container.EventStarted: "start", container.EventPaused: "pause", container.EventResumed: "unpause",
+	container.EventModified: "update", container.EventProcessCreated: "exec_start", container.EventProcessExited: "exec_die",
+	container.EventExited: "die", container.EventDeleted: "destroy",
+}
+
+func newEventView(e *container.Event) eventView {
+	action := cmp.Or(dockerActions[e.Kind], string(e.Kind))
+	d := dockerEvent{Type: "container", Action: action, Status: action, From: e.Image, Scope: "local", TimeNano: e.Time.UnixNano()}
+	d.Actor = dockerActor{e.ID, map[string]string{"name": e.Name, "image": e.Image}}
+	if e.Kind == container.EventExited || e.Kind == container.EventProcessExited {
+		d.Actor.Attributes["exitCode"] = strconv.Itoa(e.Exit.Code)
+	}
+	return eventView{e, d}
 }

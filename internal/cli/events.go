@@ -125,12 +125,17 @@ var eventKinds = []container.EventKind{
 	container.EventDeleted, container.EventGap,
 }
 
-// dockersEvents are docker's names of what has another one here.
-var dockersEvents = map[string]container.EventKind{
-	"create": container.EventCreated, "start": container.EventStarted, "pause": container.EventPaused,
-	"unpause": container.EventResumed, "update": container.EventModified, "exec_start": container.EventProcessCreated,
-	"exec_die": container.EventProcessExited, "die": container.EventExited, "stop": container.EventExited,
-	"destroy": container.EventDeleted,
+// kindNamed returns the kind of docker's name for it, or of its own.
+func kindNamed(name string) container.EventKind {
+	if name == "stop" { // which docker tells before "die"
+		return container.EventExited
+	}
+	for kind, action := range dockerActions {
+		if action == name {
+			return kind
+		}
+	}
+	return container.EventKind(name)
 }
 
 // kindsFor says what to use in place of a name that no event has.
@@ -153,10 +158,10 @@ func (o *eventsOptions) filter() (func(*container.Event) bool, error) {
 		switch {
 		case !ok || !slices.Contains([]string{"container", "event", "image", "type"}, key):
 			return nil, usage(fmt.Sprintf("events: filter %q: use container=NAME, image=NAME or event=KIND", f))
-		case key == "event" && dockersEvents[value] != "":
-			value = string(dockersEvents[value])
-		case key == "event" && !slices.Contains(eventKinds, container.EventKind(value)):
+		case key == "event" && !slices.Contains(eventKinds, kindNamed(value)):
 			return nil, usage(fmt.Sprintf("events: filter %q: there is no such event: %s", f, kindsFor()))
+		case key == "event":
+			value = string(kindNamed(value))
 		}
 		wanted[key] = append(wanted[key], value)
 	}
@@ -183,7 +188,7 @@ func (o *eventsOptions) print(to io.Writer, e *container.Event) error {
 		}
 		return err
 	}
-	return templated(to, o.format, []*container.Event{e})
+	return templated(to, o.format, []eventView{newEventView(e)})
 }
 
 // eventLine is made as docker's lines are, but for the words.

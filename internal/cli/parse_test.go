@@ -164,6 +164,7 @@ func TestSpec(t *testing.T) {
 		"-it --rm img sh -c x": {
 			Image: "img", System: container.Spec{Network: "none", Ephemeral: true},
 			Command: image.Overrides{Args: []string{"sh", "-c", "x"}, Terminal: image.WithTerminal},
+			Pipes:   container.Pipes{Stdin: true},
 		},
 		"--name n --hostname h --read-only --net host -m 64m --cpus 1.5 --pids-limit 9 --stop-signal INT img --rm": {
 			Image: "img", Command: image.Overrides{Args: []string{"--rm"}},
@@ -242,8 +243,8 @@ func TestList(t *testing.T) {
 		"table":                                  "NAME          COUNT\na             x\n<long name>   xxx\n",
 		"json":                                   "{\"Name\":\"a\",\"Count\":1}\n{\"Name\":\"<long name>\",\"Count\":3}\n",
 		"{{.Name}}/{{.Count}}":                   "a/1\n<long name>/3\n",
-		`{{upper .Name}}\t{{json .}}`:            "A\t{\"Name\":\"a\",\"Count\":1}\n<LONG NAME>\t{\"Name\":\"\\u003clong name\\u003e\",\"Count\":3}\n",
-		`table {{.Name}}\t{{.Count}}`:            "a             1\n<long name>   3\n",
+		`{{upper .Name}}\t{{json .}}`:            "A\t{\"Name\":\"a\",\"Count\":1}\n<LONG NAME>\t{\"Name\":\"<long name>\",\"Count\":3}\n",
+		`table {{.Name}}\t{{.Count}}`:            "NAME          COUNT\na             1\n<long name>   3\n",
 		`{{range split .Name " "}}{{.}};{{end}}`: "a;\n<long;name>;\n",
 	} {
 		var b strings.Builder
@@ -293,7 +294,7 @@ func TestStatsRow(t *testing.T) {
 	}}
 	want := statsRow{
 		ID: "0123456789ab", Container: "0123456789ab", Name: "n", CPUPerc: "50.00%", MemUsage: "64MiB / 256MiB", MemPerc: "25.00%",
-		BlockIO: "1kB / 2MB", PIDs: "7",
+		NetIO: "0B / 0B", BlockIO: "1kB / 2MB", PIDs: "7",
 	}
 	if diff := cmp.Diff(want, newStatsRow(now, before)); diff != "" {
 		t.Error(diff)

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"math"
-
 	"github.com/spf13/pflag"
 
 	"github.com/hostcompute/hcs/container"
@@ -23,7 +21,7 @@ func (o *resourceOptions) addFlags(f *pflag.FlagSet) {
 	f.Var(&o.memorySwap, "memory-swap", "limit of memory and swap together in `bytes`, -1 for none")
 	f.Float64Var(&o.cpus, "cpus", 0, "limit of processor time, in processors")
 	f.Int64Var(&o.weight, "cpu-weight", 0, "share of processors that others want too, 1 to 10000: others have 100")
-	f.Int64VarP(&o.shares, "cpu-shares", "c", 0, "the same by docker's scale, 2 to 262144: others have 1024")
+	f.Int64VarP(&o.shares, "cpu-shares", "c", 0, "the same by docker's scale, of which others have 1024")
 	f.StringVar(&o.cpuset, "cpuset-cpus", "", "`processors` to run on, as in 0-2,5; all if empty")
 	f.Int64Var(&o.pids, "pids", 0, "limit of processes and threads; also --pids-limit")
 	f.Int64Var(&o.iops, "iops", 0, "limit of reads, and of writes, a second on the disk of the container's files")
@@ -59,14 +57,12 @@ func (o *resourceOptions) change(flags *pflag.FlagSet) (ch container.ResourcesCh
 	return ch, given
 }
 
-// cpuWeight turns shares into what the kernel has for them now, as OCI runtimes do, so that the smallest, the usual and the
-// largest are each other (https://github.com/opencontainers/cgroups/blob/main/utils.go, ConvertCPUSharesToCgroupV2Value).
+// cpuWeight turns shares into the weight that has the same part of the usual one.
 func (o *resourceOptions) cpuWeight() int64 {
 	if o.shares == 0 {
 		return o.weight
 	}
-	l := math.Log2(float64(min(max(o.shares, 2), 262144)))
-	return int64(math.Ceil(math.Pow(10, (l*l+125*l)/612.0-7.0/34.0)))
+	return min(max(o.shares*100/1024, 1), 10000)
 }
 
 // swapSize is a size, of which docker's -1 is no limit.

@@ -108,6 +108,7 @@ func TestSetSecurity(t *testing.T) {
 	parses(t, one, map[string]container.Security{
 		"no-new-privileges": {NoNewPrivileges: true}, "no-new-privileges=true": {NoNewPrivileges: true},
 		"no-new-privileges:true": {NoNewPrivileges: true}, "no-new-privileges=false": {},
+		"apparmor=unconfined": {}, "label=disable": {}, "seccomp=builtin": {},
 		"seccomp=unconfined": {Seccomp: container.SeccompUnconfined}, "seccomp:unconfined": {Seccomp: container.SeccompUnconfined},
-	}, "", "seccomp", "seccomp=profile.json", "no-new-privileges=maybe", "apparmor=unconfined", "label=disable")
+	}, "", "seccomp", "seccomp=profile.json", "no-new-privileges=maybe", "apparmor=profile", "label=type:x")
 }

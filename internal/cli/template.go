@@ -56,8 +56,11 @@ func execute(t *template.Template, v any) (*bytes.Buffer, error) {
 func templateFuncs() template.FuncMap {
 	return template.FuncMap{
 		"json": func(v any) (string, error) {
-			b, err := json.Marshal(v)
-			return string(b), err
+			var b strings.Builder
+			e := json.NewEncoder(&b)
+			e.SetEscapeHTML(false)
+			err := e.Encode(v)
+			return strings.TrimSuffix(b.String(), "\n"), err
 		},
 		"join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper, "split": strings.Split,
 		"title": func(s string) string {
