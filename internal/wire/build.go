@@ -77,7 +77,7 @@ type Limits struct {
 	IOPS       int64  // reads, and as many writes, a second
 	Bandwidth  int64  // bytes a second that are read, and as many that are written
 	// Disks are others with limits: "major:minor IOPS Bandwidth".
-	Disks []string
+	Disks []string `json:",omitempty"`
 	// Devices are what processes may use, one rule each as the file
 	// devices.allow has them: "c 1:3 rwm", with "*" for any number.
 	Devices []string
