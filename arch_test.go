@@ -37,7 +37,7 @@ var (
 		{dir: "ntfs", stdOnly: true},
 		{dir: "regf", stdOnly: true},
 		{dir: "disk", ours: []string{"layer", "ntfs", "internal/ntfs3g", "internal/temporary"}}, // entries of NTFS volumes, and the programs that make them
-		{dir: "image", ours: []string{"internal/passwd", "internal/temporary", "layer"}}, // archives that are not written yet
+		{dir: "image", ours: []string{"internal/passwd", "internal/temporary", "layer"}},        // archives that are not written yet
 		{dir: "registry", ours: []string{"image"}},
 		{dir: "rootfs", ours: []string{"layer", "ntfs", "regf", "disk", "internal/inroot", "internal/mtree", "internal/spill", "internal/state", "internal/sys"}, os: true},
 		{dir: "bundle", ours: []string{"image", "rootfs", "layer", "ntfs", "regf", "internal/inroot", "internal/state", "internal/sys", "internal/temporary"}, os: true},
