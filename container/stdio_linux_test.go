@@ -460,7 +460,7 @@ func talk(ctx context.Context, s *container.System) error {
 		return err
 	}
 	defer streams.Close()
-	_, _ = io.WriteString(streams.Stdin, "text") // fails if somebody killed it
+	_, werr := io.WriteString(streams.Stdin, "text") // fails if somebody killed it
 	if err := q.CloseStdin(ctx); err != nil {
 		return err
 	}
@@ -470,7 +470,7 @@ func talk(ctx context.Context, s *container.System) error {
 	}
 	st, err := q.Wait(ctx)
 	if err == nil && st.Signal == 0 && string(text) != "text" {
-		err = fmt.Errorf("cat says %q", text)
+		err = fmt.Errorf("cat says %q and ends with %+v; writing to it: %w", text, st, werr)
 	}
 	return err
 }
