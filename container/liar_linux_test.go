@@ -21,6 +21,7 @@ var lies = map[string]string{
 	"mute":        "",
 	"deaf":        "",
 	"gone":        "its first process died",
+	"quits":       "its first process died",
 	"twice":       "Ready of process 0",
 	"flood":       "Ended of process 0",
 	"noise":       "another protocol version",
@@ -80,6 +81,7 @@ func (f *fixture) lieTo(name, reason string) {
 	}
 	if reason != "" { // which some lies take a process for
 		if p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"true"}, Env: env}); err == nil {
+			f.t.Errorf("process %d is there, of which no agent has told", p.Pid())
 			f.must(p.Close())
 		}
 	}

@@ -136,12 +136,15 @@ func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process
 	}
 	m := wire.Message{Type: wire.Spawn, Body: spec.request(pipes).Encode(), Files: pipes.theirFDs()}
 	reply, c, err := s.exchange(ctx, m)
-	if err == nil {
+	switch {
+	case err == nil && reply.Type == wire.Began:
 		return s.began(c, reply, spec, pipes), nil
-	}
-	if c != nil {
+	case err == nil:
+		wire.CloseFiles(reply.Files)
+		err = errors.Join(wire.ErrMalformed, c.Close())
+	case c != nil:
 		s.release(c)
-	} else if errdefs.IsNotFound(err) { // the system, which is not to be taken for a program
+	case errdefs.IsNotFound(err): // the system, which is not to be taken for a program
 		err = fault(errdefs.ErrUnavailable, "%s", err.Error())
 	}
 	return nil, errors.Join(err, pipes.close())

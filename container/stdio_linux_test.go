@@ -442,6 +442,8 @@ func TestOpenedByAnotherProgram(t *testing.T) {
 	f.must(streams.Close())
 }
 
+var errCut = errors.New("output is missing")
+
 // talk creates a process, opens it and its streams as others do, and talks to
 // it. What it says back is all there, if nobody killed it.
 func talk(ctx context.Context, s *container.System) error {
@@ -470,7 +472,7 @@ func talk(ctx context.Context, s *container.System) error {
 	}
 	st, err := q.Wait(ctx)
 	if err == nil && st.Signal == 0 && string(text) != "text" {
-		err = fmt.Errorf("cat says %q and ends with %+v; writing to it: %w", text, st, werr)
+		err = fmt.Errorf("%w: cat says %q and ends with %+v; writing to it: %v", errCut, text, st, werr)
 	}
 	return err
 }

@@ -48,7 +48,7 @@ func (s *shim) mayChange(ch *wire.Change) *wire.Failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping() {
-		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
+		return tooLate()
 	}
 	return s.refuses(wire.Modify)
 }
@@ -110,7 +110,7 @@ func (s *shim) changeLimits(ch *wire.Change, done *undos) error {
 
 func (s *shim) commit(ch *wire.Change, _ *undos) error {
 	if s.stopping() {
-		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
+		return tooLate()
 	}
 	return os.Rename(ch.Record.New, ch.Record.Path)
 }

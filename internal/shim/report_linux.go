@@ -147,6 +147,16 @@ func (s *shim) refused(p *process, m wire.Message) bool {
 		return false
 	}
 	f.Text = plain(f.Text)
+	s.refuse(p, &f)
+	return true
+}
+
+// refuse tells that a process does not start, unless that has been told. s.mu
+// is held.
+func (s *shim) refuse(p *process, f *wire.Failure) {
+	if s.table.live[p.seq] != p {
+		return
+	}
 	if p.client != nil {
 		s.reply(p.client, wire.Message{Type: wire.Error, Seq: p.seq, Body: f.Encode()})
 	}
@@ -154,7 +164,6 @@ func (s *shim) refused(p *process, m wire.Message) bool {
 	if p.relay != nil {
 		go p.relay.finish(patience)
 	}
-	return true
 }
 
 // maxSaid bounds what is told of what the agent says: more than a path.

@@ -131,8 +131,7 @@ func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
 	if p.request.Flags.Held() {
 		held, err := s.hold(p, m.Files)
 		if err != nil { // and they are closed
-			s.forget(p)
-			s.reply(c, failureMessage(wire.Internal, err))
+			s.notBegun(p, &wire.Failure{Class: wire.Internal, Text: err.Error()})
 			return nil
 		}
 		defer closeAll(held)
@@ -145,11 +144,7 @@ func (s *shim) spawn(c *wire.Conn, m wire.Message) *wire.Failure {
 	// Without s.mu: an agent that takes nothing must hold up this client alone.
 	err := s.agent.Send(wire.Message{Type: wire.Spawn, Seq: p.seq, Body: body, Files: theirs})
 	if err != nil { // the agent is gone: the system is about to end
-		s.forget(p)
-		s.reply(c, failureMessage(wire.Wrong, errors.New("the system is stopping")))
-		if p.relay != nil {
-			go p.relay.finish(patience)
-		}
+		s.notBegun(p, tooLate())
 	}
 	return nil
 }
@@ -192,10 +187,11 @@ func (s *shim) admit(p *process) *wire.Failure {
 	return nil
 }
 
-func (s *shim) forget(p *process) {
+// notBegun is told that a process does not start.
+func (s *shim) notBegun(p *process, f *wire.Failure) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drop(p)
+	s.refuse(p, f)
 }
 
 // drop forgets a process that does not run. s.mu is held.
@@ -245,7 +241,7 @@ func (s *shim) signal(c *wire.Conn, m wire.Message) *wire.Failure {
 	}
 	m.Seq = p.seq
 	if err := s.agent.Send(m); err != nil { // the agent passes over one that has ended
-		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
+		return tooLate()
 	}
 	s.reply(c, wire.Message{Type: wire.OK})
 	return nil
@@ -282,6 +278,10 @@ func (s *shim) target(seq uint32) *process {
 		return s.table.main
 	}
 	return s.table.find(seq)
+}
+
+func tooLate() *wire.Failure {
+	return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
 }
 
 func noProcess() *wire.Failure {

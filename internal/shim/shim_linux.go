@@ -403,16 +403,24 @@ func (s *shim) takeDown() error {
 	return s.undo(othersEnded)
 }
 
-// endAll ends the processes whose end the agent did not live to tell.
+// endAll ends the processes whose end the agent did not live to tell, and
+// refuses those of which it did not tell that they began.
 func (s *shim) endAll() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.table.main != nil { // which may never have begun, and is forgotten then
+		s.status.ExitCode = wire.ByKill().Code()
+	}
 	for _, p := range s.table.live {
-		s.end(p, wire.ByKill())
+		if p.pid == 0 {
+			s.refuse(p, tooLate())
+		} else {
+			s.end(p, wire.ByKill())
+		}
 	}
 	if m := s.table.main; m != nil {
 		s.status.ExitCode = m.exit.Code()
 	}
-	s.mu.Unlock()
 }
 
 // undo takes back what start did, as far as it came.

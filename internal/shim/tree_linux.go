@@ -25,7 +25,7 @@ func (s *shim) enter(do func(in inside) error) error {
 	s.first.mu.Lock()
 	defer s.first.mu.Unlock() // so that fd stays what it is
 	if s.first.pid <= 0 {
-		return &wire.Failure{Class: wire.Wrong, Text: "the system is stopping"}
+		return tooLate()
 	}
 	return s.first.fd.InMountNamespace(s.ownRoot(), func(ns *sys.Namespace) error {
 		root, err := inroot.Open("/")

@@ -40,6 +40,7 @@ var lies = map[string]func(*wire.Conn){
 	"mute":  func(c *wire.Conn) { hear(c, nil) },
 	"deaf":  sleep,
 	"gone":  func(*wire.Conn) {},
+	"quits": func(c *wire.Conn) { hear(c, func(wire.Message) { os.Exit(1) }) },
 	"twice": func(c *wire.Conn) { tell(c, wire.Ready, 0, nil); hear(c, nil) },
 	"flood": func(c *wire.Conn) {
 		for seq := uint32(0); tell(c, wire.Ended, seq, wire.ByKill().Encode()); seq++ {
