@@ -1,8 +1,11 @@
 package bench_test
 
 import (
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,8 +31,47 @@ func compare(b *testing.B, ours, theirs func() error) {
 			for b.Loop() {
 				pairs(b, mode.pairs, mode.pause, runner{run: ours}, runner{run: theirs})
 			}
+			if mode.pause > 0 {
+				b.ReportMetric(float64(wake(b, mode.pause).Microseconds()), "µs-wake")
+			}
 		})
 	}
+}
+
+// wake returns how long a message to another thread and back takes after a
+// rest. Where others have the processors that this machine believes are its
+// own, that is milliseconds, and what goes through several processes waits for
+// each of them: figures of such a time are not to be compared with others.
+func wake(b *testing.B, pause time.Duration) time.Duration {
+	there, back := newPipe(b), newPipe(b)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this
+		for c := []byte{0}; ; {
+			if n, err := syscall.Read(there[0], c); n == 0 || err != nil {
+				return
+			}
+			if _, err := syscall.Write(back[1], c); err != nil {
+				return
+			}
+		}
+	}()
+	var took []time.Duration
+	for range 20 {
+		took = append(took, timed(b, pause, runner{run: func() error {
+			c := []byte{0}
+			_, werr := syscall.Write(there[1], c)
+			_, rerr := syscall.Read(back[0], c)
+			return errors.Join(werr, rerr)
+		}}))
+	}
+	must(b, syscall.Close(there[1]))
+	return median(took)
+}
+
+// newPipe makes a pipe whose readers keep their threads.
+func newPipe(b *testing.B) (ends [2]int) {
+	must(b, syscall.Pipe2(ends[:], syscall.O_CLOEXEC))
+	return ends
 }
 
 // runner is what is timed, and what goes before it untimed.

@@ -22,7 +22,8 @@ import (
 // measure with, and a bundle for runc that equals the container.
 type fixture struct {
 	host   *hcs.Host
-	dir    string
+	dir    string // what lasts, on a disk
+	run    string // what may be gone after a boot, of us and of all peers alike: as /run is
 	bin    string // of our programs
 	system *container.System
 	bundle string
@@ -34,7 +35,7 @@ func newFixture(tb testing.TB) *fixture {
 	tb.Helper()
 	testenv.NeedRoot(tb)
 	testenv.NeedCommand(tb, "runc")
-	f := &fixture{dir: tb.TempDir(), bin: programs(tb)}
+	f := &fixture{dir: place(tb, "ext4"), run: place(tb, "tmpfs"), bin: programs(tb)}
 	f.rootfs = filepath.Join(f.dir, "base")
 	for _, d := range []string{"bin", "dev", "proc", "sys", "etc", "tmp"} {
 		must(tb, os.MkdirAll(filepath.Join(f.rootfs, d), 0o755))
@@ -42,13 +43,20 @@ func newFixture(tb testing.TB) *fixture {
 	f.truth = filepath.Join(f.rootfs, "bin", "true")
 	must(tb, os.WriteFile(f.truth, trueProgram(tb), 0o755))
 	host, err := hcs.Open(hcs.Config{
-		Root: filepath.Join(f.dir, "root"), Run: filepath.Join(f.dir, "run"), Libexec: f.bin, Runtime: "runc",
+		Root: filepath.Join(f.dir, "root"), Run: f.run, Libexec: f.bin, Runtime: "runc",
 	})
 	must(tb, err)
 	f.host = host
 	f.start(tb)
 	f.makeBundle(tb)
 	return f
+}
+
+// place makes a file system for a benchmark's time.
+func place(tb testing.TB, kind string) string {
+	dir, remove := newFS(tb, kind, 1<<30)
+	tb.Cleanup(remove)
+	return dir
 }
 
 // programs returns the directory with hcs, hcs-shim and hcs-agent, as `make`
@@ -117,9 +125,9 @@ func (f *fixture) startPeer(tb testing.TB) {
 	text, err = json.Marshal(spec)
 	must(tb, err)
 	must(tb, os.WriteFile(filepath.Join(bundle, "config.json"), text, 0o644))
-	must(tb, exec.Command("runc", "--root", f.dir+"/runc", "run", "-d", "--bundle", bundle, "paused").Run())
+	must(tb, exec.Command("runc", "--root", f.run+"/runc", "run", "-d", "--bundle", bundle, "paused").Run())
 	tb.Cleanup(func() {
-		must(tb, exec.Command("runc", "--root", f.dir+"/runc", "delete", "--force", "paused").Run())
+		must(tb, exec.Command("runc", "--root", f.run+"/runc", "delete", "--force", "paused").Run())
 	})
 }
 
@@ -142,7 +150,7 @@ func must(tb testing.TB, err error) {
 func BenchmarkRun(b *testing.B) {
 	f := newFixture(b)
 	theirs := func() error {
-		return exec.Command("runc", "--root", f.dir+"/runc", "run", "--bundle", f.bundle, "once").Run()
+		return exec.Command("runc", "--root", f.run+"/runc", "run", "--bundle", f.bundle, "once").Run()
 	}
 	for _, runtime := range []string{"native", "crun", "runc"} {
 		b.Run(runtime, func(b *testing.B) {
@@ -229,7 +237,7 @@ func (f *fixture) crun(tb testing.TB) func() error {
 		err := hide()
 		for range orders {
 			if err == nil {
-				results <- exec.Command("crun", "--root", f.dir+"/crun", "run", "--bundle", f.bundle, "once").Run()
+				results <- exec.Command("crun", "--root", f.run+"/crun", "run", "--bundle", f.bundle, "once").Run()
 			} else {
 				results <- err
 			}
@@ -249,7 +257,7 @@ func BenchmarkExec(b *testing.B) {
 	f.startPeer(b)
 	ours := func() error { return f.hcs("exec", "bench", "/bin/true").Run() }
 	theirs := func() error {
-		return exec.Command("runc", "--root", f.dir+"/runc", "exec", "paused", "/bin/true").Run()
+		return exec.Command("runc", "--root", f.run+"/runc", "exec", "paused", "/bin/true").Run()
 	}
 	compare(b, ours, theirs)
 }

@@ -40,7 +40,7 @@ func (f *fixture) contenders(tb testing.TB) []contender {
 		}},
 		f.crunApart(tb),
 		{"runc run", func(n int) error {
-			return said(exec.Command("runc", "--root", f.dir+"/runc", "run", "--bundle", f.numbered(n), fmt.Sprint("once-", n)))
+			return said(exec.Command("runc", "--root", f.run+"/runc", "run", "--bundle", f.numbered(n), fmt.Sprint("once-", n)))
 		}},
 		f.containerd(tb),
 		f.podman(tb),
@@ -104,7 +104,7 @@ func (f *fixture) crunApart(tb testing.TB) contender {
 				err = unix.Setns(int(apart.Fd()), unix.CLONE_NEWNS)
 			}
 			if err == nil {
-				err = said(exec.Command("crun", "--root", f.dir+"/crun", "run", "--bundle", f.numbered(n), fmt.Sprint("once-", n)))
+				err = said(exec.Command("crun", "--root", f.run+"/crun", "run", "--bundle", f.numbered(n), fmt.Sprint("once-", n)))
 			}
 			result <- err
 		}()
@@ -155,7 +155,7 @@ func (f *fixture) containerd(tb testing.TB) contender {
 func (f *fixture) podman(tb testing.TB) contender {
 	testenv.NeedCommand(tb, "podman", "conmon")
 	return contender{"podman run", func(int) error {
-		return said(exec.Command("podman", "--root", f.dir+"/podman", "--runroot", f.dir+"/podman-run", "--tmpdir", f.dir+"/podman-tmp",
+		return said(exec.Command("podman", "--root", f.dir+"/podman", "--runroot", f.run+"/podman-run", "--tmpdir", f.run+"/podman-tmp",
 			"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc", "--events-backend", "none",
 			"run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
 			"--rootfs", f.rootfs, "/bin/true"))

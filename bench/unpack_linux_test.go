@@ -182,7 +182,7 @@ func blobsOf(b *testing.B, layout, tag string) []string {
 }
 
 // runAll runs commands one after the other and returns the largest resident set of them and their children, in bytes.
-func runAll(b *testing.B, commands [][]string) int64 {
+func runAll(b testing.TB, commands [][]string) int64 {
 	dir, err := peers()
 	must(b, err)
 	file := filepath.Join(b.TempDir(), "peak")
@@ -201,22 +201,37 @@ func runAll(b *testing.B, commands [][]string) int64 {
 	return most
 }
 
-// onNewFS calls f with a directory on a file system that is made for it: a tmpfs, or an ext4 in a file on the disk, as one
-// that much was removed from is slow.
+// onNewFS calls f with the directory of a new file system.
 func onNewFS(b *testing.B, place string, f func(dir string)) {
-	dir := b.TempDir()
-	if place == "tmpfs" {
-		must(b, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8g"))
-	} else {
-		file := dir + ".ext4"
-		must(b, os.WriteFile(file, nil, 0o600))
-		must(b, os.Truncate(file, 16<<30))
-		runAll(b, [][]string{{"mkfs.ext4", "-q", "-E", "lazy_itable_init=1,nodiscard", file}, {"mount", "-o", "loop", file, dir}})
-		defer func() { must(b, os.Remove(file)) }()
-	}
-	defer func() { must(b, syscall.Unmount(dir, 0)) }()
-	syscall.Sync()
+	dir, remove := newFS(b, place, 16<<30)
+	defer remove()
 	f(dir)
+}
+
+// newFS makes a file system, and mounts it: a tmpfs, or an ext4 in a file on the disk, as one that much was removed from is
+// slow. A small one is all there from the beginning, and leaves the kernel nothing to do meanwhile.
+func newFS(tb testing.TB, place string, size int64) (dir string, remove func()) {
+	dir = tb.TempDir()
+	file := dir + ".ext4"
+	if place == "tmpfs" {
+		must(tb, syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=755", size/2)))
+	} else {
+		must(tb, os.WriteFile(file, nil, 0o600))
+		must(tb, os.Truncate(file, size))
+		lazy := 0
+		if size > 1<<30 {
+			lazy = 1
+		}
+		options := fmt.Sprintf("lazy_itable_init=%d,lazy_journal_init=%d,nodiscard", lazy, lazy)
+		runAll(tb, [][]string{{"mkfs.ext4", "-q", "-E", options, file}, {"mount", "-o", "loop", file, dir}})
+	}
+	syscall.Sync()
+	return dir, func() {
+		must(tb, syscall.Unmount(dir, syscall.MNT_DETACH)) // processes that are ending may have it still
+		if place != "tmpfs" {
+			must(tb, os.Remove(file))
+		}
+	}
 }
 
 // inflate decompresses the blobs and looks at nothing, in one thread, and says how long that takes, and how long the digests
