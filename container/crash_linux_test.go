@@ -239,7 +239,7 @@ func TestShimKilledThenPruned(t *testing.T) {
 	if cg.Exists() {
 		t.Error("a control group is left")
 	}
-	for _, dir := range []string{"run/containers", "root/names", "layers/scratch"} {
+	for _, dir := range []string{"run/containers", "run/locks", "root/names", "layers/scratch"} {
 		entries, err := os.ReadDir(filepath.Join(f.dir, dir))
 		f.must(err)
 		for _, e := range entries {

@@ -207,7 +207,7 @@ func isFirst(pid int) bool {
 func (f *fixture) left() []string {
 	var list []string
 	for _, pattern := range []string{
-		filepath.Join(f.config.Run, "containers", "*"), filepath.Join(f.config.Root, "containers", "*"),
+		filepath.Join(f.config.Run, "containers", "*"), filepath.Join(f.config.Run, "locks", "*"), filepath.Join(f.config.Root, "containers", "*"),
 		filepath.Join(f.config.Root, "names", "*"), filepath.Join(f.dir, "layers", "scratch", "*"),
 		"/sys/fs/cgroup" + f.config.CgroupParent + "/*/*", "/sys/fs/cgroup/*" + f.config.CgroupParent + "/*/*",
 	} {

@@ -87,7 +87,7 @@ func Open(cfg Config) (*Service, error) {
 			return nil, fmt.Errorf("open container service: %w", err)
 		}
 	}
-	sc := state.Config{Dir: filepath.Join(cfg.Root, "containers"), Kind: "container"}
+	sc := state.Config{Dir: filepath.Join(cfg.Root, "containers"), Kind: "container", Locks: filepath.Join(cfg.Run, "locks")}
 	var err, eerr error
 	s.records, err = state.Open[Record](sc)
 	sc.Durability = state.Volatile

@@ -191,7 +191,7 @@ func (s *Store) fillNT(
 
 // publishNT gives the layer its name, while no layer below it can go.
 func (s *Store) publishNT(ctx context.Context, diffIDs []digest.Digest, key string) error {
-	lock, err := s.locks.Lock(ctx, inUse)
+	lock, err := s.locks.LockAll(ctx)
 	if err != nil {
 		return err
 	}

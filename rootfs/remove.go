@@ -51,7 +51,7 @@ func (s *Store) removeLocked(ctx context.Context, diffID digest.Digest, key stri
 
 // unpublish takes the layer's name away while no scratch layer can be made on top of it.
 func (s *Store) unpublish(ctx context.Context, diffID digest.Digest, key string) error {
-	lock, err := s.locks.Lock(ctx, inUse)
+	lock, err := s.locks.LockAll(ctx)
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func (x *Scratch) make(ctx context.Context, layers []*Layer) error {
 	if err := x.clear(); err != nil { // what a killed process left
 		return err
 	}
-	lock, err := x.store.locks.LockShared(ctx, inUse)
+	lock, err := x.store.locks.LockAllShared(ctx)
 	if err != nil {
 		return err
 	}

@@ -27,10 +27,6 @@ const (
 	emptyDir   = ".empty"
 	layerFile  = "layer.json"
 	tempPrefix = ".tmp-"
-
-	// inUse is the lock that decides between making a scratch layer on top of a layer and removing that layer. It cannot be
-	// the key of a layer, which has a digest in it.
-	inUse = "in-use"
 )
 
 // Config says where a store is and how it unpacks.
@@ -52,8 +48,8 @@ type Config struct {
 // processes at once. There is nothing to close.
 type Store struct {
 	cfg       Config
-	dir       string // of the layers
-	locks     *state.Store[struct{}]
+	dir       string                 // of the layers
+	locks     *state.Store[struct{}] // that of all decides between making something on top of a layer and removing the layer
 	scratches *state.Store[scratchRecord]
 }
 

@@ -193,7 +193,7 @@ func TestNoTime(t *testing.T) {
 // holdRecords takes the locks of all containers, but for those that this program has itself, as their creator.
 func holdRecords(t *testing.T) (release func()) {
 	t.Helper()
-	locks, err := filepath.Glob(filepath.Join(os.Getenv("HCS_ROOT"), "containers", ".lock", "*"))
+	locks, err := filepath.Glob(filepath.Join(os.Getenv("HCS_RUN"), "locks", "*"))
 	check(t, err)
 	var held []*os.File
 	for _, name := range locks {

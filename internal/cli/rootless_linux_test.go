@@ -183,8 +183,12 @@ func (o *ordinary) session() {
 	o.t.Helper()
 	o.ok("run", "-d", "--name", "web", "busybox", "sh", "-c", "rm -r /home/user; mkdir -p /home/user /new; echo ready; exec sleep 1000")
 	o.gives("web", 0, "ps", "--format", "{{.Names}}")
+	for deadline := time.Now().Add(20 * time.Second); o.ok("logs", "web") != "ready"; {
+		if time.Now().After(deadline) {
+			o.t.Fatal("the container is not ready")
+		}
+	}
 	o.gives("new 0", 0, "exec", "web", "sh", "-c", "test -e /new && echo new $(id -u) | tee /from-exec")
-	o.gives("ready", 0, "logs", "web")
 	o.fails("control group", "pause", "web")
 	o.fails("control group", "stats", "--no-stream", "web")
 	o.ok("commit", "web", "copy")

@@ -103,7 +103,7 @@ func (s *shim) plan(spec *wire.Spec) error {
 	return nil
 }
 
-// chooseStarter takes the one that the plan is for. Nothing else asks which.
+// chooseStarter takes the one that the plan is for.
 func (s *shim) chooseStarter() error {
 	n, born := s.starter.(*native)
 	switch {

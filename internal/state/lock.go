@@ -30,7 +30,7 @@ const (
 // kernel when the process ends.
 type Lock struct {
 	file   *os.File
-	record string
+	record string // of the object; empty for the lock of all
 }
 
 // Lock waits until nobody else, here or in another process, holds the lock of id, and takes it. The object need not
@@ -54,6 +54,31 @@ func (s *Store[T]) TryLockShared(id string) (*Lock, error) {
 	return s.tryLock(id, shared)
 }
 
+// LockAll and LockAllShared take a lock that is no object's: what it is for is the owner's to say. It keeps nobody from the
+// locks of objects.
+func (s *Store[T]) LockAll(ctx context.Context) (*Lock, error) {
+	return s.wait(ctx, "all of the "+s.kind+"s", func() (*Lock, error) { return s.tryLockAll(exclusive) })
+}
+
+// LockAllShared is like LockAll but lets others hold the lock shared as well.
+func (s *Store[T]) LockAllShared(ctx context.Context) (*Lock, error) {
+	return s.wait(ctx, "all of the "+s.kind+"s", func() (*Lock, error) { return s.tryLockAll(shared) })
+}
+
+// tryLockAll locks the locks' directory itself, which takes no file of its own.
+func (s *Store[T]) tryLockAll(mode lockMode) (*Lock, error) {
+	dir, err := os.Open(s.locks)
+	if err == nil {
+		if err = flockTry(dir, mode); err != nil {
+			err = errors.Join(err, dir.Close())
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock all of the %ss: %w", s.kind, err)
+	}
+	return &Lock{file: dir}, nil
+}
+
 // File is what holds the lock, and stays the lock's. A process that is started with it holds the lock too, until it closes
 // it or either of them has unlocked: so what a caller has begun is not disturbed when the caller is killed.
 func (l *Lock) File() *os.File { return l.file }
@@ -70,14 +95,19 @@ func (l *Lock) Unlock() error {
 }
 
 func (s *Store[T]) lock(ctx context.Context, id string, mode lockMode) (*Lock, error) {
+	return s.wait(ctx, s.kind+" "+id, func() (*Lock, error) { return s.tryLock(id, mode) })
+}
+
+// wait tries to take the lock of what until nobody else has it.
+func (s *Store[T]) wait(ctx context.Context, what string, try func() (*Lock, error)) (*Lock, error) {
 	for wait := lockPollFirst; ; wait = min(2*wait, lockPollLast) {
-		lock, err := s.tryLock(id, mode)
+		lock, err := try()
 		if !errors.Is(err, errdefs.ErrUnavailable) {
 			return lock, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("lock %s %s: %w", s.kind, id, context.Cause(ctx))
+			return nil, fmt.Errorf("lock %s: %w", what, context.Cause(ctx))
 		case <-time.After(wait):
 		}
 	}
@@ -88,7 +118,7 @@ func (s *Store[T]) tryLock(id string, mode lockMode) (*Lock, error) {
 		return nil, err
 	}
 	for {
-		file, err := lockFile(filepath.Join(s.dir, lockDir, id), mode)
+		file, err := lockFile(filepath.Join(s.locks, id), mode)
 		if errors.Is(err, errUnlinked) {
 			continue
 		}
@@ -127,6 +157,9 @@ func claim(file *os.File, mode lockMode) error {
 // sweep removes the lock's file if the object has no record. Only the exclusive holder of the file which has the name
 // may do that. A shared lock becomes exclusive in two steps, between which another may have done it, so isNamed looks again.
 func (l *Lock) sweep() error {
+	if l.record == "" {
+		return nil
+	}
 	if _, err := os.Lstat(l.record); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

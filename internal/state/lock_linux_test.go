@@ -3,7 +3,9 @@ package state_test
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -185,4 +187,84 @@ func BenchmarkLock(b *testing.B) {
 		must(b, err)
 		must(b, lock.Unlock())
 	}
+}
+
+// TestLockAll is a lock of its own, shared or not, that leaves no file.
+func TestLockAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, other := open(t, dir), open(t, dir)
+	ctx := context.Background()
+	var shared []*state.Lock
+	for _, store := range []*state.Store[record]{s, other} {
+		lock, err := store.LockAllShared(ctx)
+		must(t, err)
+		shared = append(shared, lock)
+	}
+	object, err := s.Lock(ctx, "object")
+	must(t, err)
+	must(t, object.Unlock())
+	alone := make(chan error, 1)
+	go func() {
+		lock, err := other.LockAll(ctx)
+		if err == nil {
+			err = lock.Unlock()
+		}
+		alone <- err
+	}()
+	for _, lock := range shared {
+		select {
+		case err := <-alone:
+			t.Fatalf("got the lock, with %v, while others share it", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+		must(t, lock.Unlock())
+	}
+	must(t, <-alone)
+
+	lock, err := s.LockAll(ctx)
+	must(t, err)
+	short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+	defer cancel()
+	if _, err := other.LockAllShared(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	must(t, lock.Unlock())
+	if left := leftOf(t, filepath.Join(dir, ".lock")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestLocksElsewhere keeps them in a directory that may be gone after a boot.
+func TestLocksElsewhere(t *testing.T) {
+	t.Parallel()
+	dir, locks := t.TempDir(), filepath.Join(t.TempDir(), "run", "locks")
+	var stores []*state.Store[record]
+	for range 2 {
+		s, err := state.Open[record](state.Config{Dir: dir, Locks: locks})
+		must(t, err)
+		stores = append(stores, s)
+	}
+	lock, err := stores[0].Lock(context.Background(), "a")
+	must(t, err)
+	if _, err := stores[1].TryLock("a"); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	if left := leftOf(t, dir); len(left) > 0 {
+		t.Errorf("in the store's own directory: %v", left)
+	}
+	must(t, lock.Unlock())
+	must(t, os.WriteFile(filepath.Join(locks, "gone"), nil, 0o600)) // of who was killed
+	_, err = stores[0].Prune()
+	must(t, err)
+	if left := leftOf(t, locks); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func leftOf(t *testing.T, dir string) []os.DirEntry {
+	t.Helper()
+	list, err := os.ReadDir(dir)
+	must(t, err)
+	return list
 }

@@ -42,12 +42,16 @@ type Config struct {
 	Kind string
 	// Durability is Durable unless set.
 	Durability Durability
+	// Locks is the directory of the locks, made where it is missing. They are of no use after a boot, so it may be one that
+	// is gone then; but all who use the store must name the same. Empty: .lock in Dir.
+	Locks string
 }
 
 // Store keeps the records of the objects of one kind. Its methods may be called by any number of goroutines and
 // processes at once.
 type Store[T any] struct {
 	dir        string
+	locks      string // their directory
 	kind       string
 	durability Durability
 }
@@ -71,9 +75,16 @@ func Open[T any](cfg Config) (*Store[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s store: %w", kind, err)
 	}
-	s := &Store[T]{dir: dir, kind: kind, durability: cfg.Durability}
-	if err := os.MkdirAll(filepath.Join(dir, lockDir), 0o700); err != nil {
-		return nil, fmt.Errorf("open %s store: %w", kind, err)
+	s := &Store[T]{dir: dir, locks: filepath.Join(dir, lockDir), kind: kind, durability: cfg.Durability}
+	if cfg.Locks != "" {
+		if s.locks, err = filepath.Abs(cfg.Locks); err != nil {
+			return nil, fmt.Errorf("open %s store: %w", kind, err)
+		}
+	}
+	for _, d := range []string{dir, s.locks} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("open %s store: %w", kind, err)
+		}
 	}
 	return s, nil
 }
@@ -176,7 +187,7 @@ func (s *Store[T]) Prune() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	locks, err := os.ReadDir(filepath.Join(s.dir, lockDir))
+	locks, err := os.ReadDir(s.locks)
 	if err != nil {
 		return nil, fmt.Errorf("list locks of %ss: %w", s.kind, err)
 	}

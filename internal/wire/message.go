@@ -18,7 +18,7 @@ import (
 
 // Version is the first byte of every message. A peer that speaks another
 // version is answered by an Error in this one, and cut off.
-const Version = 2
+const Version = 3
 
 // Type says what a message is; it decides the form of the body.
 type Type uint8
