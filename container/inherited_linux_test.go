@@ -24,7 +24,7 @@ func TestInheritedDescriptors(t *testing.T) {
 		f.must(err)
 		f.running(container.Spec{})
 		f.must(theirs.Close())
-		f.must(ours.SetReadDeadline(time.Now().Add(10 * time.Second)))
+		f.must(ours.SetReadDeadline(time.Now().Add(time.Minute)))
 		if _, err := ours.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Error("something of the system has the pipe:", err)
 		}

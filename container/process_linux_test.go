@@ -242,9 +242,12 @@ func TestOutputGrace(t *testing.T) {
 	s := f.running(container.Spec{})
 	out := new(lines)
 	p, err := s.CreateProcess(t.Context(), &container.ProcessSpec{
-		Args: []string{"sh", "-c", "sleep 1000 & echo started"}, Env: env, Stdout: out, OutputGrace: 10 * time.Millisecond,
+		Args: []string{"sh", "-c", "sleep 1000 & echo started; read x; exit 0"}, Env: env, Stdin: blocked{}, Stdout: out,
+		OutputGrace: 10 * time.Millisecond,
 	})
 	f.must(err)
+	f.eventually("it has started another", func() bool { return out.has("started") }) // the grace may be too short for that
+	f.must(p.CloseStdin(t.Context()))
 	if status, err := p.Wait(t.Context()); err != nil || status.Code != 0 || !out.has("started") {
 		t.Errorf("%v, %v, %q", status, err, out.text.String())
 	}

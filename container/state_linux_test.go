@@ -116,7 +116,7 @@ func TestCallsInStates(t *testing.T) {
 // calls makes a call and judges its outcome.
 func (f *fixture) calls(s *container.System, call func(context.Context, *container.System) error, want string) {
 	f.t.Helper()
-	limit := 10 * time.Second
+	limit := time.Minute
 	if want == "waits" {
 		limit = 50 * time.Millisecond
 	}

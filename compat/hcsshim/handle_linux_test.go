@@ -98,16 +98,24 @@ func TestClose(t *testing.T) {
 // TestPendingWait closes a handle while it surely waits.
 func TestPendingWait(t *testing.T) {
 	m := newMachine(t)
-	c := m.running("web")
-	done := make(chan error)
-	go func() { done <- c.Wait() }()
-	select {
-	case err := <-done:
-		t.Fatalf("the wait is over: %v", err)
-	case <-time.After(50 * time.Millisecond):
+	m.running("web")
+	for delay := 50 * time.Millisecond; ; delay *= 2 {
+		c, err := hcsshim.OpenContainer("web")
+		check(t, err)
+		done := make(chan error)
+		go func() { done <- c.Wait() }()
+		select {
+		case err := <-done:
+			t.Fatalf("the wait is over: %v", err)
+		case <-time.After(delay):
+		}
+		check(t, c.Close())
+		if err = <-done; hcsshim.IsAlreadyClosed(err) && delay < 10*time.Second {
+			continue // it has not even begun
+		}
+		expect(t, "wait", err, hcsshim.ErrHandleClose)
+		return
 	}
-	check(t, c.Close())
-	expect(t, "wait", <-done, hcsshim.ErrHandleClose)
 }
 
 // TestStates makes the calls that a container's state does not allow.

@@ -24,7 +24,7 @@ func home(t *testing.T) hcsshim.DriverInfo {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
 	dir := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settle: 5 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settle: 20 * time.Second})
 	files := filepath.Join(dir, "base", "Files")
 	check(t, os.MkdirAll(files, 0o755))
 	check(t, os.WriteFile(filepath.Join(files, "license.txt"), []byte("MIT"), 0o600))

@@ -22,6 +22,7 @@ type console struct {
 	master *os.File
 	slave  *os.File
 	cmd    *exec.Cmd
+	before unix.Termios // the settings before the program began
 
 	mu  sync.Mutex
 	out bytes.Buffer
@@ -46,6 +47,7 @@ func startAt(t *testing.T, cmd *exec.Cmd, rows, cols uint16) *console {
 	}
 	t.Cleanup(func() { c.slave.Close() })
 	c.resize(rows, cols)
+	c.before = c.modes()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.slave, c.slave, c.slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -153,7 +155,6 @@ func TestTerminal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := startAt(t, h.hcs(args...), 33, 77)
-			before := c.modes()
 			c.expect("# ")
 			if raw := c.modes(); raw.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
 				t.Errorf("the terminal is not raw: %#x", raw.Lflag)
@@ -172,8 +173,8 @@ func TestTerminal(t *testing.T) {
 			c.expect("status 130\r\n")
 			c.write("exit 3\n")
 			c.exits(3)
-			if after := c.modes(); after != before {
-				t.Errorf("the terminal is left different: %+v, was %+v", after, before)
+			if after := c.modes(); after != c.before {
+				t.Errorf("the terminal is left different: %+v, was %+v", after, c.before)
 			}
 		})
 	}
@@ -264,7 +265,6 @@ func TestSignalsApart(t *testing.T) {
 	h := newHost(t)
 	h.must("image", "load", "-q", "oci:"+testenv.Image(t, "busybox"))
 	c := startAt(t, h.hcs("run", "-it", "--name", "c", "--sig-proxy=false", "busybox", "sh"), 24, 80)
-	before := c.modes()
 	c.expect("# ")
 	end := func(c *console) {
 		t.Helper()
@@ -272,8 +272,8 @@ func TestSignalsApart(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.exits(128 + int(syscall.SIGTERM))
-		if after := c.modes(); after != before {
-			t.Errorf("the terminal is left different: %+v, was %+v", after, before)
+		if after := c.modes(); after != c.before {
+			t.Errorf("the terminal is left different: %+v, was %+v", after, c.before)
 		}
 	}
 	end(c)

@@ -296,7 +296,7 @@ func FuzzAgent(f *testing.F) {
 		r.agent.Close()
 		<-heard
 		r.end()
-		for deadline := time.Now().Add(5 * time.Second); len(descriptors(t, r.spec.Dir)) > len(before)-2; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); len(descriptors(t, r.spec.Dir)) > len(before)-2; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("descriptors %q, before %q", descriptors(t, r.spec.Dir), before)
 			}
