@@ -17,6 +17,8 @@ type signals struct {
 
 	mu    sync.Mutex
 	taker func(syscall.Signal)
+	holds bool
+	held  []syscall.Signal // until there is a taker
 }
 
 // interrupted is the cause of a context that a signal has ended.
@@ -55,6 +57,8 @@ func (s *signals) take(sig syscall.Signal) {
 		s.taker(sig)
 	case isEnd(sig) && s.cancel != nil:
 		s.cancel(interrupted(sig))
+	case s.holds:
+		s.held = append(s.held, sig)
 	}
 }
 
@@ -67,16 +71,28 @@ func isEnd(sig syscall.Signal) bool {
 	return false
 }
 
+// hold keeps the signals that are for a process from before it begins, for the
+// taker: who sees what the process writes may send them at once.
+func (s *signals) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holds = true
+	s.listen(passedSignals)
+}
+
 // divert hands all signals to taker, one at a time, until restore is called.
-// One that has ended the context before it could be diverted is handed over
-// first.
+// Those that came since hold, and one that has ended the context before it could
+// be diverted, are handed over first.
 func (s *signals) divert(ctx context.Context, taker func(syscall.Signal)) (restore func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if early, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
 		taker(syscall.Signal(early))
 	}
-	s.taker = taker
+	for _, sig := range s.held {
+		taker(sig)
+	}
+	s.taker, s.holds, s.held = taker, false, nil
 	s.listen(passedSignals)
 	return func() {
 		s.mu.Lock()

@@ -88,6 +88,7 @@ type connection struct {
 
 // join gives the process our streams.
 func (a *app) join(ctx context.Context, spec *container.ProcessSpec, o stdio) (*connection, error) {
+	a.signals.hold() // a new size of the terminal too, from before it is asked for its size
 	t, err := a.openTerminal(spec, o)
 	if err != nil {
 		return nil, err
