@@ -336,9 +336,13 @@ func TestCreatorsPlace(t *testing.T) {
 	f.must(early.Close())
 	follow()
 	for _, p := range []*container.Process{first, second, closed, running} {
-		if _, err := p.OpenStdio(t.Context()); !errdefs.IsNotFound(err) {
-			t.Errorf("process %d is remembered for nobody: %v", p.Pid(), err)
-		}
+		f.eventually("the process is forgotten", func() bool {
+			streams, err := p.OpenStdio(t.Context())
+			if err == nil {
+				f.check(streams.Close())
+			}
+			return errdefs.IsNotFound(err)
+		})
 		f.must(p.Close())
 	}
 }
