@@ -477,7 +477,7 @@ func talk(ctx context.Context, s *container.System) error {
 	}
 	st, err := q.Wait(ctx)
 	if err == nil && st.Signal == 0 && string(text) != "text" {
-		err = fmt.Errorf("%w: cat says %q and ends with %+v; writing to it: %v", errCut, text, st, werr)
+		err = fmt.Errorf("%w: cat says %q and ends with %+v; writing to it: %w", errCut, text, st, werr)
 	}
 	return err
 }
