@@ -44,7 +44,9 @@ func compare(b *testing.B, ours, theirs func() error) {
 // each of them: figures of such a time are not to be compared with others.
 func wake(b *testing.B, pause time.Duration) time.Duration {
 	there, back := newPipe(b), newPipe(b)
+	echoed := make(chan struct{})
 	go func() {
+		defer close(echoed)
 		runtime.LockOSThread() // and never unlocked: the thread ends with this
 		for c := []byte{0}; ; {
 			if n, err := syscall.Read(there[0], c); n == 0 || err != nil {
@@ -65,6 +67,10 @@ func wake(b *testing.B, pause time.Duration) time.Duration {
 		}}))
 	}
 	must(b, syscall.Close(there[1]))
+	<-echoed
+	for _, fd := range []int{there[0], back[0], back[1]} {
+		must(b, syscall.Close(fd))
+	}
 	return median(took)
 }
 

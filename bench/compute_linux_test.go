@@ -35,7 +35,7 @@ func newFixture(tb testing.TB) *fixture {
 	tb.Helper()
 	testenv.NeedRoot(tb)
 	testenv.NeedCommand(tb, "runc")
-	f := &fixture{dir: place(tb, "ext4"), run: place(tb, "tmpfs"), bin: programs(tb)}
+	f := &fixture{dir: ownFS(tb, "ext4"), run: ownFS(tb, "tmpfs"), bin: programs(tb)}
 	f.rootfs = filepath.Join(f.dir, "base")
 	for _, d := range []string{"bin", "dev", "proc", "sys", "etc", "tmp"} {
 		must(tb, os.MkdirAll(filepath.Join(f.rootfs, d), 0o755))
@@ -52,8 +52,8 @@ func newFixture(tb testing.TB) *fixture {
 	return f
 }
 
-// place makes a file system for a benchmark's time.
-func place(tb testing.TB, kind string) string {
+// ownFS makes a small file system for a benchmark's time.
+func ownFS(tb testing.TB, kind string) string {
 	dir, remove := newFS(tb, kind, 1<<30)
 	tb.Cleanup(remove)
 	return dir

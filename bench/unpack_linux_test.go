@@ -208,7 +208,7 @@ func onNewFS(b *testing.B, place string, f func(dir string)) {
 	f(dir)
 }
 
-// newFS makes a file system, and mounts it: a tmpfs, or an ext4 in a file on the disk, as one that much was removed from is
+// newFS makes a file system, and mounts it: a tmpfs of half the size, or an ext4 in a file on the disk, as one that much was removed from is
 // slow. A small one is all there from the beginning, and leaves the kernel nothing to do meanwhile.
 func newFS(tb testing.TB, place string, size int64) (dir string, remove func()) {
 	dir = tb.TempDir()

@@ -447,6 +447,7 @@ func TestOpenedByAnotherProgram(t *testing.T) {
 	f.must(streams.Close())
 }
 
+// errCut is what talk returns when a process has not said all.
 var errCut = errors.New("output is missing")
 
 // talk creates a process, opens it and its streams as others do, and talks to

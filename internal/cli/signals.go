@@ -17,7 +17,6 @@ type signals struct {
 
 	mu    sync.Mutex
 	taker func(syscall.Signal)
-	holds bool
 	held  []syscall.Signal // until there is a taker
 }
 
@@ -57,7 +56,7 @@ func (s *signals) take(sig syscall.Signal) {
 		s.taker(sig)
 	case isEnd(sig) && s.cancel != nil:
 		s.cancel(interrupted(sig))
-	case s.holds:
+	default:
 		s.held = append(s.held, sig)
 	}
 }
@@ -76,11 +75,10 @@ func isEnd(sig syscall.Signal) bool {
 func (s *signals) hold() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.holds = true
 	s.listen(passedSignals)
 }
 
-// divert hands all signals to taker, one at a time, until restore is called.
+// divert hands all signals, for which hold listens, to taker, one at a time, until restore is called.
 // Those that came since hold, and one that has ended the context before it could
 // be diverted, are handed over first.
 func (s *signals) divert(ctx context.Context, taker func(syscall.Signal)) (restore func()) {
@@ -92,8 +90,7 @@ func (s *signals) divert(ctx context.Context, taker func(syscall.Signal)) (resto
 	for _, sig := range s.held {
 		taker(sig)
 	}
-	s.taker, s.holds, s.held = taker, false, nil
-	s.listen(passedSignals)
+	s.taker, s.held = taker, nil
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

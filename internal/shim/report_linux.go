@@ -151,8 +151,8 @@ func (s *shim) refused(p *process, m wire.Message) bool {
 	return true
 }
 
-// refuse tells that a process does not start, unless that has been told. s.mu
-// is held.
+// refuse tells that a process does not start, and forgets it, unless that has
+// been done. s.mu is held.
 func (s *shim) refuse(p *process, f *wire.Failure) {
 	if s.table.live[p.seq] != p {
 		return
@@ -160,7 +160,12 @@ func (s *shim) refuse(p *process, f *wire.Failure) {
 	if p.client != nil {
 		s.reply(p.client, wire.Message{Type: wire.Error, Seq: p.seq, Body: f.Encode()})
 	}
-	s.drop(p)
+	s.table.drop(p)
+	for _, w := range p.waiters { // who did not wait until it had begun
+		s.reply(w, wire.Message{Type: wire.Error, Seq: p.seq, Body: noProcess().Encode()})
+	}
+	p.waiters = nil
+	s.begun.Broadcast()
 	if p.relay != nil {
 		go p.relay.finish(patience)
 	}

@@ -194,16 +194,6 @@ func (s *shim) notBegun(p *process, f *wire.Failure) {
 	s.refuse(p, f)
 }
 
-// drop forgets a process that does not run. s.mu is held.
-func (s *shim) drop(p *process) {
-	s.table.drop(p)
-	for _, w := range p.waiters { // who did not wait until it had begun
-		s.reply(w, wire.Message{Type: wire.Error, Seq: p.seq, Body: noProcess().Encode()})
-	}
-	p.waiters = nil
-	s.begun.Broadcast()
-}
-
 func fds(files []*os.File) []int {
 	list := make([]int, len(files))
 	for i, f := range files {
