@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // rest is how long a machine is left alone before an operation that is to be
@@ -38,16 +40,20 @@ func compare(b *testing.B, ours, theirs func() error) {
 	}
 }
 
-// wake returns how long a message to another thread and back takes after a
-// rest. Where others have the processors that this machine believes are its
-// own, that is milliseconds, and what goes through several processes waits for
-// each of them: figures of such a time are not to be compared with others.
+// wake returns how long a message to a thread on another processor and back
+// takes after a rest. Where others have the processors that this machine
+// believes are its own, that is milliseconds, and what goes through several
+// processes waits for each of them: figures of such a time are not to be
+// compared with others.
 func wake(b *testing.B, pause time.Duration) time.Duration {
 	there, back := newPipe(b), newPipe(b)
+	var set unix.CPUSet
+	must(b, unix.SchedGetaffinity(0, &set))
+	first, last := ends(&set)
 	echoed := make(chan struct{})
 	go func() {
 		defer close(echoed)
-		runtime.LockOSThread() // and never unlocked: the thread ends with this
+		stay(last) // and the thread ends with this
 		for c := []byte{0}; ; {
 			if n, err := syscall.Read(there[0], c); n == 0 || err != nil {
 				return
@@ -57,6 +63,9 @@ func wake(b *testing.B, pause time.Duration) time.Duration {
 			}
 		}
 	}()
+	stay(first)
+	defer runtime.UnlockOSThread()
+	defer func() { must(b, unix.SchedSetaffinity(0, &set)) }()
 	var took []time.Duration
 	for range 20 {
 		took = append(took, timed(b, pause, runner{run: func() error {
@@ -72,6 +81,27 @@ func wake(b *testing.B, pause time.Duration) time.Duration {
 		must(b, syscall.Close(fd))
 	}
 	return median(took)
+}
+
+// stay keeps the calling goroutine in its thread, and that on one processor.
+func stay(processor int) {
+	runtime.LockOSThread()
+	var set unix.CPUSet
+	set.Set(processor)
+	_ = unix.SchedSetaffinity(0, &set) // in vain where it went away meanwhile
+}
+
+// ends returns the first and the last processor of a set.
+func ends(set *unix.CPUSet) (first, last int) {
+	for first = 0; !set.IsSet(first); first++ {
+	}
+	last = first
+	for n, found := first, 0; found < set.Count(); n++ {
+		if set.IsSet(n) {
+			last, found = n, found+1
+		}
+	}
+	return first, last
 }
 
 // newPipe makes a pipe whose readers keep their threads.

@@ -234,6 +234,10 @@ func (p *Process) copyStreams(spec *ProcessSpec, pipes *pipes) {
 		p.output.Go(func() { p.copied[i] = p.copyOutput(c.to, c.from) })
 	}
 	p.allCopied = make(chan struct{})
+	if len(p.sources) == 0 {
+		close(p.allCopied)
+		return
+	}
 	go func() {
 		p.output.Wait()
 		close(p.allCopied)

@@ -83,9 +83,6 @@ func (s *shim) began(p *process, m wire.Message) bool {
 		return false
 	}
 	p.pid, p.started = max(b.Pid, 1), time.Now()
-	s.events.tell(wire.Event{
-		Kind: wire.EventProcessCreated, Time: p.started.UnixNano(), Pid: p.pid, Main: p.request.Flags&wire.Main != 0,
-	})
 	s.begun.Broadcast()
 	if p.relay != nil && terminal {
 		p.relay.useTerminal(sys.NewTerminal(m.Files[0]))
@@ -95,6 +92,10 @@ func (s *shim) began(p *process, m wire.Message) bool {
 		s.reply(p.client, m)
 	}
 	wire.CloseFiles(m.Files)
+	// Last, as it wakes another thread.
+	s.events.tell(wire.Event{
+		Kind: wire.EventProcessCreated, Time: p.started.UnixNano(), Pid: p.pid, Main: p.request.Flags&wire.Main != 0,
+	})
 	return true
 }
 
