@@ -83,3 +83,36 @@ func TestPidsLimitLater(t *testing.T) {
 		t.Errorf("%d processes are listed, %v", len(list), err)
 	}
 }
+
+// TestPidsLimitWhileTheyMultiply has a limit come while processes begin and
+// end all the time.
+func TestPidsLimitWhileTheyMultiply(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		s := f.running(container.Spec{})
+		const forks = "while :; do (sleep 1000 & kill $!) 2>/dev/null; done"
+		for range 4 {
+			_, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sh", "-c", forks}, Env: env})
+			f.must(err)
+		}
+		p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sleep", "1000"}, Env: env})
+		f.must(err)
+		for _, n := range []int64{12, 0, 9} {
+			f.must(s.Modify(ctx, container.Change{Resources: container.ResourcesChange{Pids: new(n)}}))
+			if n == 0 {
+				continue
+			}
+			f.eventually("the limit holds", func() bool {
+				st, err := s.Stats(ctx)
+				f.must(err)
+				return st.Pids <= uint64(n) && st.PidsLimit == uint64(n)
+			})
+		}
+		f.fill(s)
+		if st, err := s.Stats(ctx); err != nil || st.Pids > 9 {
+			t.Errorf("%d processes under a limit of 9, %v", st.Pids, err)
+		}
+		f.must(p.Signal(ctx, syscall.SIGKILL))
+		f.wait(p)
+	})
+}

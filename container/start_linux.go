@@ -133,6 +133,7 @@ func (s *System) complete(order wire.Spec, dir string) (*wire.Spec, error) {
 		order.Handles = s.handleFile()
 	}
 	order.Targets = s.record.targets()
+	order.CountProcesses = s.record.Spec.Resources.Pids > 0
 	for i := range s.record.Spec.Disks {
 		d, err := s.record.Spec.Disks[i].wire((&bundle{runDir: dir}).diskDir(i))
 		if err != nil {

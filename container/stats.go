@@ -125,7 +125,7 @@ func (s *System) openMeter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	group, err := cg.NewMeter()
+	group, err := cg.NewMeter(st.Pid)
 	if err != nil {
 		return err
 	}

@@ -91,10 +91,8 @@ type agent struct {
 	last bool           // there is to be no process after those that there are
 }
 
-// serve answers messages until the shim is gone. What it starts is born in the
-// control groups of its thread, which only that may be in.
+// serve answers messages until the shim is gone.
 func (a *agent) serve() int {
-	runtime.LockOSThread()
 	for {
 		m, err := a.conn.Receive()
 		if err != nil {
@@ -119,10 +117,16 @@ func (a *agent) serve() int {
 	}
 }
 
+// join has the calling goroutine's thread, and what it starts from now on,
+// counted in a control group that no other thread of this process is in. The
+// goroutine keeps the thread, which costs it some hundred microseconds after
+// each rest: the runtime takes who comes back from the kernel then for one that
+// has run for long, and to have it yield is to wake other threads.
 func join(files []int) error {
 	if len(files) != 1 {
 		return wire.ErrMalformed
 	}
+	runtime.LockOSThread()
 	_, err := syscall.Write(files[0], []byte("0"))
 	return err
 }
@@ -174,7 +178,8 @@ func (a *agent) idle() {
 // CAP_SYS_PTRACE, and signals have their default disposition, which for a
 // first process means that the kernel drops those from inside
 // (pid_namespaces(7)). The Go runtime's own handlers would make SIGTERM end
-// it. SIGURG stays the runtime's, which preempts with it, and so does SIGCHLD.
+// it, and SIGCHLD wake it in vain. SIGURG stays the runtime's, which preempts
+// with it.
 func protect() error {
 	// A mebibyte of garbage at the most, which is a few hundred processes': by
 	// default it would be four.
@@ -188,7 +193,7 @@ func protect() error {
 	const lastSignal = 64
 	for sig := syscall.Signal(1); sig <= lastSignal; sig++ {
 		switch sig {
-		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGURG, syscall.SIGCHLD:
+		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGURG:
 			continue
 		}
 		if err := defaultAction(sig); err != nil {

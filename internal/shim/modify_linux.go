@@ -95,6 +95,12 @@ func (s *shim) changeLimits(ch *wire.Change, done *undos) error {
 		return nil
 	}
 	from, to := sys.CgroupLimits(ch.Limits.From), sys.CgroupLimits(ch.Limits.To)
+	if from.Pids == 0 && to.Pids > 0 {
+		s.countProcesses()
+		s.mu.Lock()
+		s.awaitStarts() // of what the agent was asked for before
+		s.mu.Unlock()
+	}
 	err := s.cgroup.Update(from, to)
 	switch {
 	case errors.Is(err, sys.ErrInUse):
@@ -105,7 +111,18 @@ func (s *shim) changeLimits(ch *wire.Change, done *undos) error {
 		return err
 	}
 	done.add(func() error { return s.cgroup.Update(to, from) })
+	if to.Pids > 0 { // only now: what is held to a limit does not multiply for ever
+		s.countRunning()
+	}
 	return nil
+}
+
+// countRunning has the processes counted that there were before the limit, with
+// those that came later.
+func (s *shim) countRunning() {
+	if err := s.cgroup.CountRunning(s.first.number()); err != nil { // each of the two groups is held to the limit
+		note("count processes", err)
+	}
 }
 
 func (s *shim) commit(ch *wire.Change, _ *undos) error {

@@ -197,9 +197,6 @@ func (s *shim) start() error {
 	}
 	s.agent = agent
 	s.noteStarting() // which costs no time: the agent is at work
-	if s.spec.Native != nil {
-		s.countProcesses()
-	}
 	pid, err := s.awaitAgent(failed)
 	if err == nil && s.spec.ShowNetwork {
 		err = s.showNetwork()
@@ -207,7 +204,7 @@ func (s *shim) start() error {
 	if err != nil {
 		return err
 	}
-	if s.spec.Native == nil { // whose group there is by now
+	if s.spec.CountProcesses {
 		s.countProcesses()
 	}
 	if err := s.learnMounts(); err != nil {
@@ -297,7 +294,7 @@ func (s *shim) awaitAgent(failed <-chan error) (int, error) {
 	return pid, s.first.found(pid)
 }
 
-// countProcesses has all processes that the agent starts counted apart from it.
+// countProcesses has all processes that the agent starts from now on counted apart from it.
 // Without that it is counted with them, and the limit has room for it.
 func (s *shim) countProcesses() {
 	join, err := s.cgroup.CountProcesses()

@@ -48,7 +48,7 @@ func TestMakeCgroup(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	s, err := c.Stats()
+	s, err := meter(c)
 	if err != nil || s.MemoryLimit != 64<<20 || s.PidsLimit != 7 {
 		t.Errorf("%+v, %v", s, err)
 	}

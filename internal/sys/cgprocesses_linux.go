@@ -3,18 +3,20 @@ package sys
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
-// A system's processes are counted in a group of their own below the system's,
-// in the hierarchy of the pids controller alone: the agent, all threads of
-// which but one are not in it, takes nothing from the limit, and has room for
-// threads when processes have used it up. The one thread is that which starts
-// the processes, which are born where it is.
+// Where a system's processes are limited they are counted in a group of their
+// own below the system's, in the hierarchy of the pids controller alone: the
+// agent, all threads of which but one are not in it, takes nothing from the
+// limit, and has room for threads when processes have used it up. The one thread
+// is that which starts the processes, which are born where it is.
 
 // processesDir is the name of that group.
 const processesDir = "processes"
@@ -42,9 +44,7 @@ func (c *Cgroup) countProcesses(dir string) (*os.File, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	tasks := "tasks"
-	if _, v1 := c.h.v1["pids"]; !v1 {
-		tasks = "cgroup.threads"
+	if !c.countsV1() {
 		if err := writeFile(filepath.Join(dir, "cgroup.type"), "threaded"); err != nil {
 			return nil, err
 		}
@@ -61,7 +61,58 @@ func (c *Cgroup) countProcesses(dir string) (*os.File, error) {
 			return nil, err
 		}
 	}
-	return os.OpenFile(filepath.Join(dir, tasks), os.O_WRONLY, 0)
+	return os.OpenFile(filepath.Join(dir, c.tasks()), os.O_WRONLY, 0)
+}
+
+// countsV1 reports whether a v1 hierarchy has the controller.
+func (c *Cgroup) countsV1() bool {
+	_, v1 := c.h.v1["pids"]
+	return v1
+}
+
+// tasks is the name of the file that has the threads which are in a group.
+func (c *Cgroup) tasks() string {
+	if c.countsV1() {
+		return "tasks"
+	}
+	return "cgroup.threads"
+}
+
+// CountRunning moves what is in the system's group into that of the processes:
+// all but the process agent. New ones may come meanwhile, though not many if
+// there is a limit on those that there are.
+func (c *Cgroup) CountRunning(agent int) error {
+	dir, ok := c.countsProcesses()
+	if !ok {
+		return nil
+	}
+	const attempts = 1000
+	for range attempts {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(dir), c.tasks()))
+		if err != nil {
+			return c.wrap("count the processes of", err)
+		}
+		moved, err := moveTasks(text, filepath.Join(dir, "cgroup.procs"), agent)
+		if err != nil || moved == 0 {
+			return err
+		}
+	}
+	return fmt.Errorf("count the processes of control group %s: they multiply", c.path)
+}
+
+// moveTasks moves the processes that have one of the threads, and returns how
+// many threads it found.
+func moveTasks(tasks []byte, to string, agent int) (found int, err error) {
+	for task := range strings.FieldsSeq(string(tasks)) {
+		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/task/%s", agent, task)); err == nil {
+			continue
+		}
+		found++
+		if err := writeFile(to, task); err != nil && !errors.Is(err, syscall.ESRCH) { // which has ended
+			return found, err
+		}
+	}
+	return found, nil
 }
 
 // processes is the directory of the group of the system's processes, or empty

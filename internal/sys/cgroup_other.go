@@ -35,14 +35,11 @@ func (*Cgroup) Remove() error { return noCgroups() }
 // CPUs returns an error.
 func (*Cgroup) CPUs() (string, error) { return "", noCgroups() }
 
-// Stats returns an error.
-func (*Cgroup) Stats() (CgroupStats, error) { return CgroupStats{}, noCgroups() }
-
 // CgroupMeter is for Linux.
 type CgroupMeter struct{}
 
 // NewMeter returns an error.
-func (*Cgroup) NewMeter() (*CgroupMeter, error) { return nil, noCgroups() }
+func (*Cgroup) NewMeter(int) (*CgroupMeter, error) { return nil, noCgroups() }
 
 // Read returns an error.
 func (*CgroupMeter) Read(*CgroupStats) error { return noCgroups() }

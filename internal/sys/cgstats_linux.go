@@ -3,6 +3,7 @@ package sys
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -14,8 +15,6 @@ import (
 type CgroupMeter struct {
 	files [meterFiles]int // descriptors, -1 for what there is not
 	v1    struct{ memory, cpuacct, cpu, blkio bool }
-	own   uint64 // of the agent's threads, those that are counted with the processes
-	spare uint64 // what the limit allows it
 	buf   []byte
 }
 
@@ -32,14 +31,15 @@ const (
 	cpuSystem
 	pidsCurrent
 	pidsMax
-	ioStat // v1: bytes
-	ioOps  // v1
+	agentThreads // a directory with one each
+	ioStat       // v1: bytes
+	ioOps        // v1
 	meterFiles
 )
 
 // NewMeter opens the group's files. The error matches fs.ErrNotExist if there
-// is no such group.
-func (c *Cgroup) NewMeter() (*CgroupMeter, error) {
+// is no such group. Agent is the process whose threads are not to be counted.
+func (c *Cgroup) NewMeter(agent int) (*CgroupMeter, error) {
 	if c.path == "" {
 		return nil, ErrNoCgroup
 	}
@@ -60,6 +60,7 @@ func (c *Cgroup) NewMeter() (*CgroupMeter, error) {
 		cpuStat:      c.file("cpu", "cpu.stat", "cpu.stat"),
 		pidsCurrent:  c.file("pids", "pids.current", "pids.current"),
 		pidsMax:      c.file("pids", "pids.max", "pids.max"),
+		agentThreads: fmt.Sprintf("/proc/%d/task", agent),
 		ioStat:       c.file("blkio", "blkio.throttle.io_service_bytes_recursive", "io.stat"),
 	}
 	if m.v1.cpuacct {
@@ -71,11 +72,6 @@ func (c *Cgroup) NewMeter() (*CgroupMeter, error) {
 	}
 	if m.v1.blkio {
 		names[ioOps] = c.file("blkio", "blkio.throttle.io_serviced_recursive", "")
-	}
-	m.own, m.spare = 0, AgentThreads // who tells the agent's threads apart
-	if dir, ok := c.countsProcesses(); ok {
-		m.own, m.spare = spawners, spawners
-		names[pidsCurrent], names[pidsMax] = filepath.Join(dir, "pids.current"), filepath.Join(dir, "pids.max")
 	}
 	for i, name := range names {
 		m.files[i] = -1
@@ -113,22 +109,12 @@ func (m *CgroupMeter) Read(s *CgroupStats) error {
 	m.memory(s)
 	m.cpu(s)
 	s.Tasks = m.number(pidsCurrent)
-	s.Pids = s.Tasks - min(s.Tasks, m.own)
+	s.Pids = s.Tasks - min(s.Tasks, m.threads())
 	if limit := m.number(pidsMax); limit > 0 {
-		s.PidsLimit = max(1, limit-min(limit, m.spare))
+		s.PidsLimit = max(1, limit-min(limit, AgentThreads))
 	}
 	m.io(s)
 	return nil
-}
-
-// Stats reads the group's counters once.
-func (c *Cgroup) Stats() (CgroupStats, error) {
-	var s CgroupStats
-	m, err := c.NewMeter()
-	if err != nil {
-		return s, err
-	}
-	return s, errors.Join(m.Read(&s), m.Close())
 }
 
 // text reads a file; it is valid until the next is read.
@@ -153,6 +139,17 @@ func (m *CgroupMeter) text(file int) []byte {
 func (m *CgroupMeter) number(file int) uint64 {
 	n, _ := leadingNumber(m.text(file))
 	return n
+}
+
+// threads returns how many threads the agent has: as many as there are
+// directories in a directory, which has two links without them
+// (proc_task_getattr in fs/proc/base.c).
+func (m *CgroupMeter) threads() uint64 {
+	var st unix.Stat_t
+	if m.files[agentThreads] < 0 || unix.Fstat(m.files[agentThreads], &st) != nil {
+		return 0
+	}
+	return uint64(st.Nlink) - 2 //nolint:unconvert // differs between architectures
 }
 
 // unlimited is how v1 says that there is no limit: the largest number of

@@ -26,6 +26,10 @@ type Spec struct {
 	// system runs: Network.
 	ShowNetwork bool
 
+	// CountProcesses has the processes counted apart from the agent, as there is a
+	// limit on their number.
+	CountProcesses bool
+
 	// NeedsProcess has the system stop if the client that started it goes before
 	// any process was asked for.
 	NeedsProcess bool

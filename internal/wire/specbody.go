@@ -22,6 +22,7 @@ func (s *Spec) Encode() []byte {
 	e.strings(s.Targets)
 	e.bool(s.NeedsProcess)
 	e.bool(s.ShowNetwork)
+	e.bool(s.CountProcesses)
 	return e.b
 }
 
@@ -44,7 +45,7 @@ func (s *Spec) Decode(body []byte) error {
 		d.fixed(&v.Image, &v.Type, &v.Target)
 		v.Size, v.ReadOnly = int64(d.uint()), d.bool()
 	})
-	s.Targets, s.NeedsProcess, s.ShowNetwork = d.strings(), d.bool(), d.bool()
+	s.Targets, s.NeedsProcess, s.ShowNetwork, s.CountProcesses = d.strings(), d.bool(), d.bool(), d.bool()
 	return d.end()
 }
 
