@@ -169,8 +169,12 @@ func mountTargets(spec container.Spec) map[string]bool {
 	for _, name := range []string{"dev", "proc", "sys"} {
 		targets[name] = true
 	}
-	if spec.Network == container.NetworkHost {
-		targets["etc/hosts"], targets["etc/resolv.conf"] = true, true
+	ofHost := spec.Network == container.NetworkHost
+	if ofHost || len(spec.Hosts) > 0 {
+		targets["etc/hosts"] = true
+	}
+	if ofHost || len(spec.DNS.Servers)+len(spec.DNS.Search)+len(spec.DNS.Options) > 0 {
+		targets["etc/resolv.conf"] = true
 	}
 	return targets
 }

@@ -198,6 +198,41 @@ func TestDNSRefused(t *testing.T) {
 	}
 }
 
+func TestHosts(t *testing.T) {
+	host, err := os.ReadFile("/etc/hosts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const own = "192.0.2.1\tdb\n2001:db8::1\tdb"
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		ctx := t.Context()
+		for _, tt := range []struct {
+			spec  container.Spec
+			begin string
+		}{
+			{container.Spec{}, "127.0.0.1\tlocalhost\n::1\tlocalhost "},
+			{container.Spec{IDs: container.AutoIDs}, "127.0.0.1\tlocalhost\n"},
+			{container.Spec{ReadOnly: true}, "127.0.0.1\tlocalhost\n"},
+			{container.Spec{Network: container.NetworkHost}, strings.TrimRight(string(host), "\n") + "\n"},
+		} {
+			if f.config.Runtime != "native" && tt.spec.IDs != (container.IDs{}) {
+				continue // such ids are the native starter's
+			}
+			tt.spec.Hosts = []container.Host{{Name: "db", Address: "192.0.2.1"}, {Name: "db", Address: "2001:db8::1"}}
+			s := f.running(tt.spec)
+			for range 2 {
+				got := f.ok(s, "cat /etc/hosts", user("1000:1000"))
+				if !strings.HasPrefix(got, tt.begin) || !strings.HasSuffix(got, "\n"+own) {
+					t.Errorf("%+v: got %q", tt.spec, got)
+				}
+				f.ok(s, "! echo 192.0.2.9 other >/etc/hosts")
+				f.must(s.Terminate(ctx))
+				f.must(s.Start(ctx))
+			}
+		}
+	})
+}
+
 // TestCredentials looks for them where a program in the system could.
 func TestCredentials(t *testing.T) {
 	f := newFixture(t)

@@ -157,8 +157,10 @@ func (b *bundle) networkFiles() []specs.Mount {
 	} else if ofHost {
 		list = append(list, file(resolvConf, resolvConf))
 	}
-	if ofHost {
-		list = append(list, file("/etc/hosts", "/etc/hosts"))
+	if len(b.record.Spec.Hosts) > 0 {
+		list = append(list, file(hostsName, hostsFile(b.runDir)))
+	} else if ofHost {
+		list = append(list, file(hostsName, hostsName))
 	}
 	return list
 }

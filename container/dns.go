@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,19 +60,6 @@ func (d *DNS) text() string {
 
 // resolvFile is where the system's resolv.conf is on the host, while it runs.
 func resolvFile(runDir string) string { return filepath.Join(runDir, "resolv.conf") }
-
-// write makes the file, if there is to be one. Everybody in the system may read
-// it, whatever this process's umask is.
-func (d *DNS) write(runDir string) error {
-	if !d.isSet() {
-		return nil
-	}
-	name := resolvFile(runDir)
-	if err := os.WriteFile(name, []byte(d.text()), 0o644); err != nil {
-		return err
-	}
-	return os.Chmod(name, 0o644)
-}
 
 // Checkpoint would save the state of a running system's processes, to go on
 // from there. It returns an error of class ErrNotImplemented: what the kernel

@@ -144,8 +144,13 @@ type Spec struct {
 	// Endpoints are the network endpoints that the system has while it runs, by
 	// the ids that Config.Endpoints knows them by: it brings them into the
 	// system's own network stack.
-	Endpoints []string  `json:"endpoints,omitempty"`
-	DNS       DNS       `json:"dns,omitzero"`
+	Endpoints []string `json:"endpoints,omitempty"`
+	DNS       DNS      `json:"dns,omitzero"`
+	// Hosts are names that the system's /etc/hosts has besides those of the
+	// loopback device, or, on the host's network, the host's own. The file is not
+	// the image's then, and read-only. Without any it is as the image has it, or
+	// the host's.
+	Hosts     []Host    `json:"hosts,omitempty"`
 	Resources Resources `json:"resources,omitzero"`
 	Log       Log       `json:"log,omitzero"`
 	Security  Security  `json:"security,omitzero"`
@@ -211,7 +216,7 @@ func ShortID(id string) string { return id[:min(12, len(id))] }
 // validate judges the spec at the door; what it passes is relied upon.
 func (s *Spec) validate() error {
 	for _, f := range []func() error{
-		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkDisks, s.checkDNS, s.checkUlimits,
+		s.checkName, s.checkRoot, s.checkMounts, s.checkResources, s.Security.check, s.checkDevices, s.checkDisks, s.checkDNS, s.checkHosts, s.checkUlimits,
 		s.checkIDs, s.checkSysctls, s.checkEndpoints,
 	} {
 		err := f()

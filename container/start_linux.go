@@ -123,7 +123,7 @@ func (s *System) complete(order wire.Spec, dir string) (*wire.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.record.Spec.DNS.write(dir); err != nil {
+	if err := s.record.Spec.writeNetworkFiles(dir); err != nil {
 		return nil, err
 	}
 	order.ID, order.Dir, order.Root, order.Cgroup = s.record.ID, dir, *root, s.service.cgroup(s.record.ID)

@@ -42,7 +42,6 @@ var dockerCommands = map[string]string{
 // dockerFlags are flags of docker's, without dashes, of these commands, whose names are those under the root.
 var dockerFlags = []struct{ commands, flags, use string }{
 	{"run create", "expose ip ip6 link link-local-ip mac-address net-alias network-alias p publish P publish-all", noNetworks},
-	{"run create", "add-host", "mount a file of names: -v ./hosts:/etc/hosts:ro"},
 	{"run create", "annotation", "use --label"},
 	{"run create", "a attach", leftOut + "output is shown unless you give -d, and input passed on with -i"},
 	{

@@ -58,6 +58,7 @@ type containerOptions struct {
 	mounts, volumes, tmpfs, labels, log         []string
 	labelFiles                                  []string
 	dns                                         container.DNS
+	hosts                                       []string
 	readOnly, remove                            bool
 	shm                                         size
 	pull                                        pullPolicy
@@ -87,6 +88,7 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.dns.Servers, "dns", nil, "ask the name server at `address`; one more each time")
 	f.StringArrayVar(&o.dns.Search, "dns-search", nil, "look for names in the `domain`, too")
 	f.StringArrayVar(&o.dns.Options, "dns-option", nil, "give the resolver an `option` of resolv.conf(5), as ndots:2; also --dns-opt")
+	f.StringArrayVar(&o.hosts, "add-host", nil, "have the container know a host, `NAME:ADDRESS`; one more each time")
 	f.StringVar(&o.rootfs, "rootfs", "", "stand on a `directory` instead of an image, and leave it as it is")
 	f.StringArrayVarP(&o.labels, "label", "l", nil, "keep `KEY=VALUE` with the container")
 	f.StringArrayVar(&o.labelFiles, "label-file", nil, "read labels from `file`")
@@ -167,6 +169,9 @@ func (o *containerOptions) system() (container.Spec, error) {
 		s.Mounts = append(s.Mounts, container.Mount{Type: "tmpfs", Target: "/dev/shm", Size: int64(o.shm), NoExec: true})
 	}
 	if s.Labels, err = o.allLabels(); err != nil {
+		return s, err
+	}
+	if s.Hosts, err = parseHosts(o.hosts); err != nil {
 		return s, err
 	}
 	if s.Log, err = parseLog(o.log); err != nil {
