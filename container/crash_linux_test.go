@@ -3,6 +3,7 @@ package container_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -309,4 +310,33 @@ func TestRuntimeMissing(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+}
+
+// TestPruneMeetsStart removes what is empty while systems start: a control
+// group that is made for a system that has no process yet is no leftover.
+func TestPruneMeetsStart(t *testing.T) {
+	f := newFixture(t)
+	f.config.Runtime = "native" // OCI runtimes make control groups in their own way
+	f.open()
+	stop, ended := make(chan struct{}), make(chan error)
+	go func() {
+		var errs []error
+		for {
+			select {
+			case <-stop:
+				ended <- errors.Join(errs...)
+				return
+			default:
+				_, err := f.Prune(context.Background())
+				errs = append(errs, err)
+			}
+		}
+	}()
+	for range 20 {
+		s := f.created(container.Spec{Ephemeral: true})
+		f.check(s.Start(t.Context()))
+		f.check(s.Terminate(t.Context()))
+	}
+	close(stop)
+	f.check(<-ended)
 }

@@ -499,6 +499,7 @@ func (s *Service) dropLinks(dir string, of func(owner string) bool) (removed []s
 }
 
 // pruneParents removes the groups that the systems' are in, if none is left.
+// Who makes one meanwhile makes these again.
 func (s *Service) pruneParents() error {
 	if runtime.GOOS != "linux" || s.group == "" {
 		return nil
@@ -508,10 +509,7 @@ func (s *Service) pruneParents() error {
 		if err != nil {
 			return err
 		}
-		if names, err := cg.Children(); err != nil || len(names) > 0 {
-			return err
-		}
-		err = cg.Remove()
+		err = cg.RemoveEmpty()
 		if errors.Is(err, fs.ErrPermission) && path == s.cfg.CgroupParent {
 			return nil // somebody else made it, for us to have groups in
 		}

@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,6 +86,49 @@ func TestMakeInHalfMadeCgroup(t *testing.T) {
 		if text, err := os.ReadFile(filepath.Join(root, c.Path(), name)); err != nil || strings.TrimSpace(string(text)) == "" {
 			t.Errorf("%s is %q, %v", name, text, err)
 		}
+	}
+}
+
+// TestRemoveEmptyCgroup removes a group again and again, while groups are made
+// in it that have no process yet.
+func TestRemoveEmptyCgroup(t *testing.T) {
+	c := newGroup(t)
+	parent, err := NewCgroup(filepath.Dir(c.Path()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, ended := make(chan struct{}), make(chan error)
+	go func() {
+		var errs []error
+		for {
+			select {
+			case <-stop:
+				ended <- errors.Join(errs...)
+				return
+			default:
+				errs = append(errs, parent.RemoveEmpty())
+			}
+		}
+	}()
+	for range 50 {
+		if err := c.Make(CgroupLimits{}); err != nil {
+			t.Error(err)
+		}
+		for _, dir := range c.Dirs() {
+			if _, err := os.Stat(dir); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := c.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	if err := errors.Join(<-ended, parent.RemoveEmpty()); err != nil {
+		t.Error(err)
+	}
+	if parent.Exists() {
+		t.Errorf("%s is still there", parent.Path())
 	}
 }
 

@@ -214,6 +214,20 @@ func (c *Cgroup) Remove() error {
 	return errors.Join(errs...)
 }
 
+// RemoveEmpty removes the group from every hierarchy where it has neither
+// processes nor groups: those may be somebody's who is just making them.
+func (c *Cgroup) RemoveEmpty() error {
+	var errs []error
+	for _, dir := range c.Dirs() {
+		switch err := syscall.Rmdir(dir); err {
+		case nil, syscall.ENOENT, syscall.EBUSY, syscall.ENOTEMPTY:
+		default:
+			errs = append(errs, fmt.Errorf("remove control group: %w", &os.PathError{Op: "rmdir", Path: dir, Err: err}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // removeGroup tries again for a moment: the kernel counts a process out of its
 // group slightly after its parent has seen it end.
 func removeGroup(dir string) error {

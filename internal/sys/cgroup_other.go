@@ -32,6 +32,9 @@ func (*Cgroup) Kill(time.Duration) error { return noCgroups() }
 // Remove returns an error.
 func (*Cgroup) Remove() error { return noCgroups() }
 
+// RemoveEmpty returns an error.
+func (*Cgroup) RemoveEmpty() error { return noCgroups() }
+
 // CPUs returns an error.
 func (*Cgroup) CPUs() (string, error) { return "", noCgroups() }
 
