@@ -3,12 +3,14 @@ package bench_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -28,6 +30,7 @@ type fixture struct {
 	system *container.System
 	bundle string
 	rootfs string
+	cgroup string // the control group for containers of all kinds
 	truth  string // the program on the host
 }
 
@@ -35,7 +38,8 @@ func newFixture(tb testing.TB) *fixture {
 	tb.Helper()
 	testenv.NeedRoot(tb)
 	testenv.NeedCommand(tb, "runc")
-	f := &fixture{dir: ownFS(tb, "ext4"), run: ownFS(tb, "tmpfs"), bin: programs(tb)}
+	f := &fixture{dir: ownFS(tb, "ext4"), run: ownFS(tb, "tmpfs"), bin: programs(tb), cgroup: fmt.Sprint("/hcs-bench-", os.Getpid())}
+	testenv.NoLeaks(tb, testenv.Scope{Dir: f.dir, Cgroup: f.cgroup, Settle: 10 * time.Second})
 	f.rootfs = filepath.Join(f.dir, "base")
 	for _, d := range []string{"bin", "dev", "proc", "sys", "etc", "tmp"} {
 		must(tb, os.MkdirAll(filepath.Join(f.rootfs, d), 0o755))
@@ -43,10 +47,14 @@ func newFixture(tb testing.TB) *fixture {
 	f.truth = filepath.Join(f.rootfs, "bin", "true")
 	must(tb, os.WriteFile(f.truth, trueProgram(tb), 0o755))
 	host, err := hcs.Open(hcs.Config{
-		Root: filepath.Join(f.dir, "root"), Run: f.run, Libexec: f.bin, Runtime: "runc",
+		Root: filepath.Join(f.dir, "root"), Run: f.run, Libexec: f.bin, Runtime: "runc", CgroupParent: f.cgroup,
 	})
 	must(tb, err)
 	f.host = host
+	tb.Cleanup(func() {
+		_, err := host.Containers().Prune(context.Background())
+		must(tb, err)
+	})
 	f.start(tb)
 	f.makeBundle(tb)
 	return f
@@ -97,7 +105,7 @@ func (f *fixture) makeBundle(tb testing.TB) {
 	must(tb, json.Unmarshal(text, &spec))
 	spec["process"].(map[string]any)["args"] = []string{"/bin/true"}
 	spec["root"].(map[string]any)["path"] = f.rootfs
-	spec["linux"].(map[string]any)["cgroupsPath"] = "/hcs-bench/peer"
+	spec["linux"].(map[string]any)["cgroupsPath"] = f.cgroup + "/peer"
 	mounts := spec["mounts"].([]any)
 	for i, m := range mounts {
 		if m.(map[string]any)["destination"] == "/dev/.hcs-agent" {
@@ -121,7 +129,7 @@ func (f *fixture) startPeer(tb testing.TB) {
 	var spec map[string]any
 	must(tb, json.Unmarshal(text, &spec))
 	spec["process"].(map[string]any)["args"] = []string{"/bin/pause"}
-	spec["linux"].(map[string]any)["cgroupsPath"] = "/hcs-bench/paused"
+	spec["linux"].(map[string]any)["cgroupsPath"] = f.cgroup + "/paused"
 	text, err = json.Marshal(spec)
 	must(tb, err)
 	must(tb, os.WriteFile(filepath.Join(bundle, "config.json"), text, 0o644))
@@ -133,7 +141,7 @@ func (f *fixture) startPeer(tb testing.TB) {
 
 func (f *fixture) hcs(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(f.bin, "hcs"), args...)
-	cmd.Env = append(os.Environ(), "HCS_ROOT="+f.host.Config().Root, "HCS_RUN="+f.host.Config().Run)
+	cmd.Env = append(os.Environ(), "HCS_ROOT="+f.host.Config().Root, "HCS_RUN="+f.host.Config().Run, "HCS_CGROUP_PARENT="+f.cgroup)
 	return cmd
 }
 

@@ -61,7 +61,7 @@ func (f *fixture) makeBundles(tb testing.TB) {
 	var spec map[string]any
 	must(tb, json.Unmarshal(text, &spec))
 	for n := range together {
-		spec["linux"].(map[string]any)["cgroupsPath"] = fmt.Sprint("/hcs-bench/peer-", n)
+		spec["linux"].(map[string]any)["cgroupsPath"] = fmt.Sprint(f.cgroup, "/peer-", n)
 		text, err = json.Marshal(spec)
 		must(tb, err)
 		must(tb, os.Mkdir(f.numbered(n), 0o755))
