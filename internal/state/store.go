@@ -76,12 +76,14 @@ func Open[T any](cfg Config) (*Store[T], error) {
 		return nil, fmt.Errorf("open %s store: %w", kind, err)
 	}
 	s := &Store[T]{dir: dir, locks: filepath.Join(dir, lockDir), kind: kind, durability: cfg.Durability}
+	missing := []string{s.locks} // and what it is in
 	if cfg.Locks != "" {
 		if s.locks, err = filepath.Abs(cfg.Locks); err != nil {
 			return nil, fmt.Errorf("open %s store: %w", kind, err)
 		}
+		missing = []string{dir, s.locks}
 	}
-	for _, d := range []string{dir, s.locks} {
+	for _, d := range missing {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open %s store: %w", kind, err)
 		}
