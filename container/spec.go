@@ -176,6 +176,10 @@ type Spec struct {
 	Credentials string `json:"credentials,omitempty"`
 	// StopSignal asks the main process to end. 0 is SIGTERM.
 	StopSignal int `json:"stopSignal,omitempty"`
+	// StopTimeout is how many seconds the system has to end when it is asked to, or
+	// -1, as long as it takes; nil is DefaultStopTimeout. It is for who asks, who
+	// may give it another time: StopTime tells.
+	StopTimeout *int `json:"stopTimeout,omitempty"`
 	// Ephemeral has everything of the system removed when it stops, its record
 	// too.
 	Ephemeral bool `json:"ephemeral,omitempty"`
@@ -239,6 +243,9 @@ func (s *Spec) checkName() error {
 	}
 	if s.StopSignal < 0 || s.StopSignal > 64 {
 		return fmt.Errorf("stop signal %d: not a signal", s.StopSignal)
+	}
+	if t := s.StopTimeout; t != nil && (*t < -1 || *t > maxStopTimeout) {
+		return fmt.Errorf("stop timeout of %d seconds: from 0 to %d, or -1 for none", *t, maxStopTimeout)
 	}
 	return nil
 }

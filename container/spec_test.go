@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -28,6 +29,10 @@ func TestSpecsAreJudged(t *testing.T) {
 		{"hostname", Spec{RootDir: "/", Hostname: "a b"}, `hostname "a b"`},
 		{"long hostname", Spec{RootDir: "/", Hostname: strings.Repeat("a", 65)}, "hostname"},
 		{"signal", Spec{RootDir: "/", StopSignal: 65}, "stop signal 65"},
+		{"stop timeout", Spec{RootDir: "/", StopTimeout: new(0)}, ""},
+		{"no stop timeout", Spec{RootDir: "/", StopTimeout: new(-1)}, ""},
+		{"negative stop timeout", Spec{RootDir: "/", StopTimeout: new(-2)}, "stop timeout of -2 seconds: from 0 to 2147483647, or -1 for none"},
+		{"long stop timeout", Spec{RootDir: "/", StopTimeout: new(1 << 31)}, "stop timeout of 2147483648 seconds"},
 		{"network", Spec{RootDir: "/", Network: "bridge"}, `network "bridge"`},
 		{"memory", Spec{RootDir: "/", Resources: Resources{Memory: 1 << 20}}, "memory limit"},
 		{"negative memory", Spec{RootDir: "/", Resources: Resources{Memory: -1}}, "memory limit"},
@@ -81,6 +86,18 @@ func TestSpecsAreJudged(t *testing.T) {
 		err := tt.spec.validate()
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestStopTime(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		seconds *int
+		want    time.Duration
+	}{{nil, 10 * time.Second}, {new(0), 0}, {new(3), 3 * time.Second}, {new(-1), -time.Second}, {new(1<<31 - 1), (1<<31 - 1) * time.Second}} {
+		if got := (&Spec{StopTimeout: tt.seconds}).StopTime(); got != tt.want {
+			t.Errorf("got %v, want %v", got, tt.want)
 		}
 	}
 }

@@ -4,11 +4,29 @@ import (
 	"context"
 	"errors"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/hostcompute/hcs/internal/wire"
 )
+
+// DefaultStopTimeout is the time that systems have to end which say nothing of
+// it: docker's.
+const DefaultStopTimeout = 10 * time.Second
+
+// maxStopTimeout, in seconds, is some sixty-eight years, what docker's clients
+// can ask for.
+const maxStopTimeout = 1<<31 - 1
+
+// StopTime returns how long a system has to end when it is asked to, for the
+// context of Shutdown; a negative time is without end.
+func (s *Spec) StopTime() time.Duration {
+	if s.StopTimeout == nil {
+		return DefaultStopTimeout
+	}
+	return time.Duration(*s.StopTimeout) * time.Second
+}
 
 // Shutdown asks the system to end: its main process with the system's stop
 // signal, or, where there is none, every process. When the context ends before

@@ -64,7 +64,6 @@ var dockerFlags = []struct{ commands, flags, use string }{
 	{"run create", "oom-kill-disable oom-score-adj", "only a limit, as of --memory, has processes killed"},
 	{"run create", "platform", "give it to hcs image pull, before"},
 	{"run create", "privileged", "use --cap-add, --device and --security-opt for what is needed"},
-	{"run create", "stop-timeout", "give it to hcs stop: -t SECONDS"},
 	{"run create", "storage-opt", "what a container writes is not limited"},
 	{"run create", "volume-driver", noVolumes},
 	{"run create", "volumes-from", "give the same -v again"},

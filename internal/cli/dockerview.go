@@ -56,6 +56,7 @@ type dockerState struct {
 type dockerConfig struct {
 	Hostname, User, WorkingDir, Image string
 	Tty                               bool
+	StopTimeout                       *int
 	Env, Cmd                          []string
 	Labels                            map[string]string
 }
@@ -70,7 +71,7 @@ func newDockerView(r *container.Record, st *container.Status) dockerView {
 			Status: string(st.State), Error: st.Reason, Running: isRunning(*st), Paused: st.State == container.Paused, Pid: st.Pid,
 			ExitCode: st.ExitCode, StartedAt: st.Started, FinishedAt: st.Ended,
 		},
-		Config: dockerConfig{Hostname: r.Spec.Hostname, Image: r.Spec.Image, Labels: r.Spec.Labels},
+		Config: dockerConfig{Hostname: r.Spec.Hostname, Image: r.Spec.Image, Labels: r.Spec.Labels, StopTimeout: r.Spec.StopTimeout},
 	}
 	v.Mounts, v.HostConfig = dockerMounts(r.Spec.Mounts), newDockerHostConfig(&r.Spec)
 	v.Platform = "linux"

@@ -54,6 +54,8 @@ type containerOptions struct {
 	securityOptions
 	resourceOptions
 	name, hostname, network, rootfs, stopSignal string
+	stopTimeout                                 int
+	stopTimeoutFlag                             *pflag.Flag // 0 means something else than no flag
 	entrypoint                                  *pflag.Flag // "" means something else than no flag
 	mounts, volumes, tmpfs, labels, log         []string
 	labelFiles                                  []string
@@ -95,6 +97,8 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.idFile, "cidfile", "", "write the container's id to a new `file`")
 	f.StringArrayVar(&o.log, "log-opt", nil, "bound the log: `max-size=SIZE` of a file, 10m if not given, or max-file=N, 3")
 	f.StringVar(&o.stopSignal, "stop-signal", "", "`signal` that asks the process to end")
+	f.IntVar(&o.stopTimeout, "stop-timeout", 0, "`seconds` that hcs stop waits before the process is killed, 10 if not given; with -1 it never is")
+	o.stopTimeoutFlag = f.Lookup("stop-timeout")
 	f.Var(&o.pull, "pull", "get the image from its registry, if it is not of the form oci:DIR: `when` it is missing, always, or never")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "do not show how far that is")
 	addGranted(f)
@@ -186,6 +190,9 @@ func (o *containerOptions) system() (container.Spec, error) {
 			return s, err
 		}
 		s.StopSignal = int(sig)
+	}
+	if o.stopTimeoutFlag.Changed {
+		s.StopTimeout = &o.stopTimeout
 	}
 	return s, nil
 }

@@ -13,6 +13,7 @@ import (
 
 type stopOptions struct {
 	timeout float64
+	given   *pflag.Flag // says whether timeout was
 	signal  string
 }
 
@@ -31,7 +32,8 @@ func newStop(a *app) *cobra.Command {
 
 func (o *stopOptions) addFlags(f *pflag.FlagSet) {
 	f.SetNormalizeFunc(otherNames)
-	f.Float64VarP(&o.timeout, "time", "t", 10, "`seconds` to wait before they are killed; with -1 they never are")
+	f.Float64VarP(&o.timeout, "time", "t", 10, "`seconds` to wait before they are killed, if not as long as they were made for; with -1 they never are")
+	o.given = f.Lookup("time")
 	f.StringVarP(&o.signal, "signal", "s", "", "`signal` that asks, instead of the one that the container was made with")
 }
 
@@ -52,13 +54,22 @@ func (o *stopOptions) parse() (syscall.Signal, error) {
 }
 
 func (o *stopOptions) stop(ctx context.Context, c *container.System, sig syscall.Signal) error {
-	if o.timeout >= 0 {
+	made := c.Record()
+	if limit := o.limit(&made.Spec); limit >= 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(o.timeout*float64(time.Second)))
+		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
 	if sig == 0 {
 		return c.Shutdown(ctx)
 	}
 	return c.ShutdownWith(ctx, sig)
+}
+
+// limit is the flag's time, or else the container's own.
+func (o *stopOptions) limit(spec *container.Spec) time.Duration {
+	if !o.given.Changed {
+		return spec.StopTime()
+	}
+	return time.Duration(o.timeout * float64(time.Second))
 }
