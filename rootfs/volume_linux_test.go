@@ -8,7 +8,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -16,17 +15,13 @@ import (
 	"github.com/hostcompute/hcs/rootfs"
 )
 
-// loopSettle is for the loop device of a volume with a limit: the kernel frees it after the unmount, when the last to look at the
-// device, a scan for disks perhaps, has closed it.
-const loopSettle = 10 * time.Second
-
 // newVolume makes a volume, and a tree to stack it on.
 func newVolume(t *testing.T) (v *rootfs.Volume, dir, lower string) {
 	t.Helper()
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
 	top := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settle: loopSettle})
+	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settle: testenv.LoopSettle})
 	dir, lower = filepath.Join(top, "scratch, 1"), filepath.Join(top, "base layer", "Files")
 	check(t, os.MkdirAll(lower, 0o750))
 	check(t, os.WriteFile(filepath.Join(lower, "below"), []byte("1"), 0o600))

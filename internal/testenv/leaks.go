@@ -21,6 +21,10 @@ type Scope struct {
 	Settle time.Duration
 }
 
+// LoopSettle is for tests with loop devices: the kernel frees one after the unmount, when the last to look at it is done, and
+// the last mount namespace gone in which the file system is, which may be that of another test's program.
+const LoopSettle = 10 * time.Second
+
 // NoLeaks fails the test if, at its end, there are mounts, cgroups, loop devices or processes in the scope that were not
 // there before. Call it first, so that it looks after all other cleanups have run.
 func NoLeaks(t testing.TB, scope Scope) {
