@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/wire"
@@ -24,7 +25,9 @@ const startLock = 4
 // Main runs a shim, in the mount namespace that was made for it, and returns
 // its exit status.
 func Main() int {
-	debug.SetGCPercent(25) // collects when there is a mebibyte of garbage; by default it would be four
+	// Collects when there is a mebibyte of garbage, where by default it would be
+	// four; systems that have ended by then have none collected.
+	time.AfterFunc(time.Second, func() { debug.SetGCPercent(25) })
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE)
 	if err := run(); err != nil {
 		note("supervise", err)

@@ -275,11 +275,8 @@ func (c *Cgroup) limitDevices(rules []string) error {
 }
 
 func (c *Cgroup) allow(rules []string) error {
-	allow := c.file("devices", "devices.allow", "")
-	for _, rule := range rules {
-		if err := writeFile(allow, rule); err != nil {
-			return fmt.Errorf("allow device %s: %w", rule, err)
-		}
+	if err := writeEach(c.file("devices", "devices.allow", ""), rules); err != nil {
+		return fmt.Errorf("allow devices: %w", err)
 	}
 	return nil
 }
@@ -290,14 +287,9 @@ func (c *Cgroup) changeDevices(from, to []string) error {
 	if _, v1 := c.h.v1["devices"]; !v1 {
 		return replaceDeviceRules(filepath.Join(c.h.unified, c.path), to)
 	}
-	deny := c.file("devices", "devices.deny", "")
-	for _, rule := range from {
-		if slices.Contains(to, rule) {
-			continue
-		}
-		if err := writeFile(deny, rule); err != nil {
-			return fmt.Errorf("refuse device %s: %w", rule, err)
-		}
+	gone := slices.DeleteFunc(slices.Clone(from), func(rule string) bool { return slices.Contains(to, rule) })
+	if err := writeEach(c.file("devices", "devices.deny", ""), gone); err != nil {
+		return fmt.Errorf("refuse devices: %w", err)
 	}
 	return c.allow(to) // again those, too, that a refused rule was part of
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -39,6 +40,7 @@ func (c *Cgroup) makeIn(root string) error {
 			if err = c.makeOne(root, dir); err != nil {
 				break
 			}
+			c.shareCpuset(root, dir)
 		}
 	}
 	return err
@@ -75,6 +77,15 @@ func (c *Cgroup) openUp(root, dir string) error {
 
 var v2Controllers = []string{"cpu", "cpuset", "io", "memory", "pids"}
 
+// shareCpuset has the kernel give new groups below a v1 cpuset its processors
+// and memory nodes (cgroup-v1/cgroups.rst, "clone_children"); where it does not,
+// that is inheritCpuset's.
+func (c *Cgroup) shareCpuset(root, dir string) {
+	if root == c.h.v1["cpuset"] {
+		_ = writeFile(filepath.Join(dir, "cgroup.clone_children"), "1")
+	}
+}
+
 // inheritCpuset gives a new v1 cpuset, which nobody could join, its parent's
 // processors and memory nodes.
 func (c *Cgroup) inheritCpuset(root, dir string) error {
@@ -107,14 +118,22 @@ func (c *Cgroup) inheritCpuset(root, dir string) error {
 }
 
 // writeFile writes to a file of the kernel's, which takes it in one piece.
-func writeFile(path, text string) error {
+func writeFile(path, text string) error { return writeEach(path, []string{text}) }
+
+// writeEach writes one text after the other to a file that takes one at a time.
+func writeEach(path string, texts []string) error {
+	if len(texts) == 0 {
+		return nil
+	}
 	fd, err := OpenAt(CWD, path, syscall.O_WRONLY, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer func() { _ = Close(fd) }()
-	if _, err := retry(func() (int, error) { return syscall.Write(fd, []byte(text)) }); err != nil {
-		return &os.PathError{Op: "write", Path: path, Err: err}
+	for _, text := range texts {
+		if _, err := retry(func() (int, error) { return syscall.Write(fd, []byte(text)) }); err != nil {
+			return &os.PathError{Op: "write " + strconv.Quote(text) + " to", Path: path, Err: err}
+		}
 	}
 	return nil
 }
