@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -235,9 +236,14 @@ func fromStream(ctx context.Context, a *app, dst *copyEnd, owner rootfs.OwnerPol
 	return dst.tree.Write(ctx, dst.name, func(emit rootfs.Emit) error { return emitTar(content, emit) }, owner)
 }
 
-// emitTar emits the entries of a tar stream.
+// emitTar emits the entries of a tar stream. One of nothing at all is no empty archive, which has its end marked: what was
+// to make it has failed.
 func emitTar(stream io.Reader, emit rootfs.Emit) error {
-	r := layer.NewReader(stream, layer.Limits{})
+	content := bufio.NewReader(stream)
+	if _, err := content.Peek(1); errors.Is(err, io.EOF) {
+		return fault(errdefs.ErrInvalidArgument, "what standard input has is no tar stream: it is empty")
+	}
+	r := layer.NewReader(content, layer.Limits{})
 	n := 0
 	for e, err := range r.All() {
 		if err != nil && n == 0 {
