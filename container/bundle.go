@@ -211,11 +211,13 @@ func (b *bundle) sysctls() map[string]string {
 }
 
 // standard returns the mounts that every system has, as far as the kernel
-// allows them.
+// allows them and the caller has none of his own there.
 func (b *bundle) standard() []specs.Mount {
 	var list []specs.Mount
 	for _, m := range standardMounts {
 		switch {
+		case b.isChosen(m.Destination): // none that others are made in: ownTargets
+			continue
 		case m.Type == "cgroup" && b.cgroup == "" && b.hybrid: // there is none to show, and the host's are to stay out
 			m.Type, m.Source = "tmpfs", "tmpfs"
 			m.Options = append(slices.Clone(m.Options), "mode=755")

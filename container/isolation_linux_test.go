@@ -254,3 +254,18 @@ func TestTargetsAsTheyAreWritten(t *testing.T) {
 		f.ok(s, "touch /b/c/file /e/file && grep -q ' /b/c ' /proc/mounts && grep -q ' /e ' /proc/mounts")
 	})
 }
+
+// TestMountInStandardsPlace has systems whose callers mount something of their own where a standard mount is made: that
+// one is not there below it.
+func TestMountInStandardsPlace(t *testing.T) {
+	dir := t.TempDir()
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		s := f.running(container.Spec{Mounts: []container.Mount{
+			{Type: "tmpfs", Target: "/dev/shm", Size: 1 << 20}, {Source: dir, Target: "/dev/mqueue/"},
+		}})
+		got := f.ok(s, "touch /dev/shm/file /dev/mqueue/file; grep -E ' /dev/(shm|mqueue) ' /proc/mounts")
+		if strings.Count(got, "\n") != 1 || !strings.Contains(got, "/dev/shm tmpfs rw,nosuid,nodev,relatime,size=1024k ") || strings.Contains(got, "/dev/mqueue mqueue ") {
+			t.Errorf("the mounts are\n%s", got)
+		}
+	})
+}

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"fmt"
+	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -169,9 +171,7 @@ func (o *containerOptions) system() (container.Spec, error) {
 	if s.Mounts, err = mounts(o.mounts, o.volumes, o.tmpfs); err != nil {
 		return s, err
 	}
-	if o.shm > 0 {
-		s.Mounts = append(s.Mounts, container.Mount{Type: "tmpfs", Target: "/dev/shm", Size: int64(o.shm), NoExec: true})
-	}
+	s.Mounts = o.withSharedMemory(s.Mounts)
 	if s.Labels, err = o.allLabels(); err != nil {
 		return s, err
 	}
@@ -195,6 +195,15 @@ func (o *containerOptions) system() (container.Spec, error) {
 		s.StopTimeout = &o.stopTimeout
 	}
 	return s, nil
+}
+
+// withSharedMemory adds the /dev/shm that --shm-size limits, unless something is mounted there, which has a size of its own.
+func (o *containerOptions) withSharedMemory(mounts []container.Mount) []container.Mount {
+	const target = "/dev/shm"
+	if o.shm == 0 || slices.ContainsFunc(mounts, func(m container.Mount) bool { return path.Clean(m.Target) == target }) {
+		return mounts
+	}
+	return append(mounts, container.Mount{Type: "tmpfs", Target: target, Size: int64(o.shm), NoExec: true})
 }
 
 // allLabels are those of files and flags, of which the latter count more.
