@@ -32,6 +32,8 @@ type Spec struct {
 	Command image.Overrides
 	// Pipes are the main process's, kept with it for those who start it.
 	Pipes container.Pipes
+	// Groups are the main process's besides those of its user, kept with it too.
+	Groups []string
 }
 
 // Create makes a container that does not run yet. Its record's Main is the
@@ -65,7 +67,7 @@ func (h *Host) Create(ctx context.Context, spec Spec) (*container.System, error)
 		return nil, fmt.Errorf("create container: %w", err)
 	}
 	if main != nil {
-		main.Pipes = spec.Pipes
+		main.Pipes, main.Groups = spec.Pipes, spec.Groups
 	}
 	spec.System.Main = main
 	return h.containers.Create(ctx, spec.System)

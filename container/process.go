@@ -32,6 +32,11 @@ type ProcessSpec struct {
 	// User is "user", "uid", "user:group" or "uid:gid", by the system's own
 	// /etc/passwd and /etc/group. Empty is root.
 	User string `json:"user,omitempty"`
+	// Groups are supplementary groups besides those that the user has: names of the
+	// system's own /etc/group, or ids. The error is of class ErrInvalidArgument if
+	// there is no such name, or if the system's user namespace has not the id or,
+	// made with one id by an ordinary user, no groups to give.
+	Groups []string `json:"groups,omitempty"`
 	// Terminal gives the process a terminal of its own; Stdout then gets all its
 	// output, and Stderr is not used.
 	Terminal   bool   `json:"terminal,omitempty"`
@@ -155,10 +160,13 @@ func (p *ProcessSpec) check() error {
 	if len(p.Args) == 0 {
 		return fault(errdefs.ErrInvalidArgument, "no program given")
 	}
-	for _, text := range slices.Concat(p.Args, p.Env, []string{p.Dir, p.User}) {
+	for _, text := range slices.Concat(p.Args, p.Env, p.Groups, []string{p.Dir, p.User}) {
 		if strings.ContainsRune(text, 0) {
 			return fault(errdefs.ErrInvalidArgument, "%.40q has a zero byte", text)
 		}
+	}
+	if slices.Contains(p.Groups, "") {
+		return fault(errdefs.ErrInvalidArgument, "group %q: give a name or an id", "")
 	}
 	for _, v := range p.Env {
 		if strings.Index(v, "=") < 1 {
@@ -170,7 +178,8 @@ func (p *ProcessSpec) check() error {
 
 func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {
 	r := &wire.SpawnRequest{
-		Args: p.Args, Path: p.Path, Env: p.Env, Dir: p.Dir, User: p.User, Rows: p.Rows, Cols: p.Cols, Flags: pipes.flags,
+		Args: p.Args, Path: p.Path, Env: p.Env, Dir: p.Dir, User: p.User, Groups: p.Groups, Rows: p.Rows, Cols: p.Cols,
+		Flags: pipes.flags,
 	}
 	if p.Terminal {
 		r.Flags |= wire.Terminal

@@ -105,6 +105,8 @@ func TestProcessesThatDoNotStart(t *testing.T) {
 		{"not executable", container.ProcessSpec{Args: []string{"/etc/passwd"}}, errdefs.IsPermissionDenied, "start /etc/passwd: permission denied"},
 		{"no such user", container.ProcessSpec{Args: []string{"/bin/true"}, User: "nope"}, errdefs.IsInvalidArgument, `user "nope" not found in the container's /etc/passwd`},
 		{"no such group", container.ProcessSpec{Args: []string{"/bin/true"}, User: "0:nope"}, errdefs.IsInvalidArgument, `group "nope" not found in the container's /etc/group`},
+		{"no such group to add", container.ProcessSpec{Args: []string{"/bin/true"}, Groups: []string{"0", "nope"}}, errdefs.IsInvalidArgument, `add group nope: group "nope" not found in the container's /etc/group`},
+		{"no group to add", container.ProcessSpec{Args: []string{"/bin/true"}, Groups: []string{""}}, errdefs.IsInvalidArgument, `group "": give a name or an id`},
 		{"no such directory", container.ProcessSpec{Args: []string{"/bin/true"}, Dir: "/nope"}, errdefs.IsInvalidArgument, "enter working directory /nope"},
 		{"relative directory", container.ProcessSpec{Args: []string{"/bin/true"}, Dir: "tmp"}, errdefs.IsInvalidArgument, "working directory tmp is not absolute"},
 	}
@@ -117,6 +119,50 @@ func TestProcessesThatDoNotStart(t *testing.T) {
 		})
 	}
 	f.ok(s, "true") // it serves on
+}
+
+// TestGroups asks processes which groups they have, and writes to what is a
+// group's.
+func TestGroups(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		specs := []container.Spec{{}}
+		if f.config.Runtime == "native" {
+			specs = append(specs, container.Spec{IDs: container.AutoIDs})
+		}
+		for _, spec := range specs {
+			s := f.running(spec)
+			f.ok(s, "echo video:x:44: >>/etc/group; touch /ours; chown 0:44 /ours; chmod 020 /ours")
+			for _, tt := range []struct {
+				user, want string
+				groups     []string
+			}{
+				{"1000:1001", "1001 7 44", []string{"video", "7", "1001"}},
+				{"user", "1000 10 44", []string{"44"}},
+				{"", "0 10 44", []string{"44", "44", "root"}},
+				{"1000:1001", "1001", nil},
+			} {
+				with := func(p *container.ProcessSpec) { p.User, p.Groups = tt.user, tt.groups }
+				if got := f.ok(s, "id -G", with); got != tt.want {
+					t.Errorf("ids %v: user %q with %q: got %q, want %q", spec.IDs, tt.user, tt.groups, got, tt.want)
+				}
+				if r := f.run(s, "echo x >>/ours", with); tt.user != "" && (r.Code == 0) != (tt.groups != nil) {
+					t.Errorf("ids %v: user %q with %q: write: %d %s", spec.IDs, tt.user, tt.groups, r.Code, r.err)
+				}
+			}
+		}
+	})
+}
+
+func TestGroupWithoutID(t *testing.T) {
+	f := newFixture(t)
+	f.config.Runtime = "native"
+	f.open()
+	s := f.running(container.Spec{IDs: container.IDs{First: 3 << 29, Size: 1000}})
+	_, err := s.CreateProcess(t.Context(), &container.ProcessSpec{Args: []string{"/bin/true"}, Groups: []string{"999", "1000"}})
+	if !errdefs.IsInvalidArgument(err) || !strings.HasSuffix(err.Error(), "group 1000 has no id in the container's user namespace") {
+		t.Errorf("got %v", err)
+	}
+	f.ok(s, "true", func(p *container.ProcessSpec) { p.Groups = []string{"999"} })
 }
 
 func TestSignals(t *testing.T) {

@@ -15,7 +15,7 @@ func (a *agent) spawn(m wire.Message) *wire.Failure {
 	if err := r.Decode(m.Body); err != nil || len(r.Args) == 0 {
 		return &wire.Failure{Class: wire.Invalid, Text: "malformed request"}
 	}
-	who, f := resolveUser(r.User)
+	who, f := resolveUser(&r)
 	if f != nil {
 		return f
 	}
@@ -59,8 +59,10 @@ func (a *agent) start(seq uint32, path string, args []string, attr *syscall.Proc
 		a.tell(wire.Message{Type: wire.Ended, Seq: seq, Body: x.Encode()})
 	}
 	err := a.reaper.Start(path, args, attr, began, ended)
-	if err == syscall.EINVAL && !hasIDs(attr.Sys.Credential) {
-		return &wire.Failure{Class: wire.Invalid, Text: "start " + path + ": the user has no id in the container's user namespace"}
+	if err == syscall.EINVAL {
+		if who := withoutID(attr.Sys.Credential); who != "" {
+			return &wire.Failure{Class: wire.Invalid, Text: "start " + path + ": " + who + " has no id in the container's user namespace"}
+		}
 	}
 	if err != nil {
 		return failure(err, "start "+path)

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/hostcompute/hcs/internal/passwd"
@@ -14,21 +16,57 @@ type user struct {
 	home     string
 }
 
-// resolveUser finds the user in the files of the container's own tree, which
-// is all that the agent sees.
-func resolveUser(spec string) (user, *wire.Failure) { return findUser(spec, readSmall) }
+// resolveUser finds the user and the groups in the files of the container's own
+// tree, which is all that the agent sees.
+func resolveUser(r *wire.SpawnRequest) (user, *wire.Failure) {
+	if len(r.Groups) > 0 && groupsAreFixed() {
+		return user{}, &wire.Failure{
+			Class: wire.Invalid,
+			Text:  "add group " + r.Groups[0] + ": the user namespace has one group, and lets nobody add others: /etc/subgid has those of users who have more",
+		}
+	}
+	u, f := findUser(r.User, readSmall)
+	if f == nil {
+		f = u.join(r.Groups, readSmall)
+	}
+	return u, f
+}
+
+// nameless stands in for files that somebody has spoiled, who is not to shut out
+// those that need no names.
+var nameless = passwd.Files{Owner: "the container", Read: func(string) (string, error) { return "", nil }}
+
+// join adds supplementary groups.
+func (u *user) join(groups []string, read func(file string) (string, error)) *wire.Failure {
+	for _, which := range groups {
+		gid, err := passwd.Files{Owner: "the container", Read: read}.Group(which)
+		if err != nil {
+			var nerr error
+			if gid, nerr = nameless.Group(which); nerr != nil {
+				return &wire.Failure{Class: wire.Invalid, Text: "add group " + which + ": " + err.Error()}
+			}
+		}
+		if !slices.Contains(u.groups, gid) {
+			u.groups = append(u.groups, gid)
+		}
+	}
+	if n := len(u.groups); n > passwd.MaxGroups {
+		return &wire.Failure{
+			Class: wire.Invalid,
+			Text:  "add groups: a process can have " + strconv.Itoa(passwd.MaxGroups) + ", not " + strconv.Itoa(n),
+		}
+	}
+	return nil
+}
 
 // findUser finds the user in the files that read returns the text of.
 func findUser(spec string, read func(file string) (string, error)) (user, *wire.Failure) {
 	u, err := passwd.Files{Owner: "the container", Read: read}.Find(spec)
 	if err != nil {
-		// Whoever spoils the files is not to shut out those who need no names.
-		none := func(string) (string, error) { return "", nil }
-		nameless, nerr := passwd.Files{Owner: "the container", Read: none}.Find(spec)
-		if nerr != nil {
-			return user{}, &wire.Failure{Class: wire.Invalid, Text: "find user " + spec + ": " + err.Error()}
+		spoiled := err
+		if u, err = nameless.Find(spec); err != nil {
+			return user{}, &wire.Failure{Class: wire.Invalid, Text: "find user " + spec + ": " + spoiled.Error()}
 		}
-		u = nameless
 	}
 	if u.Home == "" {
 		u.Home = "/"

@@ -1,10 +1,15 @@
 package agent
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/hostcompute/hcs/internal/passwd"
+	"github.com/hostcompute/hcs/internal/wire"
 )
 
 const (
@@ -71,6 +76,44 @@ func TestFindUser(t *testing.T) {
 			if d := cmp.Diff(tt.want, got, cmp.AllowUnexported(user{})); d != "" {
 				t.Errorf("%q: %s", tt.spec, d)
 			}
+		}
+	}
+}
+
+func TestJoin(t *testing.T) {
+	spoiled := func(file string) (string, error) { return "", fileError("read " + file + ": not a regular file") }
+	many := make([]string, passwd.MaxGroups)
+	for i := range many {
+		many[i] = strconv.Itoa(i + 100)
+	}
+	for _, tt := range []struct {
+		name  string
+		files func(string) (string, error)
+		add   []string
+		want  []uint32
+		fail  string
+	}{
+		{"none", texts(users, groups), nil, []uint32{33}, ""},
+		{"names and ids", texts(users, groups), []string{"adm", "7", "0"}, []uint32{33, 4, 7, 0}, ""},
+		{"twice", texts(users, groups), []string{"www", "33", "adm", "4"}, []uint32{33, 4}, ""},
+		{"no such name", texts(users, groups), []string{"adm", "nope"}, nil, `add group nope: group "nope" not found in the container's /etc/group`},
+		{"no id", texts(users, groups), []string{"4294967295"}, nil, "add group 4294967295: id 4294967295 is out of range"},
+		{"an id, spoiled files", spoiled, []string{"7"}, []uint32{33, 7}, ""},
+		{"a name, spoiled files", spoiled, []string{"adm"}, nil, "add group adm: read /etc/group: not a regular file"},
+		{"as many as there can be", texts("", ""), many[1:], nil, ""},
+		{"too many", texts("", ""), many, nil, "add groups: a process can have 65536, not 65537"},
+	} {
+		u := user{uid: 33, gid: 33, groups: []uint32{33}}
+		f := u.join(tt.add, tt.files)
+		switch {
+		case tt.fail != "":
+			if f == nil || f.Class != wire.Invalid || !strings.HasPrefix(f.Text, tt.fail) {
+				t.Errorf("%s: got %v, want %q", tt.name, f, tt.fail)
+			}
+		case f != nil:
+			t.Errorf("%s: %v", tt.name, f)
+		case tt.want != nil && !slices.Equal(u.groups, tt.want):
+			t.Errorf("%s: got %v, want %v", tt.name, u.groups, tt.want)
 		}
 	}
 }

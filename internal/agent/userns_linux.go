@@ -14,15 +14,19 @@ var groupsAreFixed = sync.OnceValue(func() bool {
 	return strings.TrimSpace(readProc("/proc/self/setgroups")) == "deny"
 })
 
-// hasIDs reports whether the user namespace has the user and all groups.
-func hasIDs(c *syscall.Credential) bool {
+// withoutID returns who of the user and all groups the user namespace does not
+// have, or nothing.
+func withoutID(c *syscall.Credential) string {
 	gids := readProc("/proc/self/gid_map")
-	for _, g := range append([]uint32{c.Gid}, c.Groups...) {
+	if !mapped(readProc("/proc/self/uid_map"), c.Uid) || !mapped(gids, c.Gid) {
+		return "the user"
+	}
+	for _, g := range c.Groups {
 		if !mapped(gids, g) {
-			return false
+			return "group " + strconv.FormatUint(uint64(g), 10)
 		}
 	}
-	return mapped(readProc("/proc/self/uid_map"), c.Uid)
+	return ""
 }
 
 // mapped looks an id up in a map: lines of the first id here, the first id

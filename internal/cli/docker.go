@@ -56,7 +56,6 @@ var dockerFlags = []struct{ commands, flags, use string }{
 	{"run create", "device-cgroup-rule gpus", "use --device"},
 	{"run create", "disable-content-trust", noTrust},
 	{"run create", "domainname", "use --hostname with the whole name"},
-	{"run create", "group-add", "use --user USER:GROUP"},
 	{
 		"run create", "health-cmd health-interval health-retries health-start-interval health-start-period health-timeout",
 		"hcs watches no containers: have a timer run hcs exec",

@@ -35,7 +35,7 @@ type dockerMount struct {
 type dockerHostConfig struct {
 	Memory, MemorySwap, NanoCpus, CpuWeight, PidsLimit int64
 	CpusetCpus, NetworkMode                            string
-	Binds, CapAdd, CapDrop, Dns, ExtraHosts            []string
+	Binds, CapAdd, CapDrop, Dns, ExtraHosts, GroupAdd  []string
 	ReadonlyRootfs, AutoRemove, Privileged             bool
 	RestartPolicy                                      struct{ Name string }
 }
@@ -103,6 +103,9 @@ func newDockerHostConfig(s *container.Spec) dockerHostConfig {
 		CapAdd: s.Security.CapAdd, CapDrop: s.Security.CapDrop, Dns: s.DNS.Servers, ReadonlyRootfs: s.ReadOnly, AutoRemove: s.Ephemeral,
 	}
 	c.RestartPolicy.Name = "no"
+	if s.Main != nil {
+		c.GroupAdd = s.Main.Groups
+	}
 	for _, h := range s.Hosts {
 		c.ExtraHosts = append(c.ExtraHosts, h.Name+":"+h.Address)
 	}

@@ -57,7 +57,7 @@ func (o *execOptions) process(main *container.ProcessSpec, args, env []string) c
 		p.Env = []string{"TERM=xterm"}
 	}
 	if main != nil {
-		p.Env = append(p.Env, main.Env...)
+		p.Env, p.Groups = append(p.Env, main.Env...), main.Groups
 		if p.Dir == "" {
 			p.Dir = main.Dir
 		}

@@ -62,7 +62,7 @@ type containerOptions struct {
 	mounts, volumes, tmpfs, labels, log         []string
 	labelFiles                                  []string
 	dns                                         container.DNS
-	hosts                                       []string
+	hosts, groups                               []string
 	readOnly, remove                            bool
 	shm                                         size
 	pull                                        pullPolicy
@@ -75,6 +75,7 @@ func (o *containerOptions) addFlags(f *pflag.FlagSet) {
 	f.SetInterspersed(false) // what follows the image is the command's
 	f.SetNormalizeFunc(otherNames)
 	o.processOptions.addFlags(f)
+	f.StringArrayVar(&o.groups, "group-add", nil, "give the process the `group` too, a name or number; one more each time")
 	f.BoolVar(&o.remove, "rm", false, "remove the container when it stops")
 	f.StringVar(&o.name, "name", "", "`name` of the container")
 	f.Bool("help", false, "show this") // without the letter, which is docker's for the next
@@ -146,7 +147,7 @@ func (o *containerOptions) spec(args []string) (hcs.Spec, error) {
 		return spec, err
 	}
 	spec.Command.Args = args
-	spec.Pipes.Stdin = o.interactive
+	spec.Pipes.Stdin, spec.Groups = o.interactive, o.groups
 	if o.entrypoint.Changed {
 		spec.Command.Entrypoint = []string{}
 		if program := o.entrypoint.Value.String(); program != "" {

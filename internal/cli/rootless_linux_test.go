@@ -121,6 +121,8 @@ func TestRootless(t *testing.T) {
 			o.session()
 			o.gives("hcs: create a process in container c: start /usr/bin/id: the user has no id in the container's user namespace", 125,
 				"run", "--rm", "--name", "c", "-u", "1000", "busybox", "id")
+			o.gives("hcs: create a process in container g: add group wheel: the user namespace has one group, and lets nobody add others: "+
+				"/etc/subgid has those of users who have more", 125, "run", "--rm", "--name", "g", "--group-add", "wheel", "busybox", "id")
 			o.gives("0:0", 0, "run", "--rm", "busybox", "stat", "-c", "%u:%g", "/home/user")
 		})
 		t.Run(runtime+", many ids", func(t *testing.T) {
@@ -153,6 +155,7 @@ func (o *ordinary) rootInside() {
 func (o *ordinary) usersInside() {
 	o.t.Helper()
 	o.gives("1000 10 1000", 0, "run", "--rm", "-u", "user", "busybox", "sh", "-c", "cd /tmp && touch x && echo $(id -u) $(id -G | tr ' ' '\n' | sort | tr '\n' ' ')")
+	o.gives("1000 1 10 44", 0, "run", "--rm", "-u", "user", "--group-add", "daemon", "--group-add", "44", "busybox", "sh", "-c", "echo $(id -G)")
 	o.gives("1000 0000000000000000", 0, "run", "--rm", "-u", "user", "--cap-drop", "all", "--security-opt", "no-new-privileges", "busybox",
 		"sh", "-c", "echo $(id -u) $(grep CapBnd /proc/self/status | cut -f2)")
 	o.ok("run", "--name", "owners", "busybox", "sh", "-c", "touch /f; chown 7:8 /f; su user -c 'touch /tmp/g'")

@@ -20,8 +20,11 @@ const MaxSize = 1 << 20
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 const (
-	maxID     = 1<<32 - 2 // 2^32-1 means "unchanged" to chown and setresuid
-	maxGroups = 65536     // of one process: NGROUPS_MAX of setgroups(2)
+	maxID = 1<<32 - 2 // 2^32-1 means "unchanged" to chown and setresuid
+
+	// MaxGroups is how many supplementary groups a process can have: NGROUPS_MAX
+	// of setgroups(2).
+	MaxGroups = 65536
 )
 
 // Errors that Find's match with errors.Is. Their own words are not part of its
@@ -83,7 +86,7 @@ func (f Files) Find(spec string) (User, error) {
 		return User{}, err
 	}
 	if explicit && grp != "" {
-		u.GID, err = f.group(grp)
+		u.GID, err = f.Group(grp)
 		u.Groups = []uint32{u.GID}
 	} else {
 		u.Groups, err = f.groupsOf(u)
@@ -125,7 +128,8 @@ func (f Files) user(who string) (User, error) {
 	return User{}, fail(ErrNotFound, "user ", strconv.Quote(who), " not found in ", f.Owner, "'s ", UserFile)
 }
 
-func (f Files) group(which string) (uint32, error) {
+// Group finds a group by its name, or by its id, which needs no entry.
+func (f Files) Group(which string) (uint32, error) {
 	gid, numeric, err := parseID(which)
 	if err != nil {
 		return 0, err
@@ -163,9 +167,9 @@ func (f Files) groupsOf(u User) ([]uint32, error) {
 			gids = append(gids, g.gid)
 		}
 	}
-	if len(gids) > maxGroups {
+	if len(gids) > MaxGroups {
 		return nil, fail(ErrInvalid, "user ", strconv.Quote(u.Name), " is in ", strconv.Itoa(len(gids)), " groups of ", f.Owner, "'s ", GroupFile,
-			": a process can have ", strconv.Itoa(maxGroups))
+			": a process can have ", strconv.Itoa(MaxGroups))
 	}
 	return gids, nil
 }

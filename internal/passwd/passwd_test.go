@@ -45,6 +45,20 @@ func TestFind(t *testing.T) {
 	}
 }
 
+func TestGroup(t *testing.T) {
+	t.Parallel()
+	for which, want := range map[string]uint32{"adm": 4, "4": 4, "77": 77, "0": 0, "4294967294": 4294967294} {
+		if got, err := files(users, groups).Group(which); err != nil || got != want {
+			t.Errorf("%q: got %d, %v; want %d", which, got, err, want)
+		}
+	}
+	for which, kind := range map[string]error{"bad": passwd.ErrNotFound, "nope": passwd.ErrNotFound, "": passwd.ErrInvalid, "-1": passwd.ErrInvalid, "4294967295": passwd.ErrInvalid} {
+		if got, err := files(users, groups).Group(which); !errors.Is(err, kind) {
+			t.Errorf("%q: got %d, %v", which, got, err)
+		}
+	}
+}
+
 func TestFindRefuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -58,17 +58,19 @@ type SpawnRequest struct {
 	Flags      SpawnFlags
 	Args       []string
 	Env        []string
-	Dir        string // working directory; empty is /
-	User       string // "user", "uid", "user:group", …; names are the container's own; empty is root
-	Rows, Cols uint16 // first size of the terminal; 0 leaves it unset
-	Path       string // the program; empty is Args[0]. Without a slash it is looked up in Env's PATH
+	Dir        string   // working directory; empty is /
+	User       string   // "user", "uid", "user:group", …; names are the container's own; empty is root
+	Rows, Cols uint16   // first size of the terminal; 0 leaves it unset
+	Path       string   // the program; empty is Args[0]. Without a slash it is looked up in Env's PATH
+	Groups     []string // more supplementary groups, names of the container's own or ids
 }
 
 // Program is what to run.
 func (r *SpawnRequest) Program() string { return cmp.Or(r.Path, r.Args[0]) }
 
-// Encode returns the body. A program beside the arguments is a field that shims
-// and agents of systems which have run for long may not know.
+// Encode returns the body. A program beside the arguments and what follows it
+// are fields that shims and agents of systems which have run for long may not
+// know.
 func (r *SpawnRequest) Encode() []byte {
 	var e encoder
 	e.uint(uint64(r.Flags))
@@ -78,8 +80,11 @@ func (r *SpawnRequest) Encode() []byte {
 	e.string(r.User)
 	e.uint(uint64(r.Rows))
 	e.uint(uint64(r.Cols))
-	if r.Path != "" {
+	if r.Path != "" || len(r.Groups) > 0 {
 		e.string(r.Path)
+	}
+	if len(r.Groups) > 0 {
+		e.strings(r.Groups)
 	}
 	return e.b
 }
@@ -91,10 +96,17 @@ func (r *SpawnRequest) Decode(b []byte) error {
 		Flags: SpawnFlags(d.uint()), Args: d.strings(), Env: d.strings(), Dir: d.string(), User: d.string(),
 		Rows: uint16(d.uint()), Cols: uint16(d.uint()),
 	}
+	last := true // the last of the optional fields that are there is not empty
 	if len(d.b) > 0 {
-		if r.Path = d.string(); r.Path == "" {
-			d.fail()
-		}
+		r.Path = d.string()
+		last = r.Path != ""
+	}
+	if len(d.b) > 0 {
+		r.Groups = d.strings()
+		last = len(r.Groups) > 0
+	}
+	if !last {
+		d.fail()
 	}
 	return d.end()
 }

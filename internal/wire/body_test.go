@@ -25,6 +25,16 @@ func TestBodies(t *testing.T) {
 	if err := gotSpawn.Decode(append(spawn.Encode()[:short], 0)); err == nil {
 		t.Error("an empty program decodes")
 	}
+	for _, spawn.Path = range []string{"", "/p"} {
+		spawn.Groups = []string{"video", "7"}
+		if err := gotSpawn.Decode(spawn.Encode()); err != nil || cmp.Diff(spawn, gotSpawn) != "" {
+			t.Errorf("spawn with groups: %v, %+v", err, gotSpawn)
+		}
+		spawn.Groups = nil
+	}
+	if err := gotSpawn.Decode(append(spawn.Encode(), 0)); err == nil {
+		t.Error("no groups decode")
+	}
 	spawn.Path = "" // from here on
 	build := fullBuild()
 	var gotBuild wire.Build
@@ -122,6 +132,8 @@ func FuzzBodies(f *testing.F) {
 	spawn := wire.SpawnRequest{Args: []string{"a"}, Env: []string{"K=V"}, Dir: "/"}
 	f.Add(spawn.Encode())
 	spawn.Path = "/p"
+	f.Add(spawn.Encode())
+	spawn.Groups = []string{"g"}
 	f.Add(spawn.Encode())
 	full := fullBuild()
 	f.Add(full.Encode())
