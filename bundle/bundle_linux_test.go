@@ -615,7 +615,13 @@ func TestMount(t *testing.T) {
 	sameTree(t, "repacked", filepath.Join(unpack(t, l, made), "rootfs"), filepath.Join(one, "rootfs"))
 	must(t, bundle.Unmount(t.Context(), one))
 	sameTree(t, "the other", filepath.Join(two, "rootfs"), filepath.Join(copied, "rootfs"))
+	must(t, os.Mkdir(filepath.Join(two, ".hcs-write-1"), 0o700)) // as of a mount that was killed
 	must(t, bundle.Unmount(t.Context(), two))
+	for _, b := range []string{one, two} {
+		if _, err := os.Lstat(b); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("of %s something is left: %v", b, err)
+		}
+	}
 	if left, _ := filepath.Glob(filepath.Join(top, "store/*/sha256*")); len(left) > 0 {
 		t.Errorf("layers are left: %v", left)
 	}

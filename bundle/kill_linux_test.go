@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -26,7 +27,15 @@ const childEnv, bundleEnv = "BUNDLE_TEST_LAYOUT", "BUNDLE_TEST_BUNDLE"
 // squashEnv has it squash the image instead, in the directory that it names.
 const squashEnv = "BUNDLE_TEST_SQUASH"
 
+// repackEnv has it repack the bundle that it names, and then make it one of the
+// new image.
+const repackEnv = "BUNDLE_TEST_REPACK"
+
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(repackEnv); dir != "" {
+		fmt.Fprintln(os.Stderr, repackHuge(os.Getenv(childEnv), dir))
+		os.Exit(1)
+	}
 	if dir := os.Getenv(childEnv); dir != "" {
 		fmt.Fprintln(os.Stderr, unpackSlowly(dir, os.Getenv(bundleEnv)))
 		os.Exit(1)
@@ -188,5 +197,61 @@ func TestKilledSquash(t *testing.T) {
 	squash()
 	if after := count(); after != before {
 		t.Errorf("%d directories at first, and %d in the end", before, after)
+	}
+}
+
+// hugeFile is what nobody comes to the end of.
+const hugeFile = "usr/huge"
+
+func repackHuge(dir, b string) error {
+	l, err := image.OpenLayout(dir)
+	if err != nil {
+		return err
+	}
+	_, err = bundle.Repack(context.Background(), l, b, bundle.RepackOptions{Tag: "huge", Mask: []string{"/" + hugeFile}, Refresh: true})
+	return err
+}
+
+// TestKilledRefresh kills a repack while it lists the files of the bundle that
+// it refreshes. The bundle is what it was, and the next one leaves nothing more
+// in it.
+func TestKilledRefresh(t *testing.T) {
+	t.Parallel()
+	l, img := newImage(t, testLayers)
+	b := unpack(t, l, img)
+	huge := filepath.Join(b, "rootfs", hugeFile)
+	must(t, os.WriteFile(huge, nil, 0o600))
+	must(t, os.Truncate(huge, 1<<40))
+	names := func() (list []string) {
+		entries, err := os.ReadDir(b)
+		must(t, err)
+		for _, e := range entries {
+			list = append(list, e.Name())
+		}
+		return list
+	}
+	before := names()
+	meta, err := os.ReadFile(filepath.Join(b, bundle.MetaName))
+	must(t, err)
+	child := exec.Command("/proc/self/exe")
+	child.Env = append(os.Environ(), childEnv+"="+l.Dir(), repackEnv+"="+b)
+	child.Stderr = os.Stderr
+	must(t, child.Start())
+	for deadline := time.Now().Add(time.Minute); len(names()) == len(before); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("nothing is being written")
+			break
+		}
+	}
+	must(t, child.Process.Kill())
+	_ = child.Wait() // it was killed
+	if now, err := os.ReadFile(filepath.Join(b, bundle.MetaName)); err != nil || string(now) != string(meta) {
+		t.Errorf("after the kill %s is %s, %v", bundle.MetaName, now, err)
+	}
+	must(t, os.Remove(huge))
+	_, err = bundle.Repack(t.Context(), l, b, bundle.RepackOptions{Tag: "next", Refresh: true})
+	must(t, err)
+	if after := names(); len(after) != len(before) {
+		t.Errorf("the bundle had %q, and has %q", before, after)
 	}
 }

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/temporary"
 )
 
 // The names of what is in a bundle.
@@ -136,39 +138,56 @@ func mtreeName(d v1.Descriptor) string {
 	return strings.Replace(string(d.Digest), ":", "_", 1) + ".mtree"
 }
 
-// write replaces a bundle's umoci.json.
+// write writes umoci.json to a directory.
 func (m Meta) write(dir string) error {
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", MetaName, err)
 	}
-	return replaceFile(filepath.Join(dir, MetaName), append(raw, '\n'))
-}
-
-// replaceFile writes a file beside the old one and puts it in its place.
-func replaceFile(path string, content []byte) error {
-	return writeFile(path, func(w io.Writer) error {
-		_, err := w.Write(content)
+	return writeFile(filepath.Join(dir, MetaName), func(w io.Writer) error {
+		_, err := w.Write(append(raw, '\n'))
 		return err
 	})
 }
 
-// writeFile is replaceFile for content that is made while it is written.
+// writeFile makes a file, of which half may be there when it fails or this is
+// killed: it is for private directories.
 func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	f, err := os.Create(path)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return err
 	}
 	w := bufio.NewWriterSize(f, 64<<10)
 	if err := write(w); err != nil { // which says what failed
-		return errors.Join(err, f.Close(), os.Remove(f.Name()))
+		return errors.Join(err, f.Close())
 	}
-	err = errors.Join(w.Flush(), f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+	if err := errors.Join(w.Flush(), f.Chmod(0o644), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
+	return nil
+}
+
+// replacing is where files are made that get names in dir when they are whole.
+func replacing(dir string) *temporary.Config {
+	return &temporary.Config{Parent: dir, Prefix: ".hcs-write-"}
+}
+
+// replace has write make the files of these names in a private directory, and
+// then puts them in their places in dir, in this order. What a killed call left
+// there the next one removes.
+func replace(ctx context.Context, dir string, names []string, write func(dir string) error) (err error) {
+	t, err := temporary.New(ctx, *replacing(dir))
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, errors.Join(err, os.Remove(f.Name())))
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Remove()) }()
+	if err := write(t.Path()); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.Rename(t.Path(name), filepath.Join(dir, name)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

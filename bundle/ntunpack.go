@@ -48,7 +48,7 @@ func unpackNT(ctx context.Context, src image.Source, img *image.Image, dir strin
 		if err != nil {
 			return err
 		}
-		return writeBundle(stage, img, Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings.WithDefaults()})
+		return writeBundle(stage, stage, img, Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings.WithDefaults()})
 	})
 }
 

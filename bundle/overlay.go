@@ -72,7 +72,9 @@ func (m *mounting) run(ctx context.Context) error {
 	}
 	err := m.locked(ctx, shared, layersLock, func() error { return m.stack(ctx) })
 	if err == nil {
-		err = writeBundle(m.dir, m.img, m.meta())
+		err = replace(ctx, m.dir, []string{MetaName, ConfigName}, func(private string) error {
+			return writeBundle(private, m.dir, m.img, m.meta())
+		})
 	}
 	if err != nil && m.begun {
 		err = errors.Join(err, m.undo(context.WithoutCancel(ctx), m.dir))
@@ -98,7 +100,7 @@ func (m *mounting) stack(ctx context.Context) error {
 		return err
 	}
 	// From here on Unmount knows what to undo, whenever this is killed.
-	if err := m.meta().write(m.dir); err != nil {
+	if err := replace(ctx, m.dir, []string{MetaName}, m.meta().write); err != nil {
 		return err
 	}
 	m.begun = true
@@ -267,6 +269,7 @@ func (o *Overlay) undo(ctx context.Context, dir string) error {
 			return err
 		}
 	}
+	replacing(dir).Sweep()
 	_ = os.Remove(dir) // unless there is something else in it
 	return nil
 }

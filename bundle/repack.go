@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -210,13 +211,13 @@ func (m Meta) refresh(ctx context.Context, dir string, img *image.Image) error {
 	old := mtreeName(m.manifest())
 	m.From.Walk = img.Path
 	fresh := mtreeName(img.Descriptor)
-	err := writeFile(filepath.Join(dir, fresh), func(w io.Writer) error {
-		return rootfs.WriteManifest(ctx, filepath.Join(dir, RootfsName), w)
+	err := replace(ctx, dir, []string{fresh, MetaName}, func(private string) error {
+		err := writeFile(filepath.Join(private, fresh), func(w io.Writer) error {
+			return rootfs.WriteManifest(ctx, filepath.Join(dir, RootfsName), w)
+		})
+		return errors.Join(err, m.write(private))
 	})
-	if err != nil {
-		return err
-	}
-	if err := m.write(dir); err != nil || fresh == old {
+	if err != nil || fresh == old {
 		return err
 	}
 	if err := os.Remove(filepath.Join(dir, old)); err != nil && !isMissing(err) {

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +92,7 @@ func unpack(ctx context.Context, src image.Source, img *image.Image, dir string,
 		if err != nil {
 			return err
 		}
-		return writeBundle(stage, img, Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings})
+		return writeBundle(stage, stage, img, Meta{Version: MetaVersion, From: From{Walk: walkOf(img)}, Map: o.Mappings})
 	})
 }
 
@@ -116,17 +115,16 @@ func blobs(src image.Source, img *image.Image) []rootfs.LayerBlob {
 	return list
 }
 
-// writeBundle writes what stands beside rootfs.
-func writeBundle(dir string, img *image.Image, meta Meta) error {
+// writeBundle writes to a private directory what is to stand beside dir's
+// rootfs.
+func writeBundle(private, dir string, img *image.Image, meta Meta) error {
 	spec, err := RuntimeSpec(img.Config, SpecOptions{Rootfs: filepath.Join(dir, RootfsName), Mappings: meta.Map})
 	if err != nil {
 		return err
 	}
-	var config bytes.Buffer
-	if err := WriteSpec(&config, spec); err != nil {
-		return err
-	}
-	return errors.Join(meta.write(dir), replaceFile(filepath.Join(dir, ConfigName), config.Bytes()))
+	return errors.Join(meta.write(private), writeFile(filepath.Join(private, ConfigName), func(w io.Writer) error {
+		return WriteSpec(w, spec)
+	}))
 }
 
 // Names of the private directories in which bundles are made. Locks in the

@@ -47,7 +47,7 @@ func New(ctx context.Context, c Config) (*Dir, error) {
 }
 
 func (c *Config) make(ctx context.Context) (*Dir, error) {
-	c.sweep()
+	c.Sweep()
 	const tries = 100
 	for try := 1; ; try++ {
 		dir, err := os.MkdirTemp(c.Parent, c.Prefix+"*")
@@ -82,8 +82,9 @@ func (c *Config) hold(dir string) (*Dir, error) {
 	return &Dir{path: dir, lock: lock, release: c.Release}, nil
 }
 
-// sweep removes what killed calls left. Whatever stays is in nobody's way.
-func (c *Config) sweep() {
+// Sweep removes what killed calls left, as New does first: it is for who takes away what the directories are in. Whatever
+// stays is in nobody's way.
+func (c *Config) Sweep() {
 	parent := c.Parent
 	if parent == "" {
 		parent = os.TempDir()
