@@ -36,7 +36,7 @@ func (f *fixture) birthIn(group *sys.Cgroup, agent string) *starting {
 	s := &starting{Conn: c, f: f, shim: exec.Command(filepath.Join(f.config.Libexec, "hcs-shim"), dir)}
 	s.birth = wire.Birth{ID: "born", Cgroup: group.Path(), Agent: agent, Args: []string{"hcs-agent", wire.NativeArgument}, Network: true}
 	s.spec = wire.Spec{
-		ID: "born", Dir: dir, Cgroup: group.Path(), Native: new(wire.Native), Root: wire.Root{Dir: dir},
+		Dir: dir, Native: new(wire.Native), Root: wire.Root{Dir: dir},
 		Status: filepath.Join(dir, "status.json"), Log: wire.Log{Path: filepath.Join(dir, "log"), MaxFiles: 1},
 		Events: wire.Events{Dir: dir, Alive: filepath.Join(dir, "alive")},
 	}

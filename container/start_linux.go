@@ -106,6 +106,7 @@ func (s *System) prepare(shim *wire.Conn, order wire.Spec) (*wire.Spec, error) {
 	if rt.Kind == nativeKind {
 		order.Native, err = s.native(shim, b)
 	} else {
+		order.ID, order.Cgroup = b.record.ID, b.cgroup
 		order.Runtime, err = rt.wire(), s.writeBundle(b)
 	}
 	if err != nil {
@@ -126,8 +127,7 @@ func (s *System) complete(order wire.Spec, dir string) (*wire.Spec, error) {
 	if err := s.record.Spec.writeNetworkFiles(dir); err != nil {
 		return nil, err
 	}
-	order.ID, order.Dir, order.Root, order.Cgroup = s.record.ID, dir, *root, s.service.cgroup(s.record.ID)
-	order.Status = s.statusFile()
+	order.Dir, order.Root, order.Status = dir, *root, s.statusFile()
 	order.Log = wire.Log{Path: s.logFile(), MaxSize: s.record.Spec.Log.maxSize(), MaxFiles: s.record.Spec.Log.maxFiles()}
 	if s.record.Spec.HandleBound {
 		order.Handles = s.handleFile()

@@ -111,6 +111,7 @@ func (s *shim) chooseStarter() error {
 		return errors.New("what to start and the first process that there is do not belong together")
 	case born:
 		n.spec, s.spec.Native.Birth, s.cgroup = s.spec, n.birth, n.cgroup
+		s.spec.ID, s.spec.Cgroup = n.birth.ID, n.birth.Cgroup
 		return nil
 	case s.spec.Runtime.Kind == "crun":
 		if err := hideUnified(); err != nil {

@@ -12,7 +12,7 @@ type Native struct {
 // first: while the process begins, the rest is prepared.
 type Birth struct {
 	ID      string   // of the system
-	Cgroup  string   // as in Spec; it is there
+	Cgroup  string   // path below each hierarchy, starting with a slash; it is there, or empty for none
 	Agent   string   // the agent's program, absolute
 	Args    []string // of the agent
 	Network bool     // a network namespace of its own

@@ -5,10 +5,10 @@ import "strconv"
 // Spec is what a shim needs to bring a compute system to life and to leave
 // nothing behind. The library writes it, as a plan; the shim executes it.
 type Spec struct {
-	ID      string
+	ID      string // with a Native it is that of Birth, and left out here
 	Dir     string // run directory of the system, absolute: config.json, socket, runtime state
 	Root    Root
-	Cgroup  string // path below each hierarchy, starting with a slash; empty for none
+	Cgroup  string // path below each hierarchy, starting with a slash; empty for none. Left out like ID
 	Runtime Runtime
 	Native  *Native  // instead of Runtime
 	Log     Log      // of the output of Logged processes
