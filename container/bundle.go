@@ -190,10 +190,13 @@ func (b *bundle) nodes() []specs.LinuxDevice {
 	return b.devices
 }
 
+// rlimits are those that the agent begins with, and all that it starts.
 func (b *bundle) rlimits() []specs.POSIXRlimit {
 	var list []specs.POSIXRlimit
 	for i := range b.record.Spec.Ulimits {
-		list = append(list, b.record.Spec.Ulimits[i].oci())
+		if u := &b.record.Spec.Ulimits[i]; !u.isForProcesses() {
+			list = append(list, u.oci())
+		}
 	}
 	return list
 }

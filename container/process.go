@@ -139,7 +139,9 @@ func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process
 	if err != nil {
 		return nil, err
 	}
-	m := wire.Message{Type: wire.Spawn, Body: spec.request(pipes).Encode(), Files: pipes.theirFDs()}
+	r := spec.request(pipes)
+	r.Limits = s.record.Spec.processLimits()
+	m := wire.Message{Type: wire.Spawn, Body: r.Encode(), Files: pipes.theirFDs()}
 	reply, c, err := s.exchange(ctx, m)
 	switch {
 	case err == nil && reply.Type == wire.Began:

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hostcompute/hcs/internal/wire"
 )
 
 // Security says how far a system's processes are kept from the machine. The
@@ -191,10 +193,41 @@ func (s *Spec) checkUlimits() error {
 			return fmt.Errorf("ulimit %s: %d:%d: at least 0, or -1 for none", u.Name, u.Soft, u.Hard)
 		case uint64(u.Soft) > uint64(u.Hard): // Unlimited is the largest
 			return fmt.Errorf("ulimit %s: the soft limit %d is above the hard one, %d", u.Name, u.Soft, u.Hard)
+		case u.isForProcesses() && s.Resources.Pids > 0 && s.Resources.Pids < launcherPids:
+			return fmt.Errorf("ulimit %s: %d:%d, and a limit of %d processes: at least %d, as setting it takes threads, which count",
+				u.Name, u.Soft, u.Hard, s.Resources.Pids, launcherPids)
 		}
 		seen[u.Name] = true
 	}
 	return nil
+}
+
+// agentNeeds are the limits, by their names, below which neither the agent nor
+// an OCI runtime works, or not for long. Such a limit is not theirs but only that
+// of each process that the agent starts, by way of a launcher.
+var agentNeeds = map[string]uint64{"cpu": 1<<64 - 1, "data": 256 << 20, "nofile": 64, "nproc": 64}
+
+// launcherPids is how many processes and threads have to be allowed for a
+// launcher to work.
+const launcherPids = 8
+
+func (u *Ulimit) isForProcesses() bool { return uint64(u.Soft) < agentNeeds[u.Name] }
+
+// processLimits are the limits that the system as a whole does not begin with.
+func (s *Spec) processLimits() []wire.Rlimit {
+	var list []wire.Rlimit
+	for i := range s.Ulimits {
+		if u := &s.Ulimits[i]; u.isForProcesses() {
+			list = append(list, u.wire())
+		}
+	}
+	return list
+}
+
+// wire returns the limit with its number.
+func (u *Ulimit) wire() wire.Rlimit {
+	o := u.oci()
+	return wire.Rlimit{Name: o.Type, Resource: uint32(slices.Index(rlimitNames, o.Type)), Soft: o.Soft, Hard: o.Hard}
 }
 
 func (u *Ulimit) oci() specs.POSIXRlimit {

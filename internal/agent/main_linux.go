@@ -19,6 +19,9 @@ const socket = 3
 
 // Main runs the agent and returns its exit status.
 func Main() int {
+	if len(os.Args) > 1 && os.Args[1] == limitArgument {
+		return becomeLimited(os.Args[2:])
+	}
 	conn := wire.NewBlockingConn(socket)
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == wire.NativeArgument:

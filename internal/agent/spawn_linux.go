@@ -37,11 +37,25 @@ func (a *agent) spawn(m wire.Message) *wire.Failure {
 		Setsid: true, Setctty: io.master >= 0, Ctty: 0,
 		Credential: &syscall.Credential{Uid: who.uid, Gid: who.gid, Groups: who.groups, NoSetGroups: groupsAreFixed()},
 	}}
-	return a.start(m.Seq, path, r.Args, attr, io.master)
+	return a.start(m.Seq, path, &r, attr, io.master)
 }
 
-func (a *agent) start(seq uint32, path string, args []string, attr *syscall.ProcAttr, master int) *wire.Failure {
+func (a *agent) start(seq uint32, path string, r *wire.SpawnRequest, attr *syscall.ProcAttr, master int) *wire.Failure {
+	first, args := path, r.Args
+	launched := func() *wire.Failure { return nil }
+	if len(r.Limits) > 0 {
+		l, err := newLaunch(r.Limits, &first, &args, attr)
+		if err != nil {
+			return failure(err, "start "+path)
+		}
+		defer l.close()
+		launched = func() *wire.Failure { return l.await(path, r.Limits) }
+	}
+	var failed *wire.Failure // where the process that began has not become the program
 	began := func(pid int) {
+		if failed = launched(); failed != nil {
+			return
+		}
 		a.mu.Lock()
 		a.pids[seq] = pid
 		a.mu.Unlock()
@@ -52,13 +66,16 @@ func (a *agent) start(seq uint32, path string, args []string, attr *syscall.Proc
 		a.tell(m)
 	}
 	ended := func(status syscall.WaitStatus, u *syscall.Rusage) {
+		if failed != nil {
+			return
+		}
 		a.mu.Lock()
 		delete(a.pids, seq)
 		a.mu.Unlock()
 		x := wire.Exit{Status: uint32(status), UserUS: micros(u.Utime), SysUS: micros(u.Stime)}
 		a.tell(wire.Message{Type: wire.Ended, Seq: seq, Body: x.Encode()})
 	}
-	err := a.reaper.Start(path, args, attr, began, ended)
+	err := a.reaper.Start(first, args, attr, began, ended)
 	if err == syscall.EINVAL {
 		if who := withoutID(attr.Sys.Credential); who != "" {
 			return &wire.Failure{Class: wire.Invalid, Text: "start " + path + ": " + who + " has no id in the container's user namespace"}
@@ -67,7 +84,7 @@ func (a *agent) start(seq uint32, path string, args []string, attr *syscall.Proc
 	if err != nil {
 		return failure(err, "start "+path)
 	}
-	return nil
+	return failed
 }
 
 func micros(t syscall.Timeval) uint64 { return uint64(t.Sec)*1e6 + uint64(t.Usec) }

@@ -144,6 +144,7 @@ func (o *ordinary) rootInside() {
 	o.gives("64 seen", 0, "run", "--rm", "--device", "/dev/zero:/dev/other", "--ulimit", "nofile=64:64", "busybox", "sh", "-c",
 		"head -c 1 /dev/other | grep -q x || echo $(ulimit -n) seen")
 	o.gives("192.0.2.1\tdb", 0, "run", "--rm", "--add-host", "db:192.0.2.1", "busybox", "tail", "-n", "1", "/etc/hosts")
+	o.gives("5 5", 0, "run", "--rm", "--ulimit", "nofile=5", "busybox", "sh", "-c", "echo $(ulimit -Sn) $(ulimit -Hn)")
 	if out, _, status := o.do("some text", "run", "--rm", "-i", "busybox", "cat"); out != "some text" || status != 0 {
 		o.t.Errorf("standard input came out as %q, status %d", out, status)
 	}

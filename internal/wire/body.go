@@ -63,6 +63,7 @@ type SpawnRequest struct {
 	Rows, Cols uint16   // first size of the terminal; 0 leaves it unset
 	Path       string   // the program; empty is Args[0]. Without a slash it is looked up in Env's PATH
 	Groups     []string // more supplementary groups, names of the container's own or ids
+	Limits     []Rlimit // those of the process that are not the agent's too
 }
 
 // Program is what to run.
@@ -80,11 +81,14 @@ func (r *SpawnRequest) Encode() []byte {
 	e.string(r.User)
 	e.uint(uint64(r.Rows))
 	e.uint(uint64(r.Cols))
-	if r.Path != "" || len(r.Groups) > 0 {
+	if r.Path != "" || len(r.Groups)+len(r.Limits) > 0 {
 		e.string(r.Path)
 	}
-	if len(r.Groups) > 0 {
+	if len(r.Groups)+len(r.Limits) > 0 {
 		e.strings(r.Groups)
+	}
+	if len(r.Limits) > 0 {
+		encodeLimits(&e, r.Limits)
 	}
 	return e.b
 }
@@ -104,6 +108,10 @@ func (r *SpawnRequest) Decode(b []byte) error {
 	if len(d.b) > 0 {
 		r.Groups = d.strings()
 		last = len(r.Groups) > 0
+	}
+	if len(d.b) > 0 {
+		r.Limits = decodeLimits(&d)
+		last = len(r.Limits) > 0
 	}
 	if !last {
 		d.fail()

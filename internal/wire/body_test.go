@@ -30,7 +30,16 @@ func TestBodies(t *testing.T) {
 		if err := gotSpawn.Decode(spawn.Encode()); err != nil || cmp.Diff(spawn, gotSpawn) != "" {
 			t.Errorf("spawn with groups: %v, %+v", err, gotSpawn)
 		}
-		spawn.Groups = nil
+		spawn.Limits = []wire.Rlimit{{Name: "RLIMIT_NOFILE", Resource: 7, Soft: 5, Hard: 1<<64 - 1}}
+		for _, spawn.Groups = range [][]string{nil, {"video"}} {
+			if err := gotSpawn.Decode(spawn.Encode()); err != nil || cmp.Diff(spawn, gotSpawn) != "" {
+				t.Errorf("spawn with limits: %v, %+v", err, gotSpawn)
+			}
+		}
+		if err := gotSpawn.Decode(append(spawn.Encode(), 0)); err == nil {
+			t.Error("spawn with more after its limits decodes")
+		}
+		spawn.Groups, spawn.Limits = nil, nil
 	}
 	if err := gotSpawn.Decode(append(spawn.Encode(), 0)); err == nil {
 		t.Error("no groups decode")
@@ -134,6 +143,8 @@ func FuzzBodies(f *testing.F) {
 	spawn.Path = "/p"
 	f.Add(spawn.Encode())
 	spawn.Groups = []string{"g"}
+	f.Add(spawn.Encode())
+	spawn.Groups, spawn.Limits = nil, []wire.Rlimit{{Name: "RLIMIT_NOFILE", Resource: 7, Soft: 5, Hard: 6}}
 	f.Add(spawn.Encode())
 	full := fullBuild()
 	f.Add(full.Encode())

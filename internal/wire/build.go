@@ -173,10 +173,7 @@ func (b *Build) Encode() []byte {
 		e.string(s.Path)
 		e.string(s.Value)
 	})
-	encodeList(&e, b.Rlimits, func(l *Rlimit) {
-		e.string(l.Name)
-		e.uints(uint64(l.Resource), l.Soft, l.Hard)
-	})
+	encodeLimits(&e, b.Rlimits)
 	e.uints(b.Bounding, b.Capabilities)
 	e.bool(b.NoNewPrivileges)
 	e.string(string(b.Seccomp))
@@ -199,12 +196,23 @@ func (b *Build) Decode(body []byte) error {
 	})
 	b.Masked, b.Fixed = d.strings(), d.strings()
 	b.Sysctls = decodeList(&d, func(s *Sysctl) { *s = Sysctl{Path: d.string(), Value: d.string()} })
-	b.Rlimits = decodeList(&d, func(l *Rlimit) {
-		*l = Rlimit{Name: d.string(), Resource: uint32(d.uint()), Soft: d.uint(), Hard: d.uint()}
-	})
+	b.Rlimits = decodeLimits(&d)
 	b.Bounding, b.Capabilities, b.NoNewPrivileges = d.uint(), d.uint(), d.bool()
 	if filter := d.string(); filter != "" {
 		b.Seccomp = []byte(filter)
 	}
 	return d.end()
+}
+
+func encodeLimits(e *encoder, list []Rlimit) {
+	encodeList(e, list, func(l *Rlimit) {
+		e.string(l.Name)
+		e.uints(uint64(l.Resource), l.Soft, l.Hard)
+	})
+}
+
+func decodeLimits(d *decoder) []Rlimit {
+	return decodeList(d, func(l *Rlimit) {
+		*l = Rlimit{Name: d.string(), Resource: uint32(d.uint()), Soft: d.uint(), Hard: d.uint()}
+	})
 }

@@ -1,0 +1,156 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/hostcompute/hcs/internal/wire"
+)
+
+// Limits that this process could not work under are the processes' alone. Go
+// sets none between fork and execute, so this program is executed first, as the
+// user that the process is of; it sets them and becomes the process.
+
+// limitArgument, as its first, tells the agent to do that. The limits follow,
+// the program, and its arguments.
+const limitArgument = "limit"
+
+// envMark is before each variable, so that none is taken for one of the Go
+// runtime's.
+const envMark = "_"
+
+// launcherEnv keeps the launcher to few threads, which count as processes, and
+// to few words where it cannot have them.
+var launcherEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GOTRACEBACK=none"}
+
+// report is the launcher's descriptor on which it tells aboutToRun, and, if it
+// comes to that, what has failed: the place of the limit, or programFailed, and
+// the error number.
+const report = 3
+
+const (
+	aboutToRun    = 255
+	programFailed = 254
+)
+
+// launchSeconds is how long a launcher is waited for. It takes milliseconds; a
+// process of the same user may stop it.
+const launchSeconds = 10
+
+// launch is the way of a process by a launcher.
+type launch struct{ ours, theirs int }
+
+// newLaunch changes what is to be started.
+func newLaunch(limits []wire.Rlimit, path *string, args *[]string, attr *syscall.ProcAttr) (*launch, error) {
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	l := &launch{ends[0], ends[1]}
+	if err := syscall.SetsockoptTimeval(l.ours, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: launchSeconds}); err != nil {
+		l.close()
+		return nil, err
+	}
+	env := slices.Clone(launcherEnv)
+	for _, v := range attr.Env {
+		env = append(env, envMark+v)
+	}
+	attr.Env, attr.Files = env, append(attr.Files, uintptr(l.theirs))
+	*args = append([]string{"hcs-agent", limitArgument, formatLimits(limits), *path}, *args...)
+	*path = "/proc/self/exe"
+	return l, nil
+}
+
+func (l *launch) close() {
+	for _, fd := range []*int{&l.ours, &l.theirs} {
+		if *fd >= 0 {
+			_ = syscall.Close(*fd)
+		}
+		*fd = -1
+	}
+}
+
+// await returns when the launcher has become the process, or what kept it from
+// that.
+func (l *launch) await(path string, limits []wire.Rlimit) *wire.Failure {
+	_ = syscall.Close(l.theirs)
+	l.theirs = -1
+	var b [2]byte
+	n, err := l.read(b[:])
+	if err == nil && n == 0 {
+		return &wire.Failure{Class: wire.Internal, Text: "start " + path + ": what sets its limits has ended: the limit of processes may be too low for it"}
+	}
+	if err == nil && b[0] == aboutToRun {
+		n, err = l.read(b[:])
+	}
+	if err != nil || n < len(b) {
+		return nil // it runs, or somebody keeps it from that
+	}
+	doing := "start " + path
+	if i := int(b[0]); i < len(limits) {
+		doing += ": set " + limits[i].Name
+	}
+	return failure(syscall.Errno(b[1]), doing)
+}
+
+func (l *launch) read(b []byte) (int, error) {
+	for {
+		n, err := syscall.Read(l.ours, b)
+		if err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
+// becomeLimited is the launcher, with its arguments from the limits on. It
+// returns only if it fails.
+func becomeLimited(args []string) int {
+	syscall.CloseOnExec(report)
+	if len(args) < 3 {
+		return 1
+	}
+	var env []string
+	for _, v := range os.Environ() {
+		if v, ok := strings.CutPrefix(v, envMark); ok {
+			env = append(env, v)
+		}
+	}
+	which, err := setLimits(args[0])
+	if err == nil {
+		_, _ = syscall.Write(report, []byte{aboutToRun})
+		which, err = programFailed, syscall.Exec(args[1], args[2:], env)
+	}
+	errno, _ := errors.AsType[syscall.Errno](err)
+	_, _ = syscall.Write(report, []byte{which, byte(errno)})
+	return 1
+}
+
+// formatLimits writes NUMBER:SOFT:HARD for each.
+func formatLimits(limits []wire.Rlimit) string {
+	words := make([]string, len(limits))
+	for i, l := range limits {
+		words[i] = strconv.FormatUint(uint64(l.Resource), 10) + ":" + strconv.FormatUint(l.Soft, 10) + ":" + strconv.FormatUint(l.Hard, 10)
+	}
+	return strings.Join(words, ",")
+}
+
+// setLimits sets what formatLimits wrote. It returns which failed.
+func setLimits(text string) (byte, error) {
+	for i, word := range strings.Split(text, ",") {
+		var n [3]uint64
+		for j, field := range strings.SplitN(word, ":", len(n)) {
+			var err error
+			if n[j], err = strconv.ParseUint(field, 10, 64); err != nil {
+				return byte(i), syscall.EINVAL
+			}
+		}
+		if err := syscall.Setrlimit(int(n[0]), &syscall.Rlimit{Cur: n[1], Max: n[2]}); err != nil {
+			return byte(i), err
+		}
+	}
+	return 0, nil
+}
