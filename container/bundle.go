@@ -190,13 +190,21 @@ func (b *bundle) nodes() []specs.LinuxDevice {
 	return b.devices
 }
 
-// rlimits are those that the agent begins with, and all that it starts.
+// rlimits are those that the agent begins with, and all that it starts. Where it
+// needs more than the soft limit it has the hard one, so that who sets the soft
+// one for a process need not raise the other.
 func (b *bundle) rlimits() []specs.POSIXRlimit {
 	var list []specs.POSIXRlimit
 	for i := range b.record.Spec.Ulimits {
-		if u := &b.record.Spec.Ulimits[i]; !u.isForProcesses() {
-			list = append(list, u.oci())
+		u := &b.record.Spec.Ulimits[i]
+		o := u.oci()
+		if u.isForProcesses() {
+			if o.Hard < agentNeeds[u.Name] {
+				continue
+			}
+			o.Soft = o.Hard
 		}
+		list = append(list, o)
 	}
 	return list
 }

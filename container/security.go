@@ -205,7 +205,9 @@ func (s *Spec) checkUlimits() error {
 // agentNeeds are the limits, by their names, below which neither the agent nor
 // an OCI runtime works, or not for long. Such a limit is not theirs but only that
 // of each process that the agent starts, by way of a launcher.
-var agentNeeds = map[string]uint64{"cpu": 1<<64 - 1, "data": 256 << 20, "nofile": 64, "nproc": 64}
+var agentNeeds = map[string]uint64{
+	"cpu": 1<<64 - 1, "data": 256 << 20, "fsize": 1 << 20, "nofile": 64, "nproc": 64, "sigpending": 64,
+}
 
 // launcherPids is how many processes and threads have to be allowed for a
 // launcher to work.

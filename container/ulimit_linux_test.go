@@ -19,6 +19,8 @@ func TestSmallUlimits(t *testing.T) {
 			{Name: "data", Soft: 4 << 20, Hard: 8 << 20},
 			{Name: "nproc", Soft: 10, Hard: 20},
 			{Name: "core", Soft: 0, Hard: 0},
+			{Name: "sigpending", Soft: 1, Hard: 1},
+			{Name: "fsize", Soft: 0, Hard: 0},
 		}})
 		const ask = "ulimit -Sn; ulimit -Hn; ulimit -St; ulimit -Ht; ulimit -Sd; ulimit -Hd; ulimit -Hc; grep processes /proc/self/limits; exec 9</dev/null"
 		const want = "5\n6\n100\n200\n4096\n8192\n0\nMax processes             10                   20                   processes \n"
@@ -29,7 +31,7 @@ func TestSmallUlimits(t *testing.T) {
 			}
 		}
 		// It is the program, and no other, that is seen, signalled and waited for.
-		if r := f.run(s, "echo $A $B $GOMEMLIMIT; cat /proc/$$/cmdline -; kill -9 $$", stdin("input"), variable("A=1"), variable("B=c=d"),
+		if r := f.run(s, "echo $A $B $GOMEMLIMIT; cat /proc/$$/cmdline -; kill -9 $$", stdin("input"), variable("A=0"), variable("A=1"), variable("B=c=d"),
 			variable("GOMEMLIMIT=nonsense")); r.out != "1 c=d nonsense\nsh\x00-c\x00echo $A $B $GOMEMLIMIT; cat /proc/$$/cmdline -; kill -9 $$\x00input" || r.Signal != 9 {
 			t.Errorf("got %+v", r)
 		}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hostcompute/hcs/internal/wire"
 )
@@ -19,8 +20,8 @@ import (
 // the program, and its arguments.
 const limitArgument = "limit"
 
-// envMark is before each variable, so that none is taken for one of the Go
-// runtime's.
+// envMark, behind a number of its own, is before each variable: so none is taken
+// for one of the Go runtime's, nor two of the same name for one.
 const envMark = "_"
 
 // launcherEnv keeps the launcher to few threads, which count as processes, and
@@ -37,12 +38,15 @@ const (
 	programFailed = 254
 )
 
-// launchSeconds is how long a launcher is waited for. It takes milliseconds; a
+// launchTime is how long a launcher is waited for. It takes milliseconds; a
 // process of the same user may stop it.
-const launchSeconds = 10
+const launchTime = 10 * time.Second
 
 // launch is the way of a process by a launcher.
-type launch struct{ ours, theirs int }
+type launch struct {
+	ours, theirs int
+	deadline     time.Time
+}
 
 // newLaunch changes what is to be started.
 func newLaunch(limits []wire.Rlimit, path *string, args *[]string, attr *syscall.ProcAttr) (*launch, error) {
@@ -50,14 +54,10 @@ func newLaunch(limits []wire.Rlimit, path *string, args *[]string, attr *syscall
 	if err != nil {
 		return nil, err
 	}
-	l := &launch{ends[0], ends[1]}
-	if err := syscall.SetsockoptTimeval(l.ours, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: launchSeconds}); err != nil {
-		l.close()
-		return nil, err
-	}
+	l := &launch{ours: ends[0], theirs: ends[1]}
 	env := slices.Clone(launcherEnv)
-	for _, v := range attr.Env {
-		env = append(env, envMark+v)
+	for i, v := range attr.Env {
+		env = append(env, strconv.Itoa(i)+envMark+v)
 	}
 	attr.Env, attr.Files = env, append(attr.Files, uintptr(l.theirs))
 	*args = append([]string{"hcs-agent", limitArgument, formatLimits(limits), *path}, *args...)
@@ -78,7 +78,7 @@ func (l *launch) close() {
 // that.
 func (l *launch) await(path string, limits []wire.Rlimit) *wire.Failure {
 	_ = syscall.Close(l.theirs)
-	l.theirs = -1
+	l.theirs, l.deadline = -1, time.Now().Add(launchTime)
 	var b [2]byte
 	n, err := l.read(b[:])
 	if err == nil && n == 0 {
@@ -97,10 +97,19 @@ func (l *launch) await(path string, limits []wire.Rlimit) *wire.Failure {
 	return failure(syscall.Errno(b[1]), doing)
 }
 
+// read does not begin to wait anew when a signal interrupts it, which somebody
+// in the container may send all the time.
 func (l *launch) read(b []byte) (int, error) {
 	for {
-		n, err := syscall.Read(l.ours, b)
-		if err != syscall.EINTR {
+		left := time.Until(l.deadline)
+		if left < time.Millisecond { // none is for ever
+			return 0, syscall.EAGAIN
+		}
+		timeout := syscall.NsecToTimeval(int64(left))
+		if err := syscall.SetsockoptTimeval(l.ours, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout); err != nil {
+			return 0, err
+		}
+		if n, err := syscall.Read(l.ours, b); err != syscall.EINTR {
 			return n, err
 		}
 	}
@@ -115,7 +124,8 @@ func becomeLimited(args []string) int {
 	}
 	var env []string
 	for _, v := range os.Environ() {
-		if v, ok := strings.CutPrefix(v, envMark); ok {
+		number, v, _ := strings.Cut(v, envMark)
+		if _, err := strconv.Atoi(number); err == nil {
 			env = append(env, v)
 		}
 	}

@@ -31,7 +31,7 @@ func (c *Cgroup) Make(l CgroupLimits) error {
 // makeIn makes the group in one hierarchy. Mostly those above it are there.
 // Somebody may be removing an empty one meanwhile.
 func (c *Cgroup) makeIn(root string) error {
-	const attempts = 10
+	const attempts = 100
 	err := c.makeOne(root, filepath.Join(root, c.path))
 	for n := 0; n < attempts && gone(err); n++ {
 		dir := root
