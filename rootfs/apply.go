@@ -143,6 +143,8 @@ type format interface {
 	made(dir *dirHandle, last string) error
 	// device says what becomes of a character device 0:0: skipped, or an error.
 	whiteoutDevice() error
+	// fresh is told of each directory that is made: it may have the number of one that was removed.
+	fresh(id objectID)
 	// replacedByDir is called for a new directory in the place of something else.
 	replacedByDir(dir *dirHandle) error
 	whiteout(e *layer.Entry) error

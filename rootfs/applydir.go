@@ -231,7 +231,9 @@ func (a *applier) makePart(at, part, next string, links int) error {
 	a.noteExisting(newDirHandle(d, at))
 	if err = d.Mkdir(part, 0o700); err == nil {
 		err = inDir(d, part, func(sub *inroot.Dir) error {
-			a.describeLater(idOf(sub.Stat()), a.impliedMeta(next))
+			id := idOf(sub.Stat())
+			a.format.fresh(id)
+			a.describeLater(id, a.impliedMeta(next))
 			return nil
 		})
 	}
@@ -335,6 +337,9 @@ func (a *applier) makeDir(parent *dirHandle, last, name string) (h *dirHandle, f
 	}
 	h = newDirHandle(d, name)
 	a.dirs.put(h)
+	if fresh {
+		a.format.fresh(h.id)
+	}
 	if replaced {
 		err = a.format.replacedByDir(h)
 	}

@@ -29,6 +29,8 @@ func (p *plainTree) whiteoutDevice() error { return nil }
 
 func (p *plainTree) replacedByDir(*dirHandle) error { return nil }
 
+func (p *plainTree) fresh(objectID) {}
+
 func (p *plainTree) finish() error { return nil }
 
 func (p *plainTree) close() error { return p.brought.close() }
@@ -167,6 +169,12 @@ func (o *overlayTree) whiteout(e *layer.Entry) error {
 		return err
 	}
 	return errors.Join(o.hideLower(d), d.Close())
+}
+
+// fresh forgets what is known of a directory that is no more: a new one has got its number.
+func (o *overlayTree) fresh(id objectID) {
+	delete(o.opaques, id)
+	delete(o.holding, id)
 }
 
 // hold marks a directory with whiteouts as one that was copied up from nobody knows where. Then overlayfs hides whiteouts

@@ -7,9 +7,11 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/hostcompute/hcs/internal/testenv"
@@ -91,4 +93,45 @@ func twistedLayer(r *rand.Rand) []tar.Header {
 		}
 	}
 	return headers
+}
+
+// TestReusedInodes has directories with whiteouts, and opaque ones, be removed again and again, on a file system that gives
+// their inodes to the next ones.
+func TestReusedInodes(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.LoopDevices)
+	top := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settle: testenv.LoopSettle})
+	img, dst := filepath.Join(top, "img"), filepath.Join(top, "mnt")
+	must(t, os.Mkdir(dst, 0o700))
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+	}
+	must(t, os.WriteFile(img, nil, 0o600))
+	must(t, os.Truncate(img, 16<<20))
+	// With a journal, as without one the kernel leaves an inode alone for a minute.
+	run(testenv.NeedCommand(t, "mkfs.ext4")[0], "-q", "-N", "2000", img)
+	run("mount", "-o", "loop", img, dst)
+	t.Cleanup(func() { run("umount", dst) })
+	const rounds = 200
+	var headers []tar.Header
+	for i := range rounds {
+		fresh := fmt.Sprintf("n%d", i)
+		headers = append(headers, dir("d"), wh("d/x"), dir("o"), opq("o"), file("d", ""), file("o", ""), dir(fresh), wh(fresh+"/x"))
+	}
+	must(t, os.Mkdir(filepath.Join(dst, "tree"), 0o755))
+	_, err := apply(t, filepath.Join(dst, "tree"), bytes.NewReader(tarOf(t, headers...)), rootfs.ApplyOptions{Format: rootfs.OverlayUpper})
+	must(t, err)
+	for i := range rounds {
+		name := filepath.Join(dst, "tree", fmt.Sprintf("n%d", i))
+		if _, err := syscall.Getxattr(name, "trusted.overlay.origin", nil); err != nil {
+			t.Errorf("%s is not marked as one with whiteouts: %v", name, err)
+		}
+		if _, err := os.Lstat(filepath.Join(name, "x")); err != nil {
+			t.Errorf("the whiteout was taken for one below an opaque directory: %v", err)
+		}
+	}
 }
