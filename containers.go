@@ -175,7 +175,7 @@ func mountTargets(spec container.Spec) map[string]bool {
 	if ofHost || len(spec.Hosts) > 0 {
 		targets["etc/hosts"] = true
 	}
-	if ofHost || len(spec.DNS.Servers)+len(spec.DNS.Search)+len(spec.DNS.Options) > 0 {
+	if ofHost || spec.DNS.IsSet() {
 		targets["etc/resolv.conf"] = true
 	}
 	return targets

@@ -152,7 +152,7 @@ func (b *bundle) networkFiles() []specs.Mount {
 	}
 	var list []specs.Mount
 	ofHost := b.record.Spec.Network == NetworkHost && b.record.Spec.RootDir == ""
-	if b.record.Spec.DNS.isSet() {
+	if b.record.Spec.DNS.IsSet() {
 		list = append(list, file(resolvConf, resolvFile(b.runDir)))
 	} else if ofHost {
 		list = append(list, file(resolvConf, resolvConf))

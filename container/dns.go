@@ -20,7 +20,8 @@ type DNS struct {
 	Options []string `json:"options,omitempty"` // "ndots:2" say
 }
 
-func (d *DNS) isSet() bool { return len(d.Servers)+len(d.Search)+len(d.Options) > 0 }
+// IsSet reports whether the system has a resolv.conf of its own.
+func (d *DNS) IsSet() bool { return len(d.Servers)+len(d.Search)+len(d.Options) > 0 }
 
 const resolvConf = "/etc/resolv.conf"
 
@@ -35,7 +36,7 @@ func (s *Spec) checkDNS() error {
 			return fmt.Errorf("DNS domain or option %q: use printable characters without blanks", word)
 		}
 	}
-	if s.DNS.isSet() && slices.ContainsFunc(s.Mounts, func(m Mount) bool { return m.target() == resolvConf }) {
+	if s.DNS.IsSet() && slices.ContainsFunc(s.Mounts, func(m Mount) bool { return m.target() == resolvConf }) {
 		return fmt.Errorf("DNS servers, domains or options, and a mount at %s: give one of both", resolvConf)
 	}
 	return nil

@@ -72,7 +72,7 @@ func (s *Spec) hostsText() (string, error) {
 // writeNetworkFiles makes the files that say how names are found, where the
 // spec does.
 func (s *Spec) writeNetworkFiles(runDir string) error {
-	if s.DNS.isSet() {
+	if s.DNS.IsSet() {
 		if err := writeForAll(resolvFile(runDir), s.DNS.text()); err != nil {
 			return err
 		}

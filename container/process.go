@@ -145,7 +145,7 @@ func (s *System) createProcess(ctx context.Context, spec *ProcessSpec) (*Process
 	reply, c, err := s.exchange(ctx, m)
 	switch {
 	case err == nil && reply.Type == wire.Began:
-		return s.began(c, reply, spec, pipes), nil
+		return s.began(c, reply, r.Flags, spec, pipes), nil
 	case err == nil:
 		wire.CloseFiles(reply.Files)
 		err = errors.Join(wire.ErrMalformed, c.Close())
@@ -194,11 +194,11 @@ func (p *ProcessSpec) request(pipes *pipes) *wire.SpawnRequest {
 }
 
 // began makes the Process of a reply and starts the copying.
-func (s *System) began(c *wire.Conn, m wire.Message, spec *ProcessSpec, pipes *pipes) *Process {
+func (s *System) began(c *wire.Conn, m wire.Message, flags wire.SpawnFlags, spec *ProcessSpec, pipes *pipes) *Process {
 	var b wire.Spawned
 	_ = b.Decode(m.Body) // checked by the shim
 	p := &Process{
-		system: s, conn: c, seq: m.Seq, pid: int(b.Pid), flags: spec.request(pipes).Flags, done: make(chan struct{}),
+		system: s, conn: c, seq: m.Seq, pid: int(b.Pid), flags: flags, done: make(chan struct{}),
 	}
 	if p.flags.WantsPlace() {
 		p.place = kept

@@ -32,19 +32,28 @@ func resolveUser(r *wire.SpawnRequest) (user, *wire.Failure) {
 	return u, f
 }
 
-// nameless stands in for files that somebody has spoiled, who is not to shut out
-// those that need no names.
-var nameless = passwd.Files{Owner: "the container", Read: func(string) (string, error) { return "", nil }}
+// inFiles looks something up in the files that read returns the text of. Whoever
+// spoils these is not to shut out those who need no names: without files at all
+// they are found.
+func inFiles[T any](read func(file string) (string, error), find func(passwd.Files) (T, error)) (T, error) {
+	files := passwd.Files{Owner: "the container", Read: read}
+	found, err := find(files)
+	if err == nil {
+		return found, nil
+	}
+	files.Read = func(string) (string, error) { return "", nil }
+	if nameless, nerr := find(files); nerr == nil {
+		return nameless, nil
+	}
+	return found, err
+}
 
 // join adds supplementary groups.
 func (u *user) join(groups []string, read func(file string) (string, error)) *wire.Failure {
 	for _, which := range groups {
-		gid, err := passwd.Files{Owner: "the container", Read: read}.Group(which)
+		gid, err := inFiles(read, func(f passwd.Files) (uint32, error) { return f.Group(which) })
 		if err != nil {
-			var nerr error
-			if gid, nerr = nameless.Group(which); nerr != nil {
-				return &wire.Failure{Class: wire.Invalid, Text: "add group " + which + ": " + err.Error()}
-			}
+			return &wire.Failure{Class: wire.Invalid, Text: "add group " + which + ": " + err.Error()}
 		}
 		if !slices.Contains(u.groups, gid) {
 			u.groups = append(u.groups, gid)
@@ -61,12 +70,9 @@ func (u *user) join(groups []string, read func(file string) (string, error)) *wi
 
 // findUser finds the user in the files that read returns the text of.
 func findUser(spec string, read func(file string) (string, error)) (user, *wire.Failure) {
-	u, err := passwd.Files{Owner: "the container", Read: read}.Find(spec)
+	u, err := inFiles(read, func(f passwd.Files) (passwd.User, error) { return f.Find(spec) })
 	if err != nil {
-		spoiled := err
-		if u, err = nameless.Find(spec); err != nil {
-			return user{}, &wire.Failure{Class: wire.Invalid, Text: "find user " + spec + ": " + spoiled.Error()}
-		}
+		return user{}, &wire.Failure{Class: wire.Invalid, Text: "find user " + spec + ": " + err.Error()}
 	}
 	if u.Home == "" {
 		u.Home = "/"

@@ -88,7 +88,7 @@ func (r *SpawnRequest) Encode() []byte {
 		e.strings(r.Groups)
 	}
 	if len(r.Limits) > 0 {
-		encodeLimits(&e, r.Limits)
+		encodeRlimits(&e, r.Limits)
 	}
 	return e.b
 }
@@ -110,7 +110,7 @@ func (r *SpawnRequest) Decode(b []byte) error {
 		last = len(r.Groups) > 0
 	}
 	if len(d.b) > 0 {
-		r.Limits = decodeLimits(&d)
+		r.Limits = decodeRlimits(&d)
 		last = len(r.Limits) > 0
 	}
 	if !last {

@@ -173,7 +173,7 @@ func (b *Build) Encode() []byte {
 		e.string(s.Path)
 		e.string(s.Value)
 	})
-	encodeLimits(&e, b.Rlimits)
+	encodeRlimits(&e, b.Rlimits)
 	e.uints(b.Bounding, b.Capabilities)
 	e.bool(b.NoNewPrivileges)
 	e.string(string(b.Seccomp))
@@ -196,7 +196,7 @@ func (b *Build) Decode(body []byte) error {
 	})
 	b.Masked, b.Fixed = d.strings(), d.strings()
 	b.Sysctls = decodeList(&d, func(s *Sysctl) { *s = Sysctl{Path: d.string(), Value: d.string()} })
-	b.Rlimits = decodeLimits(&d)
+	b.Rlimits = decodeRlimits(&d)
 	b.Bounding, b.Capabilities, b.NoNewPrivileges = d.uint(), d.uint(), d.bool()
 	if filter := d.string(); filter != "" {
 		b.Seccomp = []byte(filter)
@@ -204,14 +204,14 @@ func (b *Build) Decode(body []byte) error {
 	return d.end()
 }
 
-func encodeLimits(e *encoder, list []Rlimit) {
+func encodeRlimits(e *encoder, list []Rlimit) {
 	encodeList(e, list, func(l *Rlimit) {
 		e.string(l.Name)
 		e.uints(uint64(l.Resource), l.Soft, l.Hard)
 	})
 }
 
-func decodeLimits(d *decoder) []Rlimit {
+func decodeRlimits(d *decoder) []Rlimit {
 	return decodeList(d, func(l *Rlimit) {
 		*l = Rlimit{Name: d.string(), Resource: uint32(d.uint()), Soft: d.uint(), Hard: d.uint()}
 	})
