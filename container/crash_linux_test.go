@@ -49,7 +49,7 @@ func (o *childOrder) run() error {
 	}
 	if o.Script == "" {
 		fmt.Println("running", s.ID())
-		testenv.AwaitKill()
+		testenv.AwaitKill(s)
 	}
 	p, err := s.CreateProcess(ctx, &container.ProcessSpec{
 		Role: container.Main, Args: []string{"sh", "-c", o.Script}, Env: env, Stdin: blocked{}, Stdout: os.Stderr,

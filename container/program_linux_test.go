@@ -65,16 +65,16 @@ func (o *programOrder) run() error {
 			return err
 		}
 	}
-	pid := 0
+	pid, held := 0, []any{s}
 	if o.Script != "" {
 		p, err := s.CreateProcess(ctx, &container.ProcessSpec{Args: []string{"sh", "-c", o.Script}, Env: env, Pipes: allPipes})
 		if err != nil {
 			return err
 		}
-		pid = p.Pid()
+		pid, held = p.Pid(), append(held, p)
 	}
 	fmt.Println("ready", pid)
-	testenv.AwaitKill()
+	testenv.AwaitKill(held...)
 	return s.Close()
 }
 

@@ -154,7 +154,7 @@ func network(args []string) error {
 		return err
 	}
 	fmt.Println("runs")
-	testenv.AwaitKill()
+	testenv.AwaitKill(c)
 	return c.WaitTimeout(time.Minute)
 }
 

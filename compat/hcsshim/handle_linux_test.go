@@ -307,13 +307,14 @@ func TestLastHandle(t *testing.T) {
 
 // hold has a handle until it is killed.
 func hold(args []string) error {
-	if _, err := hcsshim.OpenContainer(args[0]); err != nil {
+	c, err := hcsshim.OpenContainer(args[0])
+	if err != nil {
 		return err
 	}
 	if _, err := fmt.Println("open"); err != nil {
 		return err
 	}
-	testenv.AwaitKill()
+	testenv.AwaitKill(c)
 	return nil
 }
 

@@ -230,7 +230,7 @@ func TestKilled(t *testing.T) {
 		must(t, err)
 		must(t, v.Add(&layer.Entry{Name: "written", Size: 4, NT: &ntfs.Meta{Attributes: ntfs.AttrArchive}}, strings.NewReader("text")))
 		fmt.Println("mounted")
-		testenv.AwaitKill()
+		testenv.AwaitKill(v)
 	}
 	path, temporary := formatted(t), t.TempDir()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.v=false")

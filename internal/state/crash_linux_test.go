@@ -71,11 +71,12 @@ func count(s *state.Store[record]) error {
 }
 
 func holdForever(s *state.Store[record]) error {
-	if _, err := s.TryLock("a"); err != nil {
+	lock, err := s.TryLock("a")
+	if err != nil {
 		return err
 	}
 	fmt.Println("held")
-	testenv.AwaitKill()
+	testenv.AwaitKill(lock)
 	return nil
 }
 

@@ -27,7 +27,7 @@ const (
 )
 
 // Lock is an object's lock, held. It belongs to its holder and not to a goroutine or thread, and is let go by the
-// kernel when the process ends.
+// kernel when the process ends. A holder keeps it until Unlock: one that nothing points at is let go with the garbage.
 type Lock struct {
 	file   *os.File
 	record string // of the object; empty for the lock of all

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		_, _ = os.Stdout.WriteString("now\n")
-		testenv.AwaitKill()
+		testenv.AwaitKill(d)
 	}
 	os.Exit(m.Run())
 }
