@@ -88,8 +88,8 @@ func (s *Spec) checkDisks() error {
 		switch {
 		case !path.IsAbs(d.Source) || !path.IsAbs(d.Target) || d.target() == "/":
 			return fmt.Errorf("disk %q at %q: both must be absolute paths, the target other than /", d.Source, d.Target)
-		case slices.Contains(ownTargets, d.target()):
-			return fmt.Errorf("disk at %s: the system's own is needed there", d.target())
+		case reserved(d.target()) != "":
+			return fmt.Errorf("disk at %s: %s", d.target(), reserved(d.target()))
 		case slices.ContainsFunc(s.Mounts, func(m Mount) bool { return m.target() == d.target() }),
 			slices.ContainsFunc(s.Disks[:i], func(o Disk) bool { return o.target() == d.target() }):
 			return fmt.Errorf("disk at %s: given twice", d.target())

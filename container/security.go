@@ -159,8 +159,8 @@ func (s *Spec) checkDevices() error {
 			return fmt.Errorf("device %q at %q: both must be absolute paths", d.Source, d.Target)
 		case strings.Trim(d.Access, "rwm") != "":
 			return fmt.Errorf("device %q: access %q: use r, w and m", d.Source, d.Access)
-		case slices.Contains(ownTargets, d.target()):
-			return fmt.Errorf("device %q: the system's own %s is needed there", d.Source, d.target())
+		case reserved(d.target()) != "":
+			return fmt.Errorf("device %q: %s", d.Source, reserved(d.target()))
 		}
 	}
 	return nil

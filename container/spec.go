@@ -32,7 +32,7 @@ type Mount struct {
 	Type string `json:"type,omitempty"`
 	// Source is an absolute path of the host, for bind.
 	Source string `json:"source,omitempty"`
-	// Target is an absolute path in the system. It is made if it is missing.
+	// Target is an absolute path in the system. It is made if it is missing. What is masked or read-only in every system cannot be one.
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	// Size limits a tmpfs, in bytes; 0 leaves it to the kernel (half the memory).
@@ -273,6 +273,22 @@ func (s *Spec) checkRoot() error {
 // ownTargets are mounts that a system does not work without.
 var ownTargets = []string{"/dev", "/proc", "/sys", agentPath}
 
+// reserved says what keeps everything else from a target, or nothing. What is mounted where paths are masked could not be seen;
+// where they are read-only, runtimes make it read-only, or leave what was to be read-only writable, or refuse it.
+func reserved(target string) string {
+	within := func(p string) bool { return target == p || strings.HasPrefix(target, p+"/") }
+	if slices.Contains(ownTargets, target) {
+		return "the system's own " + target + " is needed there"
+	}
+	if i := slices.IndexFunc(maskedPaths, within); i >= 0 {
+		return maskedPaths[i] + " is hidden from systems"
+	}
+	if i := slices.IndexFunc(readonlyPaths, within); i >= 0 {
+		return readonlyPaths[i] + " is read-only in systems"
+	}
+	return ""
+}
+
 func (s *Spec) checkMounts() error {
 	seen := make(map[string]bool)
 	for _, m := range s.Mounts {
@@ -281,11 +297,11 @@ func (s *Spec) checkMounts() error {
 			return fmt.Errorf("mount at %q: type %q: use bind or tmpfs", m.Target, m.Type)
 		case !path.IsAbs(m.Target) || path.Clean(m.Target) == "/":
 			return fmt.Errorf("mount at %q: the target must be an absolute path other than /", m.Target)
-		case slices.Contains(ownTargets, path.Clean(m.Target)):
-			return fmt.Errorf("mount at %q: the system's own %s is needed there", m.Target, path.Clean(m.Target))
+		case reserved(m.target()) != "":
+			return fmt.Errorf("mount at %q: %s", m.Target, reserved(m.target()))
 		case m.Type != "tmpfs" && !path.IsAbs(m.Source):
 			return fmt.Errorf("mount at %q: source %q is not an absolute path", m.Target, m.Source)
-		case seen[path.Clean(m.Target)]:
+		case seen[m.target()]:
 			return fmt.Errorf("mount at %q: given twice", m.Target)
 		case m.Size < 0:
 			return fmt.Errorf("mount at %q: size %d is negative", m.Target, m.Size)
@@ -298,7 +314,7 @@ func (s *Spec) checkMounts() error {
 		case m.Mode > 0o7777 || m.Mode != 0 && m.Type != "tmpfs":
 			return fmt.Errorf("mount at %q: mode %#o: up to 07777, for a tmpfs", m.Target, m.Mode)
 		}
-		seen[path.Clean(m.Target)] = true
+		seen[m.target()] = true
 	}
 	return nil
 }
