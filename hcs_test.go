@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/containerd/errdefs"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -26,7 +25,7 @@ func newHost(t *testing.T) (*hcs.Host, string) {
 	bin := testenv.Programs(t)
 	dir := t.TempDir()
 	cgroup := "/hcs-test-" + filepath.Base(filepath.Dir(dir))
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: cgroup, Settle: 10 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: cgroup, Settles: true})
 	h, err := hcs.Open(hcs.Config{
 		Root: filepath.Join(dir, "root"), Run: filepath.Join(dir, "run"), Libexec: bin, CgroupParent: cgroup,
 	})

@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -39,7 +38,7 @@ func newFixture(tb testing.TB) *fixture {
 	testenv.NeedRoot(tb)
 	testenv.NeedCommand(tb, "runc")
 	f := &fixture{dir: ownFS(tb, "ext4"), run: ownFS(tb, "tmpfs"), bin: programs(tb), cgroup: fmt.Sprint("/hcs-bench-", os.Getpid())}
-	testenv.NoLeaks(tb, testenv.Scope{Dir: f.dir, Cgroup: f.cgroup, Settle: 10 * time.Second})
+	testenv.NoLeaks(tb, testenv.Scope{Dir: f.dir, Cgroup: f.cgroup, Settles: true})
 	f.rootfs = filepath.Join(f.dir, "base")
 	for _, d := range []string{"bin", "dev", "proc", "sys", "etc", "tmp"} {
 		must(tb, os.MkdirAll(filepath.Join(f.rootfs, d), 0o755))

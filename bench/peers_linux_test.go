@@ -140,7 +140,7 @@ func (f *fixture) containerd(tb testing.TB) contender {
 		must(tb, os.RemoveAll(dir))
 	})
 	address := filepath.Join(dir, "grpc.sock")
-	for deadline := time.Now().Add(30 * time.Second); exec.Command("ctr", "--address", address, "version").Run() != nil; {
+	for deadline := time.Now().Add(testenv.Patience); exec.Command("ctr", "--address", address, "version").Run() != nil; {
 		if time.Now().After(deadline) {
 			tb.Fatal("containerd does not answer")
 		}

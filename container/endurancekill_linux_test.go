@@ -76,7 +76,7 @@ func (f *fixture) killRound(victim string, ephemeral bool) (met bool) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(testenv.Patience):
 		f.t.Error("the client's calls do not return")
 		_ = client.Process.Kill()
 		<-ended
@@ -88,7 +88,7 @@ func (f *fixture) killRound(victim string, ephemeral bool) (met bool) {
 // prune removes what is left until that is nothing.
 func (f *fixture) prune(ctx context.Context) {
 	f.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; time.Sleep(5 * time.Millisecond) {
 		_, err := f.Prune(ctx)
 		f.check(err)
 		left := f.left()

@@ -75,7 +75,7 @@ func newFixture(t testing.TB) *fixture {
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.PidFD, testenv.Cgroups)
 	dir := t.TempDir()
 	parent := "/hcs-test-" + filepath.Base(filepath.Dir(dir))
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: parent, Settle: 10 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Children: true, Cgroup: parent, Settles: true})
 	f := &fixture{t: t, dir: dir, config: container.Config{
 		Root: filepath.Join(dir, "root"), Run: filepath.Join(dir, "run"), Libexec: bin, CgroupParent: parent,
 		Runtime: os.Getenv("HCS_RUNTIME"),
@@ -207,7 +207,7 @@ func main(s *container.ProcessSpec) { s.Role = container.Main }
 // eventually waits for what another process does in its own time.
 func (f *fixture) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			f.t.Fatalf("waited in vain until %s", what)
 		}

@@ -139,7 +139,7 @@ func (f *fixture) callEverything(s *container.System) {
 			go func() { done <- call(ctx) }()
 			select {
 			case <-done:
-			case <-time.After(30 * time.Second):
+			case <-time.After(testenv.Patience):
 				f.t.Errorf("%s does not return", name)
 			}
 			cancel()

@@ -59,7 +59,7 @@ func TestTreeOfHostile(t *testing.T) {
 		tree, err := s.OpenTree(ctx)
 		f.must(err)
 		hit := 0
-		deadline := time.Now().Add(30 * time.Second)
+		deadline := time.Now().Add(testenv.Patience)
 		for round := 0; round < 300 || hit == 0 && time.Now().Before(deadline); round++ {
 			files, err := readAll(ctx, tree, "/a/secret")
 			if err == nil && files["x"] == "harmless\n" {

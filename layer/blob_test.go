@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	digest "github.com/opencontainers/go-digest"
 
+	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/layer"
 )
 
@@ -354,7 +355,7 @@ func TestBlobFaults(t *testing.T) {
 	if _, err := layer.OpenBlob(iotest.ErrReader(broken), layer.Limits{}); !errors.Is(err, broken) {
 		t.Errorf("broken from the start: %v", err)
 	}
-	deadline := time.Now().Add(10 * time.Second) // the compressors' own goroutines end on their own
+	deadline := time.Now().Add(testenv.Patience) // the compressors' own goroutines end on their own
 	for runtime.NumGoroutine() > before {
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<20)

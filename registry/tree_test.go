@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +18,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hostcompute/hcs/image"
+	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/registry"
 )
 
@@ -231,7 +231,7 @@ func TestCopyToLayout(t *testing.T) {
 		mu   sync.Mutex
 		last = map[digest.Digest]image.Progress{}
 	)
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("one layer waits for the other"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), testenv.Patience, errors.New("one layer waits for the other"))
 	defer cancel()
 	from, err := registry.Open(ctx, ref, registry.Config{Progress: func(l image.Progress) {
 		mu.Lock()

@@ -101,7 +101,7 @@ func TestReusedInodes(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.LoopDevices)
 	top := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settle: testenv.LoopSettle})
+	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settles: true})
 	img, dst := filepath.Join(top, "img"), filepath.Join(top, "mnt")
 	must(t, os.Mkdir(dst, 0o700))
 	run := func(args ...string) {

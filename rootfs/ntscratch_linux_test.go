@@ -96,7 +96,7 @@ func TestNTScratchLimit(t *testing.T) {
 	testenv.NeedCommand(t, "mkfs.xfs")
 	layers := ntStack(t)
 	top := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settle: testenv.LoopSettle})
+	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settles: true})
 	v, err := rootfs.CreateVolume(t.Context(), filepath.Join(top, "scratch"))
 	must(t, err)
 	must(t, v.Grow(t.Context(), 1))

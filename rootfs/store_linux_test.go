@@ -332,7 +332,7 @@ func TestUnpackFullDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settle: testenv.LoopSettle})
+			testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
 			mountSmall(t, dir, c.fs, c.options)
 			s, err := rootfs.Open(rootfs.Config{Dir: dir})
 			must(t, err)

@@ -21,7 +21,7 @@ func newVolume(t *testing.T) (v *rootfs.Volume, dir, lower string) {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
 	top := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settle: testenv.LoopSettle})
+	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settles: true})
 	dir, lower = filepath.Join(top, "scratch, 1"), filepath.Join(top, "base layer", "Files")
 	check(t, os.MkdirAll(lower, 0o750))
 	check(t, os.WriteFile(filepath.Join(lower, "below"), []byte("1"), 0o600))

@@ -42,7 +42,7 @@ func TestVolumeShared(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay, testenv.LoopDevices)
 	top := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settle: testenv.LoopSettle})
+	testenv.NoLeaks(t, testenv.Scope{Dir: top, Settles: true})
 	base, dir := importedBase(t, filepath.Join(top, "base")), filepath.Join(top, "scratch")
 	_, err := rootfs.CreateScratchLayer(t.Context(), dir, []string{base}, 1)
 	check(t, err)

@@ -110,7 +110,7 @@ func TestPendingWait(t *testing.T) {
 		case <-time.After(delay):
 		}
 		check(t, c.Close())
-		if err = <-done; hcsshim.IsAlreadyClosed(err) && delay < 10*time.Second {
+		if err = <-done; hcsshim.IsAlreadyClosed(err) && delay < testenv.Patience {
 			continue // it has not even begun
 		}
 		expect(t, "wait", err, hcsshim.ErrHandleClose)

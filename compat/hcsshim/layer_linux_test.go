@@ -12,7 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hostcompute/hcs/compat/hcsshim"
 	"github.com/hostcompute/hcs/internal/testenv"
@@ -24,7 +23,7 @@ func home(t *testing.T) hcsshim.DriverInfo {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.Overlay)
 	dir := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settle: 20 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
 	files := filepath.Join(dir, "base", "Files")
 	check(t, os.MkdirAll(files, 0o755))
 	check(t, os.WriteFile(filepath.Join(files, "license.txt"), []byte("MIT"), 0o600))

@@ -37,7 +37,7 @@ func newMachine(t *testing.T) *machine {
 	dir := t.TempDir()
 	root := sha256.Sum256([]byte(os.Getenv("HCS_ROOT"))) // which the containers' control group is named for
 	testenv.NoLeaks(t, testenv.Scope{
-		Dir: dir, Children: true, Cgroup: "/hcs/" + hex.EncodeToString(root[:6]), Settle: 10 * time.Second,
+		Dir: dir, Children: true, Cgroup: "/hcs/" + hex.EncodeToString(root[:6]), Settles: true,
 	})
 	t.Cleanup(func() { cleanUp(t) })
 	base := filepath.Join(dir, "base")

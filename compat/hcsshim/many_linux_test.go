@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hostcompute/hcs/compat/hcsshim"
+	"github.com/hostcompute/hcs/internal/testenv"
 )
 
 // TestManyProcesses has many short processes at once: nothing of what they print is lost, however soon they end.
@@ -31,7 +32,7 @@ func TestManyProcesses(t *testing.T) {
 	}
 	wg.Wait()
 	const idle = 16 // connections, and goroutines that wait for the container
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
 		if after := inUse(t); after <= before+idle {
 			return
 		} else if time.Now().After(deadline) {

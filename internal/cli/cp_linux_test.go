@@ -31,7 +31,7 @@ func TestCopyKilled(t *testing.T) {
 	if _, err := w.Write(make([]byte, half)); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); ; time.Sleep(time.Millisecond) {
 		if found, _ := filepath.Glob(filepath.Join(h.dir, "root", "scratch", "*", "upper", "tmp", "big")); len(found) > 0 {
 			break
 		}

@@ -4,7 +4,6 @@ import (
 	"io"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/hostcompute/hcs/disk"
 	"github.com/hostcompute/hcs/internal/testenv"
@@ -53,7 +52,7 @@ func TestLayerMounts(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
 	dir := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settle: 10 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
 	t.Setenv("TMPDIR", dir) // the scripts' directories
 	t.Run("scripts", func(t *testing.T) { layerScripts(t, "testdata/layerroot", dir) })
 }

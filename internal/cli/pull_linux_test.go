@@ -188,7 +188,7 @@ func TestKilledPull(t *testing.T) {
 		}
 		return info.Size()
 	}
-	for deadline := time.Now().Add(20 * time.Second); kept() == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testenv.Patience); kept() == 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	if err := cmd.Process.Kill(); err != nil {

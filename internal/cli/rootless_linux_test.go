@@ -32,7 +32,7 @@ func newOrdinary(t *testing.T, ids testenv.SubIDs, env ...string) *ordinary {
 	}
 	testenv.NeedCommand(t, "runc", "crun", "nsenter")
 	u := testenv.NewUser(t, ids)
-	testenv.NoLeaks(t, testenv.Scope{Dir: u.Home, Settle: 10 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: u.Home, Settles: true})
 	o := &ordinary{t: t, user: u, env: env}
 	t.Cleanup(o.clean)
 	o.ok("image", "load", "oci:"+testenv.Image(t, "busybox"))
@@ -188,7 +188,7 @@ func (o *ordinary) session() {
 	o.t.Helper()
 	o.ok("run", "-d", "--name", "web", "busybox", "sh", "-c", "rm -r /home/user; mkdir -p /home/user /new; echo ready; exec sleep 1000")
 	o.gives("web", 0, "ps", "--format", "{{.Names}}")
-	for deadline := time.Now().Add(20 * time.Second); o.ok("logs", "web") != "ready"; {
+	for deadline := time.Now().Add(testenv.Patience); o.ok("logs", "web") != "ready"; {
 		if time.Now().After(deadline) {
 			o.t.Fatal("the container is not ready")
 		}
@@ -223,7 +223,7 @@ func TestRootlessCrash(t *testing.T) {
 	o.ok("run", "-d", "--name", "c", "busybox", "sleep", "1000")
 	pid := o.ok("inspect", "--format", "{{.Status.ShimPid}}", "c")
 	o.ok("unshare", "kill", "-9", pid)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(testenv.Patience)
 	for !strings.Contains(o.ok("ps", "-a", "--format", "{{.Status}}"), "Lost") {
 		if time.Now().After(deadline) {
 			t.Fatal("the container is not lost")

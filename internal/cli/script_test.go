@@ -111,7 +111,7 @@ func newHost(t testing.TB) *host {
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.PidFD, testenv.Cgroups)
 	h := &host{t: t, dir: t.TempDir()}
 	h.cgroup = "/hcs-cli-" + filepath.Base(filepath.Dir(h.dir))
-	testenv.NoLeaks(t, testenv.Scope{Dir: h.dir, Children: true, Cgroup: h.cgroup, Settle: 10 * time.Second})
+	testenv.NoLeaks(t, testenv.Scope{Dir: h.dir, Children: true, Cgroup: h.cgroup, Settles: true})
 	t.Cleanup(h.clean)
 	return h
 }
@@ -173,7 +173,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: eventually text program [arg...]")
 	}
 	var out string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		_ = ts.Exec(args[1], args[2:]...)
 		if out = ts.ReadFile("stdout"); strings.Contains(out, args[0]) {
 			return

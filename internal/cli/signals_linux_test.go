@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hostcompute/hcs/internal/testenv"
 )
 
 // TestHeldSignals come before there is a process that takes them: they do not
@@ -18,7 +20,7 @@ func TestHeldSignals(t *testing.T) {
 		if err := syscall.Kill(syscall.Getpid(), sig); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(20 * time.Second); !s.isHeld(sig); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(testenv.Patience); !s.isHeld(sig); time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%v has not come", sig)
 			}
@@ -36,7 +38,7 @@ func TestHeldSignals(t *testing.T) {
 			if sig != want {
 				t.Errorf("got %v, want %v", sig, want)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(testenv.Patience):
 			t.Fatalf("%v is lost", want)
 		}
 	}

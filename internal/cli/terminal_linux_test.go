@@ -102,7 +102,7 @@ func (c *console) write(text string) {
 // expect waits for the text, and forgets what came up to its end.
 func (c *console) expect(text string) {
 	c.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(testenv.Patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		c.mu.Lock()
 		_, rest, found := strings.Cut(c.out.String(), text)
 		if found {

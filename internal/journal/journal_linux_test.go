@@ -229,7 +229,7 @@ func TestManyProcesses(t *testing.T) {
 	for _, cmd := range cmds {
 		must(t, cmd.Wait())
 	}
-	timer := time.AfterFunc(60*time.Second, cancel)
+	timer := time.AfterFunc(testenv.Patience, cancel)
 	wg.Wait()
 	timer.Stop()
 	cancel()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hostcompute/hcs/internal/reap"
+	"github.com/hostcompute/hcs/internal/testenv"
 )
 
 // The reaper reaps all children of its process: the tests share one, and
@@ -128,7 +129,7 @@ func TestOrphansAreReaped(t *testing.T) {
 		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
 			t.Errorf("the orphan is still there: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(testenv.Patience):
 		t.Error("the orphan is not told")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hostcompute/hcs/internal/testenv"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
@@ -141,7 +142,7 @@ func (r *rig) end() {
 			if _, refused := errors.AsType[*wire.Failure](err); err != nil && !refused && !errors.Is(err, io.EOF) {
 				r.t.Errorf("%s: %v", c.name, err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(testenv.Patience):
 			r.t.Fatalf("%s is not answered", c.name)
 		}
 	}
@@ -296,7 +297,7 @@ func FuzzAgent(f *testing.F) {
 		r.agent.Close()
 		<-heard
 		r.end()
-		for deadline := time.Now().Add(20 * time.Second); len(descriptors(t, r.spec.Dir)) > len(before)-2; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(testenv.Patience); len(descriptors(t, r.spec.Dir)) > len(before)-2; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("descriptors %q, before %q", descriptors(t, r.spec.Dir), before)
 			}

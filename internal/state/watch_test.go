@@ -11,13 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hostcompute/hcs/internal/state"
+	"github.com/hostcompute/hcs/internal/testenv"
 )
 
 // watch pulls one change at a time; a watcher that misses one fails the test instead of hanging it.
 func watch(t *testing.T, s *state.Store[record]) (next func() (state.Change, error), cancel context.CancelCauseFunc) {
 	t.Helper()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	limit := time.AfterFunc(20*time.Second, func() { cancel(errors.New("no change within 20 s")) })
+	limit := time.AfterFunc(testenv.Patience, func() { cancel(errors.New("no change")) })
 	pull, stop := iter.Pull2(s.Watch(ctx))
 	t.Cleanup(func() { limit.Stop(); stop(); cancel(nil) })
 	return func() (state.Change, error) {

@@ -19,7 +19,7 @@ func TestMountImage(t *testing.T) {
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
 	mkfs := testenv.NeedCommand(t, "mkfs.xfs")[0]
 	dir := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settle: testenv.LoopSettle})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
 	image, target := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
 	must(t, os.WriteFile(image, nil, 0o600))
 	must(t, os.Truncate(image, 320<<20))
@@ -62,7 +62,7 @@ func TestMountImageFails(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
 	dir := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settle: testenv.LoopSettle})
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
 	image := filepath.Join(dir, "image")
 	must(t, os.WriteFile(image, make([]byte, 1<<20), 0o600))
 	for _, c := range []struct{ image, fstype, target string }{

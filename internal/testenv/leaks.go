@@ -16,14 +16,11 @@ type Scope struct {
 	Children bool
 	// Cgroup is the prefix of cgroups' paths, in all hierarchies: "/hcs" covers /hcs, /hcs-1 and /hcs/x. Empty means none.
 	Cgroup string
-	// Settle is how long things may take to go after the test's end. Use it only where the kernel or a process outside of
-	// the test's reach does the last step, such as a supervisor that outlives its client.
-	Settle time.Duration
+	// Settles gives things Patience to go after the test's end. Use it only where the kernel or a process outside of the test's
+	// reach does the last step: a supervisor outlives its client, and a loop device is freed after the unmount, when the last to
+	// look at it is done, and the last mount namespace gone in which the file system is, which may be that of another test's program.
+	Settles bool
 }
-
-// LoopSettle is for tests with loop devices: the kernel frees one after the unmount, when the last to look at it is done, and
-// the last mount namespace gone in which the file system is, which may be that of another test's program.
-const LoopSettle = 10 * time.Second
 
 // NoLeaks fails the test if, at its end, there are mounts, cgroups, loop devices or processes in the scope that were not
 // there before. Call it first, so that it looks after all other cleanups have run.
@@ -47,7 +44,10 @@ func NoLeaks(t testing.TB, scope Scope) {
 
 // settle compares until nothing is left or time is up.
 func settle(before []string, scope Scope) ([]string, error) {
-	deadline := time.Now().Add(scope.Settle)
+	deadline := time.Now()
+	if scope.Settles {
+		deadline = deadline.Add(Patience)
+	}
 	for {
 		now, err := take(scope)
 		left := added(before, now)

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 )
 
 const (
@@ -25,6 +26,10 @@ const (
 	// BusyboxTar is the environment variable with the path of the busybox layer.
 	BusyboxTar = "HCS_TEST_BUSYBOX_TAR"
 )
+
+// Patience is how long tests wait for what is sure to come, and calls for stuck what has not come by then. Only a broken program
+// takes it, on a machine whose processors others take ten times as long as usual.
+const Patience = time.Minute
 
 // Endurance is the environment variable that has tests of scale and endurance take as long as they should: with the value
 // full, else they are samples of themselves. `make check` sets it.
