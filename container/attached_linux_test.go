@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -76,6 +77,51 @@ func TestDisks(t *testing.T) {
 		f.must(s.Terminate(ctx))
 		f.must(s.Delete(ctx))
 	})
+}
+
+// TestDiskInUse has a system's image mounted by others, as they start and while they run, and in the tree of one that does not.
+func TestDiskInUse(t *testing.T) {
+	testenv.NeedKernel(t, testenv.LoopDevices)
+	f := newFixture(t)
+	ctx := t.Context()
+	image := f.ext4Image(8 << 20)
+	write := container.Disk{Source: image, Target: "/disk"}
+	read := container.Disk{Source: image, Target: "/disk", ReadOnly: true}
+	first := f.running(container.Spec{Disks: []container.Disk{write}})
+	f.ok(first, "echo text >/disk/file")
+	other := f.running(container.Spec{})
+	writer, reader, stopped := f.created(container.Spec{Disks: []container.Disk{write}}),
+		f.created(container.Spec{Disks: []container.Disk{read}}), f.created(container.Spec{Disks: []container.Disk{write}})
+	var all sync.WaitGroup
+	for what, call := range map[string]func() error{
+		"writes": func() error { return writer.Start(ctx) },
+		"reads":  func() error { return reader.Start(ctx) },
+		"runs":   func() error { return other.Modify(ctx, container.Change{AddDisks: []container.Disk{write}}) },
+	} {
+		all.Go(func() {
+			if err := call(); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), image) {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
+	all.Go(func() {
+		if tree, err := stopped.OpenTree(ctx); !errdefs.IsUnavailable(err) {
+			t.Errorf("shows its files: %v", err)
+			if err == nil {
+				f.check(tree.Close())
+			}
+		}
+	})
+	all.Wait()
+	f.ok(first, "grep -q text /disk/file && echo more >>/disk/file")
+	f.must(first.Terminate(ctx))
+	f.must(other.Modify(ctx, container.Change{AddDisks: []container.Disk{read}}))
+	third := f.running(container.Spec{Disks: []container.Disk{read}})
+	f.ok(third, "grep -q more /disk/file")
+	f.ok(other, "grep -q more /disk/file")
+	if err := first.Start(ctx); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("writes what others read: %v", err)
+	}
 }
 
 func TestDisksRefused(t *testing.T) {

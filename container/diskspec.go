@@ -17,8 +17,9 @@ import (
 )
 
 // Disk is a disk image of the host's whose file system a system sees in its
-// tree: raw, or a VHD of fixed size, without partitions. Two that write to one
-// image destroy it.
+// tree: raw, or a VHD of fixed size, without partitions. As long as one system
+// may write to it no other can have it: its start is an error of class
+// ErrFailedPrecondition.
 type Disk struct {
 	Source string `json:"source"` // path of the image on the host
 	// Target is an absolute path in the system. It is made if it is missing.
@@ -93,6 +94,10 @@ func (s *Spec) checkDisks() error {
 		case slices.ContainsFunc(s.Mounts, func(m Mount) bool { return m.target() == d.target() }),
 			slices.ContainsFunc(s.Disks[:i], func(o Disk) bool { return o.target() == d.target() }):
 			return fmt.Errorf("disk at %s: given twice", d.target())
+		}
+		same := func(o Disk) bool { return path.Clean(o.Source) == path.Clean(d.Source) && !(o.ReadOnly && d.ReadOnly) }
+		if j := slices.IndexFunc(s.Disks[:i], same); j >= 0 {
+			return fmt.Errorf("disk at %s: its image is at %s, too, and one of both is written to", d.target(), s.Disks[j].target())
 		}
 	}
 	return nil

@@ -47,6 +47,8 @@ func TestSpecsAreJudged(t *testing.T) {
 		{"mount below what is read-only", Spec{RootDir: "/", Mounts: []Mount{{Source: "/a", Target: "/proc/sys/kernel"}}}, "/proc/sys is read-only"},
 		{"mount on a file of proc", Spec{RootDir: "/", Mounts: []Mount{{Source: "/a", Target: "/proc/uptime"}, {Source: "/a", Target: "/proc/system"}}}, ""},
 		{"disk on what is read-only", Spec{RootDir: "/", Disks: []Disk{{Source: "/a", Target: "/proc/irq"}}}, "/proc/irq is read-only"},
+		{"disk of an image that another writes to", Spec{RootDir: "/", Disks: []Disk{{Source: "/a", Target: "/a", ReadOnly: true}, {Source: "//a", Target: "/b"}}}, "at /a, too"},
+		{"disks that read one image", Spec{RootDir: "/", Disks: []Disk{{Source: "/a", Target: "/a", ReadOnly: true}, {Source: "/a", Target: "/b", ReadOnly: true}}}, ""},
 		{"device on what is hidden", Spec{RootDir: "/", Devices: []Device{{Source: "/dev/null", Target: "/proc/kcore"}}}, "/proc/kcore is hidden"},
 		{"no number of cpus", Spec{RootDir: "/", Resources: Resources{CPUs: math.NaN()}}, "cpus"},
 		{"too many pids", Spec{RootDir: "/", Resources: Resources{Pids: math.MaxInt64}}, "processes"},

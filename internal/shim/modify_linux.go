@@ -55,11 +55,20 @@ func (s *shim) mayChange(ch *wire.Change) *wire.Failure {
 
 // asFailure returns the failure that an error carries, with all it says.
 func asFailure(err error) *wire.Failure {
-	class := wire.Internal
-	if f, ok := errors.AsType[*wire.Failure](err); ok {
-		class = f.Class
+	return &wire.Failure{Class: classOf(err), Text: err.Error()}
+}
+
+func classOf(err error) wire.Class {
+	f, ok := errors.AsType[*wire.Failure](err)
+	switch {
+	case ok:
+		return f.Class
+	case errors.Is(err, sys.ErrNoIDMap), errors.Is(err, sys.ErrNoCgroup):
+		return wire.Unsupported
+	case errors.Is(err, sys.ErrInUse), errors.Is(err, sys.ErrImageInUse):
+		return wire.Wrong
 	}
-	return &wire.Failure{Class: class, Text: err.Error()}
+	return wire.Internal
 }
 
 // undos are what takes back what was done, and what lets go of what that needs.
@@ -101,13 +110,7 @@ func (s *shim) changeLimits(ch *wire.Change, done *undos) error {
 		s.awaitStarts() // of what the agent was asked for before
 		s.mu.Unlock()
 	}
-	err := s.cgroup.Update(from, to)
-	switch {
-	case errors.Is(err, sys.ErrInUse):
-		return &wire.Failure{Class: wire.Wrong, Text: err.Error()}
-	case errors.Is(err, sys.ErrNoCgroup):
-		return &wire.Failure{Class: wire.Unsupported, Text: err.Error()}
-	case err != nil:
+	if err := s.cgroup.Update(from, to); err != nil {
 		return err
 	}
 	done.add(func() error { return s.cgroup.Update(to, from) })

@@ -136,12 +136,9 @@ func (s *shim) supervise(client *wire.Conn) error {
 	s.starting = client
 	go s.accept(listener)
 	if err := s.start(); err != nil {
-		class := wire.Internal
-		switch {
-		case s.stopping():
+		class := classOf(err)
+		if s.stopping() {
 			class = wire.Wrong
-		case errors.Is(err, sys.ErrNoIDMap):
-			class = wire.Unsupported
 		}
 		err = errors.Join(err, s.undo(othersUnknown), s.before.restore(), listener.Close(), s.events.close())
 		return errors.Join(err, client.Send(failureMessage(class, err)))

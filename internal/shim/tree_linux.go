@@ -127,9 +127,6 @@ func (s *shim) makeMounts(ch *wire.Change, done *undos) ([]placed, error) {
 	}
 	var list []placed
 	add := func(f *os.File, target string, err error) error {
-		if errors.Is(err, sys.ErrNoIDMap) {
-			err = &wire.Failure{Class: wire.Unsupported, Text: err.Error()}
-		}
 		if err != nil {
 			return fmt.Errorf("mount at %s: %w", target, err)
 		}

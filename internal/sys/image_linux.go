@@ -137,6 +137,9 @@ func attachLoop(image *Image) (*os.File, error) {
 		return nil, err
 	}
 	defer func() { _ = backing.Close() }()
+	if err := claim(backing, image.ReadOnly); err != nil {
+		return nil, err
+	}
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -151,6 +154,29 @@ func attachLoop(image *Image) (*os.File, error) {
 		if !errors.Is(err, unix.EBUSY) { // another process may have taken it first
 			return loop, err
 		}
+	}
+}
+
+// claim takes the lock of an image, shared if it is only read. It is the open file's, which the loop device keeps: so it goes
+// with the device, however that ends. The kernel frees a device some time after the last unmount.
+func claim(backing *os.File, readOnly bool) error {
+	const patience = 5 * time.Second
+	how := unix.LOCK_EX
+	if readOnly {
+		how = unix.LOCK_SH
+	}
+	deadline := time.Now().Add(patience)
+	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := again(func() error { return unix.Flock(int(backing.Fd()), how|unix.LOCK_NB) })
+		switch {
+		case err == nil:
+			return nil
+		case err != unix.EWOULDBLOCK:
+			return &os.PathError{Op: "lock", Path: backing.Name(), Err: err}
+		case time.Now().After(deadline):
+			return ErrImageInUse
+		}
+		time.Sleep(wait)
 	}
 }
 

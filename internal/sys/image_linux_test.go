@@ -2,9 +2,11 @@ package sys
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -56,6 +58,48 @@ func TestMountImage(t *testing.T) {
 	wantMount(t, target, false)
 	must(t, UnmountIdle(target))
 	must(t, UnmountIdle(filepath.Join(dir, "nothing")))
+}
+
+// TestImageInUse has it mounted by one that writes and then by those that read.
+func TestImageInUse(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
+	mkfs := testenv.NeedCommand(t, "mkfs.ext4")[0]
+	dir := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
+	image := filepath.Join(dir, "image")
+	must(t, os.WriteFile(image, nil, 0o600))
+	must(t, os.Truncate(image, 8<<20))
+	if out, err := exec.Command(mkfs, "-q", image).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	open := func(readOnly bool) (*os.File, error) {
+		return NewImage(Image{Path: image, Type: "ext4", ReadOnly: readOnly}, 0, nil)
+	}
+	refused := func(what string, readOnly bool) {
+		if f, err := open(readOnly); !errors.Is(err, ErrImageInUse) {
+			t.Errorf("%s: %v", what, err)
+			if err == nil {
+				f.Close()
+			}
+		}
+	}
+	writer, err := open(false)
+	must(t, err)
+	var both sync.WaitGroup
+	both.Go(func() { refused("a second writer", false) })
+	both.Go(func() { refused("a reader of what is written", true) })
+	both.Wait()
+	must(t, writer.Close())
+	first, err := open(true) // when the kernel has let go of the writer's
+	must(t, err)
+	second, err := open(true)
+	must(t, err)
+	refused("a writer of what is read", false)
+	must(t, errors.Join(first.Close(), second.Close()))
+	again, err := open(false)
+	must(t, err)
+	must(t, again.Close())
 }
 
 func TestMountImageFails(t *testing.T) {
