@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
@@ -129,13 +130,23 @@ func becomeLimited(args []string) int {
 			env = append(env, v)
 		}
 	}
-	which, err := setLimits(args[0])
+	limits, which, err := parseLimits(args[0])
+	begun, failed := []byte{aboutToRun}, make([]byte, 2)
+	var program *sys.Exec
 	if err == nil {
-		_, _ = syscall.Write(report, []byte{aboutToRun})
-		which, err = programFailed, syscall.Exec(args[1], args[2:], env)
+		which = programFailed
+		program, err = sys.PrepareExec(args[1], args[2:], env)
+	}
+	if err == nil {
+		// From here on nothing is allocated: under the limits the runtime may not get any more memory, and would give up.
+		if which, err = setLimits(limits); err == nil {
+			_, _ = syscall.Write(report, begun)
+			which, err = programFailed, program.Become()
+		}
 	}
 	errno, _ := errors.AsType[syscall.Errno](err)
-	_, _ = syscall.Write(report, []byte{which, byte(errno)})
+	failed[0], failed[1] = which, byte(errno)
+	_, _ = syscall.Write(report, failed)
 	return 1
 }
 
@@ -148,17 +159,31 @@ func formatLimits(limits []wire.Rlimit) string {
 	return strings.Join(words, ",")
 }
 
-// setLimits sets what formatLimits wrote. It returns which failed.
-func setLimits(text string) (byte, error) {
+type limit struct {
+	resource int
+	syscall.Rlimit
+}
+
+// parseLimits reads what formatLimits wrote. It returns which is wrong.
+func parseLimits(text string) ([]limit, byte, error) {
+	var list []limit
 	for i, word := range strings.Split(text, ",") {
 		var n [3]uint64
 		for j, field := range strings.SplitN(word, ":", len(n)) {
 			var err error
 			if n[j], err = strconv.ParseUint(field, 10, 64); err != nil {
-				return byte(i), syscall.EINVAL
+				return nil, byte(i), syscall.EINVAL
 			}
 		}
-		if err := syscall.Setrlimit(int(n[0]), &syscall.Rlimit{Cur: n[1], Max: n[2]}); err != nil {
+		list = append(list, limit{int(n[0]), syscall.Rlimit{Cur: n[1], Max: n[2]}})
+	}
+	return list, 0, nil
+}
+
+// setLimits returns which failed.
+func setLimits(limits []limit) (byte, error) {
+	for i := range limits {
+		if err := syscall.Setrlimit(limits[i].resource, &limits[i].Rlimit); err != nil {
 			return byte(i), err
 		}
 	}
