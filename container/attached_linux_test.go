@@ -2,6 +2,7 @@ package container_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/hostcompute/hcs/container"
 	"github.com/hostcompute/hcs/disk"
+	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/testenv"
 )
 
@@ -76,6 +78,57 @@ func TestDisks(t *testing.T) {
 		f.ok(s, "grep -q third /third/file")
 		f.must(s.Terminate(ctx))
 		f.must(s.Delete(ctx))
+	})
+}
+
+// TestShimMounts sees that a shim has mounts of its own where it mounts anything, and only there: else what the host unmounts
+// while a system runs is not busy any more.
+func TestShimMounts(t *testing.T) {
+	testenv.NeedKernel(t, testenv.LoopDevices)
+	mountsOf := func(pid int) string {
+		name, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		const native = "native"
+		disk := container.Disk{Source: f.ext4Image(8 << 20), Target: "/disk"}
+		for _, tt := range []struct {
+			name string
+			spec container.Spec
+			own  bool
+		}{
+			{"disk", container.Spec{Disks: []container.Disk{disk}}, true},
+			{"ids", container.Spec{IDs: container.IDs{First: 100000, Size: 65536}}, true},
+			{"nothing", container.Spec{}, f.config.Runtime != native},
+		} {
+			if tt.name == "ids" && f.config.Runtime != native {
+				continue // they do not take that
+			}
+			st, err := f.running(tt.spec).Status(t.Context())
+			f.must(err)
+			if own := mountsOf(st.ShimPid) != mountsOf(os.Getpid()); own != tt.own {
+				t.Errorf("%s: the shim has mounts of its own: %t", tt.name, own)
+			}
+		}
+		if f.config.Runtime != native {
+			return
+		}
+		image, dir := f.ext4Image(8<<20), t.TempDir()
+		f.must(sys.MountImage(image, "ext4", dir))
+		t.Cleanup(func() { _ = sys.Unmount(dir) })
+		f.must(syscall.Mount("", dir, "", syscall.MS_PRIVATE, "")) // so that nobody is told when it goes
+		s := f.running(container.Spec{})
+		f.must(sys.Unmount(dir))
+		again, err := sys.NewImage(sys.Image{Path: image, Type: "ext4"}, 0, nil)
+		if err != nil {
+			t.Errorf("what the host has unmounted is busy: %v", err)
+		} else {
+			f.check(again.Close())
+		}
+		f.ok(s, "true")
 	})
 }
 

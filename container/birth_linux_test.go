@@ -44,7 +44,7 @@ func (f *fixture) birthIn(group *sys.Cgroup, agent string) *starting {
 	f.must(err)
 	defer lock.Close()
 	s.shim.ExtraFiles, s.shim.Stderr = []*os.File{theirs, lock}, &s.log
-	s.shim.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS}
+	s.shim.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	f.must(s.shim.Start())
 	f.must(s.Send(wire.Message{Type: wire.Bear, Body: s.birth.Encode()}))
 	return s

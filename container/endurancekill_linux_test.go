@@ -182,7 +182,7 @@ func (f *fixture) find(victim string, client *exec.Cmd, id string) int {
 func shimAnywhere(dir string) int {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {
-		if argv, _ := os.ReadFile(file); string(argv) == "hcs-shim\x00"+dir+"\x00" {
+		if argv, _ := os.ReadFile(file); strings.HasPrefix(string(argv), "hcs-shim\x00"+dir+"\x00") {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 			return pid
 		}

@@ -84,12 +84,8 @@ func (s *System) neverStarted(before wire.Status) error {
 
 // prepare writes the run directory and completes what the shim is to do. The
 // shim hears early how the first process is born, and has it begin meanwhile.
-func (s *System) prepare(shim *wire.Conn, order wire.Spec) (*wire.Spec, error) {
+func (s *System) prepare(shim *wire.Conn, rt *Runtime, order wire.Spec) (*wire.Spec, error) {
 	if err := s.service.cleanUp(&s.record); err != nil { // of a shim that died
-		return nil, err
-	}
-	rt, err := s.service.Runtime()
-	if err != nil {
 		return nil, err
 	}
 	if err := s.service.mayMapIDs(s.record.IDs); err != nil { // the service may have another runtime by now
@@ -278,11 +274,15 @@ func (s *System) native(shim *wire.Conn, b *bundle) (*wire.Native, error) {
 	return b.native(group.V1Dirs(), filter)
 }
 
-// startShim starts the shim, in a session and a mount namespace of its own,
-// and returns the connection to it when the system runs. While the program
-// starts, what it is to do is prepared.
+// startShim starts the shim, in a session of its own, and returns the
+// connection to it when the system runs. While the program starts, what it is to
+// do is prepared.
 func (s *System) startShim(ctx context.Context, order wire.Spec, lock *os.File) (_ *wire.Conn, err error) {
 	program, err := s.service.libexec("hcs-shim")
+	if err != nil {
+		return nil, err
+	}
+	rt, err := s.service.Runtime()
 	if err != nil {
 		return nil, err
 	}
@@ -295,12 +295,12 @@ func (s *System) startShim(ctx context.Context, order wire.Spec, lock *os.File) 
 			c.Close()
 		}
 	}()
-	shim, err := s.execShim(program, theirs, lock)
+	shim, err := s.execShim(program, s.mountsByPath(rt), theirs, lock)
 	theirs.Close()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	spec, err := s.prepare(c, order)
+	spec, err := s.prepare(c, rt, order)
 	if err != nil {
 		c.Close() // which ends the shim, and the first process that there may be
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
@@ -358,7 +358,15 @@ func (s *System) giveUp(ctx context.Context, shim *child) {
 	shim.awaitEnd(ctx)
 }
 
-func (s *System) execShim(program string, socket, lock *os.File) (*child, error) {
+// mountsByPath is wire.Spec's MountsByPath before there is one.
+func (s *System) mountsByPath(rt *Runtime) bool {
+	return rt.Kind != nativeKind || len(s.record.Spec.Disks) > 0 || !s.record.IDs.isHost()
+}
+
+// execShim starts the shim's program, in a mount namespace of its own where it
+// is to mount. Elsewhere that would cost every start a copy of all mounts, and
+// keep file systems busy that the host unmounts without telling others.
+func (s *System) execShim(program string, ownMounts bool, socket, lock *os.File) (*child, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -371,9 +379,12 @@ func (s *System) execShim(program string, socket, lock *os.File) (*child, error)
 	defer log.Close()
 	// Without os/exec, which once a process forks another one to see whether it
 	// can have a pidfd.
-	pid, err := syscall.ForkExec(program, []string{"hcs-shim", s.service.runDir(s.record.ID)}, &syscall.ProcAttr{
-		Dir: "/", Env: os.Environ(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), socket.Fd(), lock.Fd()},
-		Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS},
+	args, attr := []string{"hcs-shim", s.service.runDir(s.record.ID)}, &syscall.SysProcAttr{Setsid: true}
+	if ownMounts {
+		args, attr.Cloneflags = append(args, wire.OwnMounts), syscall.CLONE_NEWNS
+	}
+	pid, err := syscall.ForkExec(program, args, &syscall.ProcAttr{
+		Dir: "/", Env: os.Environ(), Files: []uintptr{null.Fd(), null.Fd(), log.Fd(), socket.Fd(), lock.Fd()}, Sys: attr,
 	})
 	if err != nil {
 		return nil, err

@@ -18,12 +18,17 @@ func hide(root tree, paths []string) error {
 		return fault("make an empty directory for", paths[0], err)
 	}
 	defer func() { _ = unix.Close(empty) }()
+	attached := false
 	return eachThere(root, paths, "hide", func(fd int) error {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
 			return err
 		}
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		switch isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; {
+		case isDir && !attached: // the kernel takes its time to let go of what never was
+			attached = true
+			return move(empty, fd)
+		case isDir:
 			return cover(fd, empty, 0)
 		}
 		return cover(fd, null, 0)

@@ -22,8 +22,7 @@ const clientSocket = 3
 // shim keeps until the system runs (state.Lock.File).
 const startLock = 4
 
-// Main runs a shim, in the mount namespace that was made for it, and returns
-// its exit status.
+// Main runs a shim, and returns its exit status.
 func Main() int {
 	// Collects when there is a mebibyte of garbage, where by default it would be
 	// four; systems that have ended by then have none collected.
@@ -47,10 +46,15 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("take over the client's socket: %w", err)
 	}
-	if err := errors.Join(sys.BecomeSubreaper(), sys.DetachMounts()); err != nil {
+	if err := sys.BecomeSubreaper(); err != nil {
 		return fmt.Errorf("prepare the supervisor: %w", err)
 	}
 	s := newShim()
+	if s.ownMounts = len(os.Args) > 2 && os.Args[2] == wire.OwnMounts; s.ownMounts {
+		if err := sys.DetachMounts(); err != nil {
+			return fmt.Errorf("prepare the supervisor's mounts: %w", err)
+		}
+	}
 	s.lock = os.NewFile(startLock, "lock")
 	spec, err := s.receiveSpec(client)
 	if err != nil {

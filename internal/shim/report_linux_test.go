@@ -34,6 +34,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	dir := t.TempDir()
 	s := newShim()
+	s.ownMounts = true // in which nothing is mounted: the starter never starts
 	err := s.plan(&wire.Spec{
 		ID: "c", Dir: dir, Status: filepath.Join(dir, "status.json"),
 		Log:    wire.Log{Path: filepath.Join(dir, "log"), MaxFiles: 1},

@@ -32,10 +32,11 @@ type shim struct {
 	changing sync.Mutex        // held by who changes the container: of mounts
 	mounts   map[string]uint64 // targets of mounts that may be taken away, and the mounts' numbers
 
-	starting *wire.Conn // the client that started it
-	lock     *os.File   // of the record, until the system runs
-	before   *leftStatus
-	relays   relaySet // those that have something to copy
+	starting  *wire.Conn // the client that started it
+	lock      *os.File   // of the record, until the system runs
+	ownMounts bool       // this mount namespace is nobody else's
+	before    *leftStatus
+	relays    relaySet // those that have something to copy
 
 	mu      sync.Mutex // of all below
 	status  wire.Status
@@ -106,14 +107,20 @@ func (s *shim) plan(spec *wire.Spec) error {
 // chooseStarter takes the one that the plan is for.
 func (s *shim) chooseStarter() error {
 	n, born := s.starter.(*native)
-	switch {
-	case born != (s.spec.Native != nil):
+	if born != (s.spec.Native != nil) {
 		return errors.New("what to start and the first process that there is do not belong together")
-	case born:
+	}
+	if born {
 		n.spec, s.spec.Native.Birth, s.cgroup = s.spec, n.birth, n.cgroup
 		s.spec.ID, s.spec.Cgroup = n.birth.ID, n.birth.Cgroup
+	}
+	if s.spec.MountsByPath() && !s.ownMounts {
+		return errors.New("there is no mount namespace for what is to be mounted")
+	}
+	if born {
 		return nil
-	case s.spec.Runtime.Kind == "crun":
+	}
+	if s.spec.Runtime.Kind == "crun" {
 		if err := hideUnified(); err != nil {
 			return err
 		}

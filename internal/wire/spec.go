@@ -76,6 +76,17 @@ const SocketName = "shim.sock"
 // Gone is what follows the name of a run directory that is being removed.
 const Gone = ".gone"
 
+// OwnMounts, as its second, tells the shim that it has a mount namespace of its
+// own; the first is Spec.Dir, for people to see.
+const OwnMounts = "own-mounts"
+
+// MountsByPath reports whether the shim mounts something in its own namespace
+// for the starter to find: the root for an OCI runtime, disks, and what is to be
+// shown with other owners. All else the native starter is given as descriptors.
+func (s *Spec) MountsByPath() bool {
+	return s.Native == nil || s.Native.IDs != nil || len(s.Disks) > 0
+}
+
 // RootName is the name of the container's root directory in Spec.Dir.
 const RootName = "rootfs"
 
