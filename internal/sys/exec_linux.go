@@ -37,5 +37,6 @@ func PrepareExec(path string, args, env []string) (*Exec, error) {
 func (x *Exec) Become() syscall.Errno {
 	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(x.path)),
 		uintptr(unsafe.Pointer(&x.args[0])), uintptr(unsafe.Pointer(&x.env[0])))
+	runtime.KeepAlive(x)
 	return errno
 }
