@@ -167,7 +167,16 @@ func TestDiskInUse(t *testing.T) {
 	})
 	all.Wait()
 	f.ok(first, "grep -q text /disk/file && echo more >>/disk/file")
+	moved := container.Disk{Source: image, Target: "/moved"}
+	err := first.Modify(ctx, container.Change{RemoveDisks: []string{"/disk"}, AddDisks: []container.Disk{moved}})
+	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "its image is at /disk") {
+		t.Errorf("moved at once: %v", err)
+	}
+	f.must(first.Modify(ctx, container.Change{RemoveDisks: []string{"/disk"}}))
+	f.must(first.Modify(ctx, container.Change{AddDisks: []container.Disk{moved}}))
+	f.ok(first, "grep -q more /moved/file")
 	f.must(first.Terminate(ctx))
+	f.must(first.Modify(ctx, container.Change{RemoveDisks: []string{"/moved"}, AddDisks: []container.Disk{write}})) // while it does not run
 	f.must(other.Modify(ctx, container.Change{AddDisks: []container.Disk{read}}))
 	third := f.running(container.Spec{Disks: []container.Disk{read}})
 	f.ok(third, "grep -q more /disk/file")

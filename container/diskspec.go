@@ -29,6 +29,11 @@ type Disk struct {
 
 func (d *Disk) target() string { return path.Clean(d.Target) }
 
+// excludes reports whether both are of one image, and cannot be mounted at once.
+func (d *Disk) excludes(o *Disk) bool {
+	return path.Clean(o.Source) == path.Clean(d.Source) && !(o.ReadOnly && d.ReadOnly)
+}
+
 // wire finds out what the image is now. Where says where it is mounted.
 func (d *Disk) wire(where string) (wire.Disk, error) {
 	w := wire.Disk{Image: d.Source, ReadOnly: d.ReadOnly, Target: where}
@@ -95,8 +100,7 @@ func (s *Spec) checkDisks() error {
 			slices.ContainsFunc(s.Disks[:i], func(o Disk) bool { return o.target() == d.target() }):
 			return fmt.Errorf("disk at %s: given twice", d.target())
 		}
-		same := func(o Disk) bool { return path.Clean(o.Source) == path.Clean(d.Source) && !(o.ReadOnly && d.ReadOnly) }
-		if j := slices.IndexFunc(s.Disks[:i], same); j >= 0 {
+		if j := slices.IndexFunc(s.Disks[:i], func(o Disk) bool { return d.excludes(&o) }); j >= 0 {
 			return fmt.Errorf("disk at %s: its image is at %s, too, and one of both is written to", d.target(), s.Disks[j].target())
 		}
 	}

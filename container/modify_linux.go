@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hostcompute/hcs/internal/sys"
@@ -48,6 +49,11 @@ func (s *System) wireChange(was, is *Record) (*wire.Change, error) {
 	for _, d := range is.Spec.Disks {
 		if slices.Contains(was.Spec.Disks, d) {
 			continue
+		}
+		// What is to be removed stays until all that is to be added is there.
+		if j := slices.IndexFunc(was.Spec.Disks, func(o Disk) bool { return d.excludes(&o) }); j >= 0 {
+			return nil, fault(errdefs.ErrFailedPrecondition, "add a disk at %s: its image is at %s, and one of both is written to: remove that first",
+				d.target(), was.Spec.Disks[j].target())
 		}
 		disk, err := d.wire(d.target())
 		if err != nil {

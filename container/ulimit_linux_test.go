@@ -43,6 +43,22 @@ func TestSmallUlimits(t *testing.T) {
 	})
 }
 
+// TestOtherUlimits has limits that the agent can live under go with those that it cannot.
+func TestOtherUlimits(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, f *fixture) {
+		files := container.Ulimit{Name: "nofile", Soft: 1024, Hard: 20000}
+		few := container.Ulimit{Name: "nproc", Soft: 40, Hard: 50}
+		want := f.ok(f.running(container.Spec{}), "ulimit -Sn; ulimit -Hn")
+		if got := f.ok(f.running(container.Spec{Ulimits: []container.Ulimit{few}}), "ulimit -Sn; ulimit -Hn"); got != want {
+			t.Errorf("those of open files are %q, and without a limit of others %q", got, want)
+		}
+		s := f.running(container.Spec{Ulimits: []container.Ulimit{files, few}})
+		if got := f.ok(s, "ulimit -Sn; ulimit -Hn"); got != "1024\n20000" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // TestSoftUlimits has a limit that processes may raise.
 func TestSoftUlimits(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, f *fixture) {

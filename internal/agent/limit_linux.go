@@ -3,13 +3,13 @@ package agent
 import (
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/hostcompute/hcs/internal/sys"
 	"github.com/hostcompute/hcs/internal/wire"
 )
 
@@ -130,24 +130,27 @@ func becomeLimited(args []string) int {
 			env = append(env, v)
 		}
 	}
-	limits, which, err := parseLimits(args[0])
-	begun, failed := []byte{aboutToRun}, make([]byte, 2)
-	var program *sys.Exec
+	reserve(args, env)
+	which, err := setLimits(args[0])
 	if err == nil {
-		which = programFailed
-		program, err = sys.PrepareExec(args[1], args[2:], env)
-	}
-	if err == nil {
-		// From here on nothing is allocated: under the limits the runtime may not get any more memory, and would give up.
-		if which, err = setLimits(limits); err == nil {
-			_, _ = syscall.Write(report, begun)
-			which, err = programFailed, program.Become()
-		}
+		_, _ = syscall.Write(report, []byte{aboutToRun})
+		which, err = programFailed, syscall.Exec(args[1], args[2:], env)
 	}
 	errno, _ := errors.AsType[syscall.Errno](err)
-	failed[0], failed[1] = which, byte(errno)
-	_, _ = syscall.Write(report, failed)
+	_, _ = syscall.Write(report, []byte{which, byte(errno)})
 	return 1
+}
+
+// reserve has the Go runtime keep memory that is free: under the limits it may
+// not get any more for what is still to be done, which takes copies of the
+// program's arguments and variables, and would give up.
+func reserve(args, env []string) {
+	size := 1 << 20
+	for _, s := range slices.Concat(args, env) {
+		size += 2 * (len(s) + 16)
+	}
+	runtime.KeepAlive(make([]byte, size)) // for whose sake it is not left out; then it is garbage
+	runtime.GC()
 }
 
 // formatLimits writes NUMBER:SOFT:HARD for each.
@@ -159,31 +162,17 @@ func formatLimits(limits []wire.Rlimit) string {
 	return strings.Join(words, ",")
 }
 
-type limit struct {
-	resource int
-	syscall.Rlimit
-}
-
-// parseLimits reads what formatLimits wrote. It returns which is wrong.
-func parseLimits(text string) ([]limit, byte, error) {
-	var list []limit
+// setLimits sets what formatLimits wrote. It returns which failed.
+func setLimits(text string) (byte, error) {
 	for i, word := range strings.Split(text, ",") {
 		var n [3]uint64
 		for j, field := range strings.SplitN(word, ":", len(n)) {
 			var err error
 			if n[j], err = strconv.ParseUint(field, 10, 64); err != nil {
-				return nil, byte(i), syscall.EINVAL
+				return byte(i), syscall.EINVAL
 			}
 		}
-		list = append(list, limit{int(n[0]), syscall.Rlimit{Cur: n[1], Max: n[2]}})
-	}
-	return list, 0, nil
-}
-
-// setLimits returns which failed.
-func setLimits(limits []limit) (byte, error) {
-	for i := range limits {
-		if err := syscall.Setrlimit(limits[i].resource, &limits[i].Rlimit); err != nil {
+		if err := syscall.Setrlimit(int(n[0]), &syscall.Rlimit{Cur: n[1], Max: n[2]}); err != nil {
 			return byte(i), err
 		}
 	}

@@ -203,6 +203,9 @@ func (s *shim) start() error {
 	s.agent = agent
 	s.noteStarting() // which costs no time: the agent is at work
 	pid, err := s.awaitAgent(failed)
+	if err == nil {
+		err = s.unmountDisks() // the container has them: one that it is rid of then is nobody's
+	}
 	if err == nil && s.spec.ShowNetwork {
 		err = s.showNetwork()
 	}

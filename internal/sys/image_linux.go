@@ -169,7 +169,7 @@ func claim(backing *os.File, readOnly bool) error {
 	for wait := 100 * time.Microsecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		err := again(func() error { return unix.Flock(int(backing.Fd()), how|unix.LOCK_NB) })
 		switch {
-		case err == nil:
+		case err == nil, err == unix.ENOLCK, err == unix.EOPNOTSUPP: // its file system has no locks
 			return nil
 		case err != unix.EWOULDBLOCK:
 			return &os.PathError{Op: "lock", Path: backing.Name(), Err: err}
