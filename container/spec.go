@@ -295,7 +295,7 @@ func (s *Spec) checkMounts() error {
 		switch {
 		case m.Type != "" && m.Type != "bind" && m.Type != "tmpfs":
 			return fmt.Errorf("mount at %q: type %q: use bind or tmpfs", m.Target, m.Type)
-		case !path.IsAbs(m.Target) || path.Clean(m.Target) == "/":
+		case !path.IsAbs(m.Target) || m.target() == "/":
 			return fmt.Errorf("mount at %q: the target must be an absolute path other than /", m.Target)
 		case reserved(m.target()) != "":
 			return fmt.Errorf("mount at %q: %s", m.Target, reserved(m.target()))

@@ -14,7 +14,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/hostcompute/hcs/image"
-	"github.com/hostcompute/hcs/internal/testenv"
 )
 
 // What hostile layouts do, above the layers' content, and what is answered:
@@ -217,7 +216,7 @@ func TestHostileLayouts(t *testing.T) {
 			l.index(tagged(tt.build(l), "x"))
 			start := time.Now()
 			_, _, err := image.OpenImage(t.Context(), l.ref("x"), v1.Platform{})
-			if took := time.Since(start); took > testenv.Patience {
+			if took := time.Since(start); took > 5*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			if tt.class == nil {

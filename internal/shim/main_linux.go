@@ -94,6 +94,24 @@ func (s *shim) receiveSpec(client *wire.Conn) (*wire.Spec, error) {
 	return spec, nil
 }
 
+// asFailure returns the failure that an error carries, with all it says.
+func asFailure(err error) *wire.Failure {
+	return &wire.Failure{Class: classOf(err), Text: err.Error()}
+}
+
+func classOf(err error) wire.Class {
+	f, ok := errors.AsType[*wire.Failure](err)
+	switch {
+	case ok:
+		return f.Class
+	case errors.Is(err, sys.ErrNoIDMap), errors.Is(err, sys.ErrNoCgroup):
+		return wire.Unsupported
+	case errors.Is(err, sys.ErrInUse), errors.Is(err, sys.ErrImageInUse):
+		return wire.Wrong
+	}
+	return wire.Internal
+}
+
 func failureMessage(c wire.Class, err error) wire.Message {
 	f := wire.Failure{Class: c, Text: err.Error()}
 	return wire.Message{Type: wire.Error, Body: f.Encode()}

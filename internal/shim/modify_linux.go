@@ -53,24 +53,6 @@ func (s *shim) mayChange(ch *wire.Change) *wire.Failure {
 	return s.refuses(wire.Modify)
 }
 
-// asFailure returns the failure that an error carries, with all it says.
-func asFailure(err error) *wire.Failure {
-	return &wire.Failure{Class: classOf(err), Text: err.Error()}
-}
-
-func classOf(err error) wire.Class {
-	f, ok := errors.AsType[*wire.Failure](err)
-	switch {
-	case ok:
-		return f.Class
-	case errors.Is(err, sys.ErrNoIDMap), errors.Is(err, sys.ErrNoCgroup):
-		return wire.Unsupported
-	case errors.Is(err, sys.ErrInUse), errors.Is(err, sys.ErrImageInUse):
-		return wire.Wrong
-	}
-	return wire.Internal
-}
-
 // undos are what takes back what was done, and what lets go of what that needs.
 type undos struct {
 	back   []func() error

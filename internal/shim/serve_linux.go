@@ -342,12 +342,8 @@ func (s *shim) pause(c *wire.Conn) *wire.Failure {
 		return f
 	}
 	if s.status.State == wire.Running {
-		err := s.cgroup.Freeze(freezeTimeout)
-		if errors.Is(err, sys.ErrNoCgroup) {
-			return &wire.Failure{Class: wire.Unsupported, Text: err.Error()}
-		}
-		if err != nil {
-			return &wire.Failure{Text: err.Error()}
+		if err := s.cgroup.Freeze(freezeTimeout); err != nil {
+			return asFailure(err)
 		}
 		s.status.State, s.frozen = wire.Paused, true
 		s.events.tell(wire.Event{Kind: wire.EventPaused})

@@ -16,19 +16,25 @@ import (
 	"github.com/hostcompute/hcs/internal/testenv"
 )
 
-func TestMountImage(t *testing.T) {
-	testenv.NeedRoot(t)
-	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
-	mkfs := testenv.NeedCommand(t, "mkfs.xfs")[0]
-	dir := t.TempDir()
-	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
-	image, target := filepath.Join(dir, "image"), filepath.Join(dir, "mnt")
+// formatted makes an image in a directory.
+func formatted(t *testing.T, dir, fstype string, size int64) string {
+	t.Helper()
+	mkfs, image := testenv.NeedCommand(t, "mkfs."+fstype)[0], filepath.Join(dir, "image")
 	must(t, os.WriteFile(image, nil, 0o600))
-	must(t, os.Truncate(image, 320<<20))
-	must(t, os.Mkdir(target, 0o700))
+	must(t, os.Truncate(image, size))
 	if out, err := exec.Command(mkfs, "-q", image).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return image
+}
+
+func TestMountImage(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
+	dir := t.TempDir()
+	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
+	image, target := formatted(t, dir, "xfs", 320<<20), filepath.Join(dir, "mnt")
+	must(t, os.Mkdir(target, 0o700))
 
 	wantMount(t, target, false)
 	must(t, MountImage(image, "xfs", target))
@@ -64,15 +70,9 @@ func TestMountImage(t *testing.T) {
 func TestImageInUse(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedKernel(t, testenv.MountAPI, testenv.LoopDevices)
-	mkfs := testenv.NeedCommand(t, "mkfs.ext4")[0]
 	dir := t.TempDir()
 	testenv.NoLeaks(t, testenv.Scope{Dir: dir, Settles: true})
-	image := filepath.Join(dir, "image")
-	must(t, os.WriteFile(image, nil, 0o600))
-	must(t, os.Truncate(image, 8<<20))
-	if out, err := exec.Command(mkfs, "-q", image).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	image := formatted(t, dir, "ext4", 8<<20)
 	open := func(readOnly bool) (*os.File, error) {
 		return NewImage(Image{Path: image, Type: "ext4", ReadOnly: readOnly}, 0, nil)
 	}
